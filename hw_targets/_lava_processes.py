@@ -1,0 +1,115 @@
+"""Lava processes that record and rewind other processes, for `lava_cpu` only.
+
+Lava's own `Var.get` moves one number at a time; these keep whole arrays in the process that
+receives them and write them to a file at the last step.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lava.magma.core.decorator import implements, requires, tag
+from lava.magma.core.model.py.model import PyLoihiProcessModel
+from lava.magma.core.model.py.ports import PyInPort, PyRefPort
+from lava.magma.core.model.py.type import LavaPyType
+from lava.magma.core.process.ports.ports import InPort, OutPort, RefPort
+from lava.magma.core.process.process import AbstractProcess
+from lava.magma.core.process.variable import Var
+from lava.magma.core.resources import CPU
+from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+
+
+class SpikeProbe(AbstractProcess):  # type: ignore[misc]
+    """Saves what an output port sends, (step, *shape), to a .npy file after `steps` steps."""
+
+    def __init__(self, shape: tuple[int, ...], steps: int, path: str) -> None:
+        super().__init__(shape=shape, steps=steps, path=path)
+        self.a_in = InPort(shape=shape)
+
+    @classmethod
+    def of(cls, port: OutPort, steps: int, path: Path) -> SpikeProbe:
+        probe = cls(port.shape, steps, str(path))
+        port.connect(probe.a_in)
+        return probe
+
+
+@implements(proc=SpikeProbe, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PySpikeProbe(PyLoihiProcessModel):  # type: ignore[misc]
+    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
+
+    def __init__(self, proc_params: dict[str, Any]) -> None:
+        super().__init__(proc_params)
+        self.rows: list[Any] = []
+
+    def run_spk(self) -> None:
+        self.rows.append(np.array(self.a_in.recv(), dtype=np.int32))
+        if self.time_step == self.proc_params["steps"]:
+            np.save(self.proc_params["path"], np.stack(self.rows))
+
+
+class StateProbe(AbstractProcess):  # type: ignore[misc]
+    """Saves the value a variable has at the end of every step, (step, *shape), to a .npy file."""
+
+    def __init__(self, shape: tuple[int, ...], steps: int, path: str) -> None:
+        super().__init__(shape=shape, steps=steps, path=path)
+        self.state = RefPort(shape=shape)
+
+    @classmethod
+    def of(cls, var: Var, steps: int, path: Path) -> StateProbe:
+        probe = cls(var.shape, steps, str(path))
+        probe.state.connect_var(var)
+        return probe
+
+
+@implements(proc=StateProbe, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyStateProbe(PyLoihiProcessModel):  # type: ignore[misc]
+    state: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, np.int32)
+
+    def __init__(self, proc_params: dict[str, Any]) -> None:
+        super().__init__(proc_params)
+        self.rows: list[Any] = []
+
+    def post_guard(self) -> bool:
+        return True
+
+    def run_post_mgmt(self) -> None:
+        self.rows.append(np.array(self.state.read(), dtype=np.int32))
+        if self.time_step == self.proc_params["steps"]:
+            np.save(self.proc_params["path"], np.stack(self.rows))
+
+
+class Rewind(AbstractProcess):  # type: ignore[misc]
+    """Sets a variable to row k of `values` at the end of step (k + 1) * period."""
+
+    def __init__(self, shape: tuple[int, ...], period: int, path: str) -> None:
+        super().__init__(shape=shape, period=period, path=path)
+        self.state = RefPort(shape=shape)
+
+    @classmethod
+    def of(cls, var: Var, values: Any, period: int, path: Path) -> Rewind:
+        np.save(path, values)
+        process = cls(var.shape, period, str(path))
+        process.state.connect_var(var)
+        return process
+
+
+@implements(proc=Rewind, protocol=LoihiProtocol)
+@requires(CPU)
+@tag("fixed_pt")
+class PyRewind(PyLoihiProcessModel):  # type: ignore[misc]
+    state: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, np.int32)
+
+    def post_guard(self) -> bool:
+        return bool(self.time_step % self.proc_params["period"] == 0)
+
+    def run_post_mgmt(self) -> None:
+        values = np.load(self.proc_params["path"], mmap_mode="r")
+        row = self.time_step // self.proc_params["period"] - 1
+        self.state.write(np.array(values[row], dtype=np.int32))
+        self.state.wait()

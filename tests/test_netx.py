@@ -1,0 +1,743 @@
+import contextlib
+import io
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from spikeship.hw_targets import netx
+from spikeship.hw_targets.netx import NetxError, read_netx, write_netx
+from spikeship.hw_targets.network import (
+    Conv,
+    CubaLIF,
+    Dense,
+    Flatten,
+    Input,
+    Network,
+    NetworkError,
+    Recipe,
+)
+
+GOLDEN = Path(__file__).parent / "golden"
+RNG = np.random.default_rng(7)
+NEURON = CubaLIF(1024, 512, 60)
+
+
+def weights(*shape: int) -> np.ndarray:
+    return RNG.integers(-256, 254, shape, endpoint=True)
+
+
+def plain(thing: Any) -> Any:
+    """Every field as plain Python: a second opinion beside `digest`, and with the neuron kinds."""
+    if is_dataclass(thing):
+        parts = {f.name: plain(getattr(thing, f.name)) for f in fields(thing)}
+        return {"is": type(thing).__name__, **parts}
+    if isinstance(thing, list | tuple):
+        return [plain(item) for item in thing]
+    if isinstance(thing, np.ndarray):
+        return thing.tolist()
+    return dict(thing) if hasattr(thing, "keys") else thing
+
+
+# -- round trip --------------------------------------------------------------------------------
+
+PIXELS = np.arange(3 * 4 * 5).reshape(3, 4, 5)
+FULL_RECIPE = Recipe(
+    steps=20,
+    levels=15,
+    message_bits=5,
+    reset_interval=24,
+    reset_offset=1,
+    coding="RSC-II",
+    sigma=0.25,
+    seed=1 << 40,
+    decode="mean voltage",
+    output_unit=12.5,
+    provenance={"data": "MNIST", "author": "Ä", "empty": ""},
+)
+NETWORKS: dict[str, Network] = {
+    "dense": Network([Dense(weights(3, 5), None, NEURON)]),
+    "dense, one output": Network([Dense(weights(1, 5), [-4096], NEURON)]),
+    "dense, one synapse": Network([Dense([[-255]], 4095, NEURON)]),
+    "dense, one bias for all": Network([Dense(weights(3, 5), 7, NEURON)]),
+    "dense, per neuron": Network(
+        [Dense(weights(3, 5), [-1, 0, 1], CubaLIF([0, 1, 4096], [4095, 2, 0], [0, 9, 131071]))]
+    ),
+    "dense, default neuron": Network([Dense(weights(3, 5), [1, 2, 3])]),
+    "dense, LOIHI": Network([Dense(weights(3, 5), None, CubaLIF(1, 2, 3, "LOIHI"))]),
+    "input without neurons": Network([Input((5,)), Dense(weights(3, 5))]),
+    "input with a transform": Network([Input((5,), NEURON, 64, -3), Dense(weights(3, 5))]),
+    "input, per channel and pixel": Network(
+        [Input((3, 4, 5), CubaLIF([1, 2, 3], PIXELS, PIXELS + 7)), Flatten(), Dense(weights(2, 60))]
+    ),
+    "conv": Network([Input((2, 6, 7)), Conv(weights(3, 2, 3, 3), None, NEURON)]),
+    "conv, every option": Network(
+        [
+            Input((4, 9, 7), NEURON),
+            Conv(weights(6, 2, 2, 3), weights(6), NEURON, (2, 1), (1, 3), (1, 2), 2),
+        ]
+    ),
+    "conv, per channel": Network(
+        [Input((1, 4, 5)), Conv(weights(2, 1, 1, 1), [1, 2], CubaLIF([3, 4], [5, 6], [7, 8]))]
+    ),
+    "conv, per neuron": Network(
+        [
+            Input((1, 4, 5)),
+            Conv(weights(3, 1, 1, 1), -PIXELS, CubaLIF(PIXELS, PIXELS + 100, PIXELS + 200)),
+        ]
+    ),
+    "conv, one channel": Network([Input((1, 4, 5)), Conv(weights(1, 1, 2, 2), [5], NEURON)]),
+    "conv, all zero": Network([Input((1, 4, 5)), Conv(np.zeros((1, 1, 2, 2)), None, NEURON)]),
+    "conv, conv, flatten, dense": Network(
+        [
+            Input((2, 6, 7)),
+            Conv(weights(3, 2, 3, 3), None, NEURON, padding=1),
+            Conv(weights(2, 3, 2, 2), None, NEURON, stride=2),
+            Flatten(),
+            Dense(weights(4, 18), None, NEURON),
+        ]
+    ),
+    "least recipe": Network([Dense(weights(3, 5))], Recipe(1)),
+    "full recipe": Network([Dense(weights(3, 5))], FULL_RECIPE),
+    "no provenance, no reset": Network(
+        [Dense(weights(3, 5))], Recipe(9, reset_interval=None, decode="last voltage")
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_round_trip(name: str, tmp_path: Path) -> None:
+    written = NETWORKS[name]
+    write_netx(written, tmp_path / "a.net")
+    read = read_netx(tmp_path / "a.net")
+    assert plain(read.layers) == plain(written.layers)
+    assert plain(read.recipe) == plain(written.recipe)
+    assert (read.digest, read) == (written.digest, written)
+
+
+def test_every_layer_kind_is_in_the_round_trip() -> None:
+    kinds = {type(layer) for network in NETWORKS.values() for layer in network.layers}
+    assert kinds == {Input, Flatten, Dense, Conv}
+
+
+def test_writing_twice_gives_the_same_bytes(tmp_path: Path) -> None:
+    network = NETWORKS["full recipe"]
+    for name in ("a.net", "b.net"):
+        write_netx(network, tmp_path / name)
+    assert (tmp_path / "a.net").read_bytes() == (tmp_path / "b.net").read_bytes()
+
+
+def test_layout_on_disk(tmp_path: Path) -> None:
+    """What lava-dl finds: names, dtypes, torch's axes in weights, W, H, C in per-neuron arrays."""
+    weight = weights(3, 1, 1, 2)
+    conv = Conv(weight, -PIXELS, CubaLIF(11, PIXELS, 9), stride=(1, 2), padding=(0, 3))
+    write_netx(Network([Input((1, 4, 5), NEURON, 36), conv]), tmp_path / "a.net")
+    found: dict[str, Any] = {}
+    with h5py.File(tmp_path / "a.net") as file:
+        file["layer"].visititems(
+            lambda name, item: (
+                found.update({name: (item.dtype.str, plain(np.asarray(item[()])))})
+                if isinstance(item, h5py.Dataset)
+                else None
+            )
+        )
+        assert not len(file["layer"].attrs)
+
+    def neuron(layer: int, i_decay: Any, v_decay: Any, threshold: Any) -> dict[str, Any]:
+        return {
+            f"{layer}/neuron/type": ("|O", b"CUBA"),
+            f"{layer}/neuron/iDecay": ("<i8", i_decay),
+            f"{layer}/neuron/vDecay": ("<i8", v_decay),
+            f"{layer}/neuron/vThMant": ("<i8", threshold),
+            f"{layer}/neuron/refDelay": ("<i8", 1),
+            f"{layer}/neuron/gradedSpike": ("|b1", False),
+        }
+
+    width_first = [[[PIXELS[c, y, x] for c in range(3)] for y in range(4)] for x in range(5)]
+    assert found == {
+        "0/type": ("|S10", [b"input"]),
+        "0/shape": ("<i8", [1, 4, 5]),
+        "0/weight": ("<f4", [36]),
+        **neuron(0, 1024, 512, 60),
+        "1/type": ("|S10", [b"conv"]),
+        "1/shape": ("<i8", [3, 4, 5]),
+        "1/weight": ("<f4", weight.tolist()),
+        "1/bias": ("<f4", (-np.array(width_first)).tolist()),
+        "1/stride": ("<i8", [1, 2]),
+        "1/padding": ("<i8", [0, 3]),
+        "1/dilation": ("<i8", [1, 1]),
+        "1/groups": ("<i8", 1),
+        "1/inChannels": ("<i8", 1),
+        "1/outChannels": ("<i8", 3),
+        "1/kernelSize": ("<i8", [1, 2]),
+        **neuron(1, 11, width_first, 9),
+    }
+
+
+# -- files of others ---------------------------------------------------------------------------
+
+HERE = ("tiny.net", "conv_mix_30.net")
+SHARED = (
+    "mnist_mlp/trained_mnist_network.net",
+    "oxford/network.net",
+    "iris/Trained/network.net",
+    "tiny/tiny.net",
+    *(
+        f"lava_runs/{name}.net"
+        for name in ("conv_mix_30", "default_neuron_100", "perchannel_100", "wrap_clip_100")
+    ),
+)
+
+
+def rewritten(source: Path, folder: Path) -> Path:
+    """read -> write -> read, with the assertion that nothing changed on the way."""
+    first = read_netx(source)
+    write_netx(first, folder / "again.net")
+    second = read_netx(folder / "again.net")
+    assert (first.recipe, second.digest, plain(second)) == (None, first.digest, plain(first))
+    return folder / "again.net"
+
+
+@pytest.mark.parametrize("name", HERE)
+def test_golden_file(name: str, tmp_path: Path) -> None:
+    rewritten(GOLDEN / name, tmp_path)
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_shared_golden_file(name: str, tmp_path: Path, shared_data: Path) -> None:
+    rewritten(shared_data / "golden" / name, tmp_path)
+
+
+def test_integers_of_a_golden_file() -> None:
+    """A few numbers of tiny.net read with h5py alone; its kernels have a trailing axis of 1."""
+    with h5py.File(GOLDEN / "tiny.net") as file:
+        stored = file["layer/1/weight"][()], file["layer/2/bias"][()]
+    network = read_netx(GOLDEN / "tiny.net")
+    first, conv, last = network.layers
+    assert isinstance(first, Input)
+    assert isinstance(conv, Conv)
+    assert isinstance(last, Conv)
+    assert stored[0].shape == (24, 3, 5, 5, 1)
+    assert (conv.weight == stored[0][..., 0]).all()
+    assert (last.bias == stored[1]).all()
+    assert (first.weight, first.bias) == (36, 34)
+    assert plain(conv.neuron) == plain(CubaLIF(4096, 1024, 25, "LOIHI"))
+    assert network.shapes == ((3, 16, 16), (24, 6, 6), (36, 1, 1))
+
+
+REFUSED_GOLDEN = [
+    ("pilotnet_sdnn/network.net", "layer 0: neuron type 'SDNN' is not supported"),
+    ("lava_runs/sdnn_dense_40.net", "layer 0: neuron type 'SDNN' is not supported"),
+    ("lava_runs/rf_60.net", "layer 0: neuron type 'RF_PHASE' is not supported"),
+    ("lava_runs/rec_80.net", "layer 0: layer type 'dense_rec' is not supported"),
+    ("lava_runs/delay_axonal_100.net", "layer 0: synaptic delays up to 50 steps"),
+]
+
+
+@pytest.mark.parametrize(("name", "message"), REFUSED_GOLDEN)
+def test_golden_files_beyond_cuba_are_refused(name: str, message: str, shared_data: Path) -> None:
+    path = shared_data / "golden" / name
+    with pytest.raises(NetxError) as error:
+        read_netx(path)
+    assert str(error.value).startswith(f"{path}: {message}")
+
+
+def edited(network: Network, path: Path, edit: Callable[[h5py.File], None]) -> Path:
+    """The network's file as another program may have left it: without our group, then edited."""
+    write_netx(network, path)
+    with h5py.File(path, "r+") as file:
+        del file["spikeship"]
+        edit(file)
+    return path
+
+
+def put(file: h5py.File, name: str, value: Any) -> None:
+    if name in file:
+        del file[name]
+    file[name] = value
+
+
+DIALECTS: dict[str, tuple[str, Callable[[h5py.File], None]]] = {
+    "kernels with an axis of 1": (
+        "conv, every option",
+        lambda f: put(f, "layer/1/weight", f["layer/1/weight"][()][..., None]),
+    ),
+    "1-D dense weight": (
+        "dense, one output",
+        lambda f: put(f, "layer/0/weight", f["layer/0/weight"][()].ravel()),
+    ),
+    "scalar options": (
+        "conv",
+        lambda f: [put(f, f"layer/1/{k}", np.int64(1)) for k in ("stride", "dilation")],  # type: ignore[arg-type, return-value]
+    ),
+    "shapes with axes of 1": (
+        "dense",
+        lambda f: put(f, "layer/0/shape", np.array([3, 1, 1])),
+    ),
+    "no shape": ("dense", lambda f: f["layer/0"].pop("shape")),
+    "integer weights": ("dense", lambda f: put(f, "layer/0/weight", f["layer/0/weight"][()].astype("i2"))),
+    "type as a variable string": ("dense", lambda f: put(f, "layer/0/type", "dense")),
+    "zero delay": ("dense", lambda f: put(f, "layer/0/delay", np.zeros(3, "f4"))),
+    "simulation group": ("dense", lambda f: put(f, "simulation/Ts", 1)),
+    "two-axis bias": (
+        "dense, per neuron",
+        lambda f: put(f, "layer/0/bias", f["layer/0/bias"][()][:, None]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_dialects_mean_the_same_integers(name: str, tmp_path: Path) -> None:
+    base, edit = DIALECTS[name]
+    network = NETWORKS[base]
+    assert read_netx(edited(network, tmp_path / "a.net", edit)) == network
+
+
+def test_more_than_ten_layers_come_in_numeric_order(tmp_path: Path) -> None:
+    layers = [Dense(weights(i + 2, i + 1), None, NEURON) for i in range(12)]
+    write_netx(Network(layers), tmp_path / "a.net")
+    assert [s for (s,) in read_netx(tmp_path / "a.net").shapes] == list(range(2, 14))
+
+
+def test_input_shape_for_a_file_that_starts_with_a_convolution(tmp_path: Path) -> None:
+    def renumber(file: h5py.File) -> None:
+        del file["layer/0"]
+        file.move("layer/1", "layer/0")
+
+    network = NETWORKS["conv"]
+    path = edited(network, tmp_path / "a.net", renumber)
+    assert read_netx(path, (2, 6, 7)) == network
+    with pytest.raises(NetxError, match=r"a.net: layer 0 \(Conv\): the input shape is unknown"):
+        read_netx(path)
+
+
+# -- bad files ---------------------------------------------------------------------------------
+
+IMAGE = (2, 4, 5)
+GOOD = Network(
+    [
+        Input(IMAGE, NEURON),
+        Conv(weights(3, 2, 2, 2), weights(3), NEURON, padding=(1, 0)),
+        Flatten(),
+        Dense(weights(4, 60), None, NEURON),
+    ],
+    Recipe(5, provenance={"data": "none"}),
+)
+LFS_POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:9b0bbd\nsize 460272\n"
+
+BAD_BYTES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
+    "first half": (lambda good: good[: len(good) // 2], "truncated"),
+    "last byte missing": (lambda good: good[:-1], "truncated"),
+    "text": (lambda good: b"0.1 0.2 0.3\n" * 100, "another format"),
+    "LFS pointer": (lambda good: LFS_POINTER, "Git LFS pointer"),
+    "empty": (lambda good: b"", "fetch or export it again"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_BYTES)
+def test_not_a_netx_file(name: str, tmp_path: Path) -> None:
+    damage, advice = BAD_BYTES[name]
+    path = tmp_path / "bad.net"
+    write_netx(GOOD, path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(NetxError) as error:
+        read_netx(path)
+    assert str(error.value).startswith(f"{path}: not a readable HDF5 file (")
+    assert advice in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["none.net", "."])
+def test_missing_file(name: str, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such file") as error:
+        read_netx(tmp_path / name)
+    assert str(tmp_path) in str(error.value)
+
+
+def poke(name: str, value: Any) -> Callable[[h5py.File], None]:
+    """Put one value into the last place of a dataset."""
+
+    def edit(file: h5py.File) -> None:
+        array = np.asarray(file[name][()])
+        array.flat[-1] = value
+        put(file, name, array)
+
+    return edit
+
+
+def drop(name: str) -> Callable[[h5py.File], None]:
+    return lambda file: file.pop(name)
+
+
+def setting(name: str, value: Any) -> Callable[[h5py.File], None]:
+    return lambda file: put(file, name, value)
+
+
+def missing(name: str, found: str) -> tuple[Callable[[h5py.File], None], list[str]]:
+    layer, dataset = name.split("/", 1)
+    where = dataset.removeprefix("neuron/")
+    return drop(f"layer/{name}"), [
+        f": layer {layer}: dataset '{where}' is missing",
+        f"'{found}'",
+        "export the network again",
+    ]
+
+
+BAD_FILES: dict[str, tuple[Callable[[h5py.File], None], list[str]]] = {
+    "no layer group": (
+        lambda f: f.move("layer", "layers"),
+        ["no root group 'layer'", "['layers']", "not a netx network"],
+    ),
+    "empty layer group": (
+        lambda f: [f["layer"].pop(k) for k in "0123"],  # type: ignore[arg-type, return-value]
+        ["no root group 'layer' with layers", "not a netx network"],
+    ),
+    "no dense weight": missing("3/weight", "neuron"),
+    "no conv weight": missing("1/weight", "stride"),
+    "no type": missing("1/type", "weight"),
+    "no iDecay": missing("1/neuron/iDecay", "vDecay"),
+    "no vDecay": missing("3/neuron/vDecay", "iDecay"),
+    "no vThMant": missing("0/neuron/vThMant", "iDecay"),
+    "no neuron type": missing("3/neuron/type", "iDecay"),
+    "no stride": missing("1/stride", "padding"),
+    "no padding": missing("1/padding", "stride"),
+    "no dilation": missing("1/dilation", "padding"),
+    "no groups": missing("1/groups", "padding"),
+    "no input shape": missing("0/shape", "type"),
+    "no neuron": (drop("layer/1/neuron"), [": layer 1: a Conv layer needs a neuron"]),
+    "fraction": (
+        poke("layer/3/weight", 2.5),
+        [": layer 3: weight[3, 59] = 2.5 is not an integer", "quantize again"],
+    ),
+    "nan": (
+        poke("layer/1/weight", np.nan),
+        [": layer 1: weight[2, 1, 1, 1] = nan is not a finite number", "quantize again"],
+    ),
+    "weight 300": (
+        poke("layer/3/weight", 300),
+        [": layer 3: weight[3, 59] = 300.0 is outside [-256, 254]", "with a smaller scale"],
+    ),
+    "weight -300": (
+        poke("layer/1/weight", -300),
+        [": layer 1: weight[2, 1, 1, 1] = -300.0 is outside [-256, 254]", "with a smaller scale"],
+    ),
+    "bias": (
+        poke("layer/1/bias", -4097),
+        [": layer 1: bias[2] = -4097.0 is outside [-4096, 4095]", "13-bit", "lower the scale"],
+    ),
+    "threshold": (
+        setting("layer/3/neuron/vThMant", (1 << 18) - 1),
+        [": layer 3: neuron/vThMant = 262143 is outside [0, 131071]", "17-bit", "lower the scale"],
+    ),
+    "negative threshold": (
+        setting("layer/3/neuron/vThMant", [1, 2, -3, 4]),
+        [": layer 3: neuron/vThMant[2] = -3 is outside [0, 131071]", "17-bit"],
+    ),
+    "decay": (
+        setting("layer/0/neuron/iDecay", 4097),
+        [": layer 0: neuron/iDecay = 4097 is outside [0, 4096]", "round(4096 * dt / tau)"],
+    ),
+    "pool": (
+        setting("layer/2/type", np.array(["pool"], "S10")),
+        [": layer 2: layer type 'pool' is not supported", "conv", "fold pooling into a convolution"],
+    ),
+    "banana": (
+        setting("layer/2/type", "banana"),
+        [": layer 2: layer type 'banana' is not supported", "replace the layer"],
+    ),
+    "numeric type": (setting("layer/2/type", 3), [": layer 2: layer type '3' is not supported"]),
+    "SDNN": (
+        setting("layer/1/neuron/type", "SDNN"),
+        [": layer 1: neuron type 'SDNN' is not supported", "CUBA, LOIHI"],
+    ),
+    "graded spikes": (
+        setting("layer/1/neuron/gradedSpike", True),
+        [": layer 1: gradedSpike is true", "Train with binary spikes"],
+    ),
+    "delay": (
+        setting("layer/3/delay", np.array([0, 2, 0, 1], "f4")),
+        [": layer 3: synaptic delays up to 2 steps are not supported", "Remove the delays"],
+    ),
+    "conv delay": (setting("layer/1/delay", 1), [": layer 1: synaptic delays up to 1 steps"]),
+    "layers do not meet": (
+        lambda f: put(f, "layer/3/weight", f["layer/3/weight"][:, 1:]),
+        [": layer 3 (Dense): weight (4, 59) expects 59 inputs", "gives shape (60,)"],
+    ),
+    "no flatten": (
+        lambda f: [f.pop("layer/2"), f.move("layer/3", "layer/2")],  # type: ignore[arg-type, return-value]
+        [": layer 2 (Dense): weight (4, 60) expects 60 inputs", "Put a Flatten before it"],
+    ),
+    "wrong shape": (
+        setting("layer/1/shape", np.array([3, 4, 5])),
+        [": layer 1: shape says [3, 4, 5]", "give [3, 5, 4]", "export the network again"],
+    ),
+    "wrong flatten shape": (
+        setting("layer/2/shape", np.array([61])),
+        [": layer 2: shape says [61]", "give [60]"],
+    ),
+    "shape reversed": (
+        setting("layer/0/shape", np.array(IMAGE[::-1])),
+        [": layer 1 (Conv): weight (3, 2, 2, 2)", "C = 2", "gives shape (5, 4, 2)"],
+    ),
+    "gap": (
+        lambda f: f.move("layer/3", "layer/4"),
+        ["layers are named ['0', '1', '2', '4']", "numbered 0 to 3"],
+    ),
+    "second input": (
+        setting("layer/2/type", "input"),
+        [": layer 2: an input layer can only come first"],
+    ),
+    "text weight": (
+        setting("layer/3/weight", "many"),
+        [": layer 3: dataset 'weight' has dtype", "numbers are needed"],
+    ),
+    "1-D weight of several outputs": (
+        setting("layer/3/weight", np.ones(239)),
+        [": layer 3: weight has 239 entries, not a multiple of shape 4"],
+    ),
+    "a layer that is no group": (setting("layer/2", 5), ["damaged, or not laid out as netx"]),
+    "a neuron that is no group": (setting("layer/1/neuron", 5), ["damaged, or not laid out as netx"]),
+    "no entry in type": (setting("layer/2/type", np.zeros(0)), ["damaged", "export it again"]),
+    "newer format": (
+        lambda f: f.create_group("spikeship").attrs.update({"format": 2}),
+        ["group 'spikeship' has format 2, this version reads 1", "Update spikeship"],
+    ),
+    "recipe": (
+        lambda f: (
+            f.create_group("spikeship").attrs.update({"format": 1, "steps": 0}),
+            f.create_group("spikeship/provenance"),
+        ),  # type: ignore[arg-type, return-value]
+        ["steps = 0; at least one is needed"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_file(name: str, tmp_path: Path) -> None:
+    """Each message names the file, then the layer and value, then what to do."""
+    edit, parts = BAD_FILES[name]
+    path = edited(GOOD, tmp_path / "bad.net", edit)
+    with pytest.raises(NetxError) as error:
+        read_netx(path)
+    message = str(error.value)
+    assert message.startswith(f"{path}: ")
+    assert [part for part in parts if part not in message] == [], message
+
+
+TAMPERED: dict[str, Callable[[h5py.File], None]] = {
+    "weight": poke("layer/3/weight", 1 if plain(GOOD.layers[3])["weight"][-1][-1] != 1 else 2),
+    "bias": poke("layer/1/bias", 4000),
+    "no bias": drop("layer/1/bias"),
+    "threshold": setting("layer/3/neuron/vThMant", 61),
+    "decay": setting("layer/0/neuron/vDecay", 513),
+    "default neuron": drop("layer/3/neuron"),
+    "input transform": setting("layer/0/weight", 64),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_changed_integers_are_noticed(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "changed.net"
+    write_netx(GOOD, path)
+    with h5py.File(path, "r+") as file:
+        TAMPERED[name](file)
+    with pytest.raises(NetxError) as error:
+        read_netx(path)
+    assert str(error.value).startswith(f"{path}: the integers do not match the digest")
+    assert GOOD.digest[:12] in str(error.value)
+    with h5py.File(path, "r+") as file:
+        del file["spikeship"]  # what the message says
+    assert read_netx(path).digest != GOOD.digest
+
+
+def test_flipped_bytes_never_pass_as_other_integers(tmp_path: Path) -> None:
+    """Damage in any dataset: the same integers, or an error that names the file.
+
+    Not in HDF5's own headers: libhdf5 itself can crash on those.
+    """
+    path = tmp_path / "flipped.net"
+    write_netx(GOOD, path)
+    good = path.read_bytes()
+    places: list[int] = []
+    with h5py.File(path) as file:
+
+        def collect(_: str, item: Any) -> None:
+            if isinstance(item, h5py.Dataset) and item.dtype.kind != "O":
+                start = item.id.get_offset()
+                places.extend(range(start, start + item.id.get_storage_size()))
+
+        file.visititems(collect)
+    rng = np.random.default_rng(3)
+    refused = 0
+    for place in rng.choice(places, 300, replace=False):
+        data = bytearray(good)
+        data[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(bytes(data))
+        try:
+            assert read_netx(path).digest == GOOD.digest
+        except NetxError as error:
+            refused += 1
+            assert str(error).startswith(f"{path}: ")
+    assert refused > 200
+
+
+# -- failed writes -----------------------------------------------------------------------------
+
+UNWRITABLE = {
+    "all zero": (
+        np.zeros((2, 3), int),
+        ["all weights are 0", "lava-dl cannot load", "set one weight", "to 2"],
+    ),
+    "-128 without positive weight": (
+        [[0, -128, -2], [-4, -8, -16]],
+        ["weight[0, 1] = -128 would become -127 in Lava", "Give it one positive weight"],
+    ),
+    "-256 without positive weight": (
+        [[-2, -256]],
+        ["weight[0, 1] = -256 would become -254 in Lava", "or another scale"],
+    ),
+}
+
+
+@pytest.fixture(params=[False, True], ids=["new", "over a good file"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """Where a write will fail; afterwards the folder must be as it was."""
+    path = tmp_path / "a.net"
+    if request.param:
+        write_netx(GOOD, path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    yield path
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", UNWRITABLE)
+def test_what_lava_would_change_is_not_written(name: str, target: Path) -> None:
+    weight, parts = UNWRITABLE[name]
+    network = Network([Dense([[1, 2]] * np.shape(weight)[1]), Dense(weight, None, NEURON)])
+    with pytest.raises(NetxError) as error:
+        write_netx(network, target)
+    message = str(error.value)
+    assert message.startswith(f"{target}: layer 1 (Dense): ")
+    assert [part for part in parts if part not in message] == [], message
+
+
+def test_write_that_breaks_off_leaves_nothing(
+    target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_disk(group: h5py.Group, *_: Any) -> None:
+        group["type"] = "half a layer"
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(netx, "_write_layer", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        write_netx(GOOD, target)
+
+
+def test_written_file_has_the_usual_permissions(tmp_path: Path) -> None:
+    write_netx(GOOD, tmp_path / "new" / "a.net")
+    (tmp_path / "b").touch()
+    assert (tmp_path / "new/a.net").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+# -- lava-dl -----------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """lava-dl warns about its own dependencies and prints."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def built_by_lava(path: Path) -> list[dict[str, Any]]:
+    """Shape and every integer of each layer that lava-dl builds from a file."""
+    with quiet():
+        from lava.lib.dl import netx as lava_netx
+
+        layers = lava_netx.hdf5.Network(net_config=str(path)).layers
+    built = []
+    for layer in layers:
+        values: dict[str, Any] = {"shape": layer.neuron.u.shape[::-1]}
+        for name in ("du", "dv", "vth", "bias_mant", "bias_exp"):
+            values[name] = plain(getattr(layer.neuron, name).init)
+        if hasattr(layer, "synapse"):
+            synapse = layer.synapse
+            for name in ("weights", "weight", "stride", "padding", "dilation", "groups"):
+                if hasattr(synapse, name):
+                    values[name] = plain(getattr(synapse, name).init)
+            values["exponent"] = synapse.proc_params.get("weight_exp")
+        built.append(values)
+    return built
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("name", NETWORKS)
+def test_lava_loads_what_we_write(name: str, tmp_path: Path) -> None:
+    write_netx(NETWORKS[name], tmp_path / "a.net")
+    built = built_by_lava(tmp_path / "a.net")
+    assert [layer["shape"] for layer in built] == [p.shape for p in NETWORKS[name].populations]
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("name", HERE)
+def test_lava_builds_the_same_from_a_rewritten_file(name: str, tmp_path: Path) -> None:
+    shutil.copy(GOLDEN / name, tmp_path / "original.net")  # netx never closes what it opens
+    again = rewritten(GOLDEN / name, tmp_path)
+    assert built_by_lava(again) == built_by_lava(tmp_path / "original.net")
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("name", SHARED)
+def test_lava_builds_the_same_from_a_rewritten_shared_file(name: str, tmp_path: Path, shared_data: Path) -> None:
+    source = shared_data / "golden" / name
+    assert built_by_lava(rewritten(source, tmp_path)) == built_by_lava(source)
+
+
+@pytest.mark.lava
+def test_file_written_by_slayer(tmp_path: Path) -> None:
+    """Blocks of lava-dl's own trainer; a bias comes from the norm."""
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):
+        import torch
+        from lava.lib.dl import slayer
+
+        torch.manual_seed(0)
+        cuba, norm = slayer.block.cuba, slayer.neuron.norm.MeanOnlyBatchNorm
+        neuron = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.1}
+        blocks = [
+            cuba.Input(neuron, weight=2, bias=1),
+            cuba.Conv(neuron, 2, 4, 3, stride=2, padding=1, groups=2, weight_scale=2),
+            cuba.Flatten(),
+            cuba.Dense({**neuron, "norm": norm}, 36, 5, weight_norm=True),
+        ]
+        x = (torch.rand(2, 2, 6, 6, 8) > 0.5).float()
+        for block in blocks:  # shapes and running means come from a forward pass
+            x = block(x)
+        with h5py.File(tmp_path / "slayer.net", "w") as file:
+            for i, block in enumerate(blocks):
+                block.export_hdf5(file.create_group(f"layer/{i}"))
+        stored = blocks[1].synapse.weight.reshape(4, 1, 3, 3)
+        rounded = slayer.utils.quantize(stored, step=2 / 64) * 64
+    network = read_netx(tmp_path / "slayer.net")
+    first, conv, flatten, dense = network.layers
+    assert network.shapes == ((2, 6, 6), (4, 3, 3), (36,), (5,))
+    assert plain(first) == plain(Input((2, 6, 6), CubaLIF(1024, 410, 64), 128, 64))
+    assert isinstance(conv, Conv)
+    assert isinstance(flatten, Flatten)
+    assert isinstance(dense, Dense)
+    assert conv.weight.tolist() == rounded.int().tolist()
+    assert (conv.stride, conv.padding, conv.groups) == ((2, 2), (1, 1), 2)
+    assert dense.bias is not None
+    assert dense.bias.any()
+    assert plain(dense.neuron) == plain(CubaLIF(1024, 410, 64))
+
+
+def test_error_is_a_value_error() -> None:
+    """One `except ValueError` catches what files and networks get wrong."""
+    assert issubclass(NetxError, ValueError)
+    assert issubclass(NetworkError, ValueError)
