@@ -8,11 +8,12 @@ Pure functions, each with its formula. The authority is Lava 0.10 (`lava.proc.li
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Integers = NDArray[np.signedinteger]
+Integers = NDArray[np.signedinteger[Any]]
 
 DECAY_ONE = 4096
 """A decay of 4096 / 4096 forgets everything in one step (12-bit decays)."""
@@ -38,7 +39,8 @@ def decay(state: Integers, by: int | Integers) -> Integers:
     The product is taken in int64. Source: `AbstractPyLifModelFixed.subthr_dynamics`.
     """
     product = state.astype(np.int64) * (DECAY_ONE - np.asarray(by, np.int64))
-    return (np.sign(product) * (np.abs(product) >> 12)).astype(np.int32)
+    rounded: Integers = (np.sign(product) * (np.abs(product) >> 12)).astype(np.int32)
+    return rounded
 
 
 def wrap_current(u: Integers) -> Integers:
@@ -84,8 +86,8 @@ def synapse_format(weight: Integers) -> SynapseFormat:
     netx scales the matrix up to fill 8 bits (`optimize_weight_bits`), Lava then clips it to 8 bits
     and truncates its lowest bits (`clip_weights`, `truncate_weights`). Within [-256, 254] the
     result equals the weights, except for a matrix without positive entry whose minimum is
-    -2^m, where that minimum loses one unit of its granularity (-128 becomes -127), and one that holds
-    zeros, nothing positive and odd values beyond -128, which Lava turns into zeros.
+    -2^m, where that minimum loses one unit of its granularity (-128 becomes -127), and one that
+    holds zeros, nothing positive and odd values beyond -128, which Lava turns into zeros.
 
     `weight`: integers (out, in), within [-256, 254]. An all-zero matrix stays zero here;
     netx cannot load one.

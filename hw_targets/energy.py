@@ -1,9 +1,9 @@
 """Counts times sourced coefficients: `load_device` and `estimate`.
 
-A device is a TOML file in `devices/` (or the user's own): one `[cost.*]` table per coefficient, with
-value, low, high, unit, the counter it multiplies, basis, source and trust; what nobody published
-is `unknown = true` with a reason, and comes back in `Energy.unpriced`. Estimates are of the scope
-that the device names, and nothing else: see `Energy.scope`.
+A device is a TOML file in `devices/` (or the user's own): one `[cost.*]` table per coefficient,
+with value, low, high, unit, the counter it multiplies, basis, source and trust; what nobody
+published is `unknown = true` with a reason, and comes back in `Energy.unpriced`. Estimates are of
+the scope that the device names, and nothing else: see `Energy.scope`.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def load_device(device: str | Path) -> Device:
         text, where = path.read_text(), str(path)
     elif str(device) in shipped_devices():
         where = f"{device}.toml"
-        text = resources.files(__package__).joinpath("devices", where).read_text()
+        text = resources.files(__package__).joinpath("devices").joinpath(where).read_text()
     else:
         raise DeviceError(
             f"unknown device {str(device)!r}; shipped: {', '.join(shipped_devices())}. Or give the "

@@ -2,17 +2,17 @@
 
 The network is written to a netx file and loaded by lava-dl's `netx.hdf5.Network`: what runs here is
 Lava reading our file. Needs Python 3.10 with lava-nc and lava-dl (`pip install "spikeship[lava]"`).
-Lava starts one process per layer: scripts that call `run` need `if __name__ == "__main__":`.
+Lava runs in a Python process of its own: it forks one process per layer, which is unsafe in a
+process that has used torch, and it would fix the start method of `multiprocessing` for the caller.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
-import logging
+import json
+import os
+import subprocess
 import sys
 import tempfile
-import warnings
 from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,6 +29,10 @@ from .trace import Trace
 
 class LavaMissingError(RuntimeError):
     """Lava is not installed here, or this Python cannot run it."""
+
+
+class LavaError(RuntimeError):
+    """Lava was started and did not finish; the message ends with what it printed."""
 
 
 def why_unavailable() -> str | None:
@@ -64,7 +68,8 @@ def run(
     All samples go through one Lava run. Between two samples one idle step (or as many as bring the
     step count to a multiple of `reset_interval`) passes, at whose end every synaptic buffer and
     every state is set back to 0, so that each sample starts as in a run of its own. Overflows are
-    not counted by Lava: `trace.overflow` is None. Raises LavaMissingError, NetworkError, NetxError.
+    not counted by Lava: `trace.overflow` is None. Raises LavaMissingError, LavaError, NetworkError,
+    NetxError.
     """
     reason = why_unavailable()
     if reason:
@@ -77,19 +82,37 @@ def run(
     period = steps + 1
     if reset_interval is not None:
         period = -(-period // reset_interval) * reset_interval
-    arguments = {
-        "input_message_bits": 24 if message_bits is None else message_bits,
-        "reset_interval": reset_interval,
-        "reset_offset": reset_offset,
+    job = {
+        "steps": len(x) * period,
+        "period": period,
+        "record": list(record),
+        "network": {
+            "input_message_bits": 24 if message_bits is None else message_bits,
+            "reset_interval": reset_interval,
+            "reset_offset": reset_offset,
+        },
     }
-    with tempfile.TemporaryDirectory(prefix="spikeship-lava-") as folder, _quiet():
-        write_netx(network, Path(folder) / "network.net")
-        _run(network, x, bias, steps, period, arguments, tuple(record), Path(folder))
+    with tempfile.TemporaryDirectory(prefix="spikeship-lava-") as name:
+        folder = Path(name)
+        write_netx(network, folder / "network.net")
+        axes = len(network.input_shape)
+        if bias is not None:
+            np.save(folder / "bias.npy", _swap(bias, axes))
+        else:
+            padded = np.zeros((len(x), period, *network.input_shape), np.int32)
+            padded[:, : x.shape[1]] = x
+            padded = padded.reshape(-1, *network.input_shape)
+            first = network.populations[0].layer
+            straight = not isinstance(first, Input) and axes != len(network.populations[0].input_shape)
+            flat = padded.reshape(len(padded), -1) if straight else _swap(padded, axes)
+            np.save(folder / "input.npy", np.moveaxis(flat, 0, -1))
+        (folder / "job.json").write_text(json.dumps(job))
+        _start(folder)
         kept: dict[str, tuple[NDArray[Any], ...]] = {}
-        for name in record:
-            dtype = np.int8 if name == "spikes" else np.int32
-            kept[name] = tuple(
-                _from_lava(np.load(Path(folder) / f"{name}.{p.index}.npy"), len(p.shape))
+        for what in record:
+            dtype = np.int8 if what == "spikes" else np.int32
+            kept[what] = tuple(
+                _swap(np.load(folder / f"{what}.{p.index}.npy"), len(p.shape))
                 .reshape(len(x), period, *p.shape)[:, :steps]
                 .astype(dtype)
                 for p in network.populations
@@ -97,86 +120,16 @@ def run(
     return Trace(kept.get("spikes"), kept.get("u"), kept.get("v"), None, "lava")
 
 
-def _to_lava(array: NDArray[Any], axes: int) -> NDArray[Any]:
-    """(..., C, H, W) to (..., W, H, C); other shapes stay."""
+def _swap(array: NDArray[Any], axes: int) -> NDArray[Any]:
+    """(..., C, H, W) to Lava's (..., W, H, C) and back; shapes of other lengths stay."""
     return np.swapaxes(array, -1, -3) if axes == 3 else array
 
 
-_from_lava = _to_lava  # the same swap back
-
-
-@contextlib.contextmanager
-def _quiet() -> Any:
-    """Lava prints banners at import and warns about its own dependencies; none of it is ours."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _run(
-    network: Network,
-    x: NDArray[np.int32],
-    bias: NDArray[np.int32] | None,
-    steps: int,
-    period: int,
-    arguments: dict[str, Any],
-    record: tuple[str, ...],
-    folder: Path,
-) -> None:
-    from lava.lib.dl import netx
-    from lava.magma.core.run_conditions import RunSteps
-    from lava.magma.core.run_configs import Loihi2SimCfg
-    from lava.proc.io.source import RingBuffer
-
-    from . import _lava_processes as processes
-
-    axes = len(network.input_shape)
-    first = network.layers[0]
-    samples = len(x)
-    total = samples * period
-    net = netx.hdf5.Network(net_config=str(folder / "network.net"), **arguments)
-    if len(net.layers) != len(network.populations):
-        raise NetworkError(
-            f"lava-dl built {len(net.layers)} layers of {len(network.populations)}: this is a bug."
+def _start(folder: Path) -> None:
+    command = [sys.executable, "-m", "spikeship.hw_targets._lava_worker", str(folder)]
+    quiet = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(command, capture_output=True, text=True, env=quiet, check=False)
+    if done.returncode or not (folder / "done").exists():
+        raise LavaError(
+            f"Lava ended with status {done.returncode}:\n{(done.stderr or done.stdout)[-2000:]}"
         )
-    target = net.layers[0]
-    driven = isinstance(first, Input) and first.neuron is not None
-    if bias is not None:
-        biases = _to_lava(bias, axes)
-        target.neuron.bias_mant.init = biases[0]
-        target.neuron.bias_mant.shape = biases[0].shape
-        following = np.concatenate([biases[1:], biases[:1]])
-        processes.Rewind.of(target.neuron.bias_mant, following, period, folder / "bias.npy")
-    else:
-        data = np.zeros((samples, period, *x.shape[2:]), np.int32)
-        data[:, : x.shape[1]] = x
-        data = _to_lava(data.reshape(total, *x.shape[2:]), axes)
-        port = target.neuron.a_in if driven else target.inp
-        if data.shape[1:] != port.shape:  # Input((C, H, W)) and Flatten straight into Dense
-            data = _from_lava(data, axes).reshape(total, *port.shape)
-        source = RingBuffer(data=np.moveaxis(data, 0, -1))
-        source.s_out.connect(port)
-    for i, layer in enumerate(net.layers):
-        for name in record:
-            path = folder / f"{name}.{i}.npy"
-            if name == "spikes":
-                processes.SpikeProbe.of(layer.neuron.s_out, total, path)
-            else:
-                processes.StateProbe.of(getattr(layer.neuron, name), total, path)
-        states = [layer.neuron.u, layer.neuron.v]
-        synapse = getattr(layer, "synapse", None)
-        if synapse is not None:
-            states.append(synapse.a_buf if hasattr(synapse, "a_buf") else synapse.a_buff)
-        for k, state in enumerate(states):
-            zeros = np.zeros((samples, *state.shape), np.int32)
-            processes.Rewind.of(state, zeros, period, folder / f"zeros.{i}.{k}.npy")
-    net._log_config.level = logging.ERROR
-    try:
-        net.run(condition=RunSteps(num_steps=total), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
-        net.pause()
-    finally:
-        net.stop()

@@ -84,10 +84,10 @@ class CubaLIF:
     kind: Literal["CUBA", "LOIHI"] = "CUBA"
 
     def __post_init__(self) -> None:
-        fix = "Decays are 12-bit fractions of 4096: round(4096 * dt / tau)."
+        decays = "Decays are 12-bit fractions of 4096: round(4096 * dt / tau)."
         for name, high, fix in (
-            ("i_decay", arithmetic.DECAY_ONE, fix),
-            ("v_decay", arithmetic.DECAY_ONE, fix),
+            ("i_decay", arithmetic.DECAY_ONE, decays),
+            ("v_decay", arithmetic.DECAY_ONE, decays),
             (
                 "threshold",
                 arithmetic.THRESHOLD_MAX,
@@ -173,7 +173,7 @@ class Conv:
         _freeze_synapses(self, 4, "(out channels, in channels / groups, kernel y, kernel x)")
         for name, low in (("stride", 1), ("padding", 0), ("dilation", 1)):
             object.__setattr__(self, name, _pair(getattr(self, name), name, low))
-        fix = "Lava's CPU backend keeps groups in 8 bits: split the layer, or use groups=1 with zeros."
+        fix = "Lava's CPU keeps groups in 8 bits: split the layer, or use groups=1 with zeros."
         groups = int(integers(self.groups, "groups", 1, 127, fix, scalar=True).item())
         if self.weight.shape[0] % groups:
             raise NetworkError(

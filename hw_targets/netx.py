@@ -1,7 +1,7 @@
 """lava-dl's netx format: `read_netx` and `write_netx`.
 
-A netx file (`.net`) is HDF5. Root group `layer` has one group per layer, named "0", "1", ...; layers
-are chained in numeric order. Everything is a dataset (lava-dl uses no attributes):
+A netx file (`.net`) is HDF5. Root group `layer` has one group per layer, named "0", "1", ...;
+layers are chained in numeric order. Everything is a dataset (lava-dl uses no attributes):
 
 ==================  ====================  =====================================================
 dataset             shape, stored dtype   meaning
@@ -31,8 +31,8 @@ What netx cannot hold goes into the root group `spikeship`, which lava-dl ignore
 `format` (1), `digest` (SHA-256 of the integers, checked on reading) and one per field of `Recipe`
 (absent where it is None), and a subgroup `provenance` with one string attribute per entry.
 
-lava-dl casts silently (fractions truncate, weights beyond [-256, 254] clip or vanish, unknown layers
-are skipped). Here each of these is a `NetxError` that names the file and the layer.
+lava-dl casts silently (fractions truncate, weights beyond [-256, 254] clip or vanish, unknown
+layers are skipped). Here each of these is a `NetxError` that names the file and the layer.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ def _read(file: h5py.File, path: str, input_shape: Shape | None) -> Network:
     names = [str(i) for i in range(len(groups))]
     if set(names) != set(groups):
         raise NetxError(
-            f"{path}: layers are named {sorted(groups)}; they must be numbered 0 to {len(groups) - 1}."
+            f"{path}: layers are named {sorted(groups)}; they must be numbered 0 to "
+            f"{len(groups) - 1}."
         )
     layers: list[Layer] = []
     for name in names:
@@ -135,8 +136,8 @@ def _read(file: h5py.File, path: str, input_shape: Shape | None) -> Network:
     if stored is not None and stored != network.digest:
         raise NetxError(
             f"{path}: the integers do not match the digest stored with them ({stored[:12]}, found "
-            f"{network.digest[:12]}): the file was changed after export. Export it again, or remove "
-            f"the group 'spikeship' to accept the changed integers."
+            f"{network.digest[:12]}): the file was changed after export. Export it again, or "
+            f"remove the group 'spikeship' to accept the changed integers."
         )
     return network
 
@@ -154,7 +155,9 @@ def _array(group: h5py.Group, name: str, *, needed: bool = True) -> NDArray[Any]
     try:
         array = np.asarray(item[()])
     except OSError as error:
-        raise NetworkError(f"dataset '{name}' cannot be read ({error}); the file is damaged.") from None
+        raise NetworkError(
+            f"dataset '{name}' cannot be read ({error}); the file is damaged."
+        ) from None
     if array.dtype.kind not in "biuf":
         raise NetworkError(f"dataset '{name}' has dtype {array.dtype}; numbers are needed.")
     return array
@@ -192,8 +195,8 @@ def _read_layer(group: h5py.Group, *, first: bool) -> Layer:
             raise NetworkError("an input layer can only come first.")
         shape = _array(group, "shape")
         assert shape is not None
-        weight, bias = _number(group, "weight"), _number(group, "bias")
-        return Input(tuple(shape.ravel().tolist()), neuron, weight, bias)
+        scale, offset = _number(group, "weight"), _number(group, "bias")
+        return Input(tuple(shape.ravel().tolist()), neuron, scale, offset)
     if kind == "flatten":
         return Flatten()
     delay = _array(group, "delay", needed=False)
@@ -210,7 +213,9 @@ def _read_layer(group: h5py.Group, *, first: bool) -> Layer:
             assert shape is not None
             out = int(np.prod(shape))
             if weight.size % out:
-                raise NetworkError(f"weight has {weight.size} entries, not a multiple of shape {out}.")
+                raise NetworkError(
+                    f"weight has {weight.size} entries, not a multiple of shape {out}."
+                )
             weight = weight.reshape(out, -1)
         return Dense(weight, None if bias is None else bias.ravel(), neuron)
     if weight.ndim == 5 and weight.shape[4] == 1:
@@ -235,7 +240,8 @@ def _read_neuron(group: h5py.Group) -> CubaLIF | None:
     graded = _array(neuron, "gradedSpike", needed=False)
     if graded is not None and graded.any():
         raise NetworkError(
-            "gradedSpike is true; netx ignores it and sends binary spikes. Train with binary spikes."
+            "gradedSpike is true; netx ignores it and sends binary spikes. "
+            "Train with binary spikes."
         )
     values = []
     for name in ("iDecay", "vDecay", "vThMant"):
@@ -244,7 +250,7 @@ def _read_neuron(group: h5py.Group) -> CubaLIF | None:
         values.append(array.transpose(2, 1, 0) if array.ndim == 3 else array)
     names = {"i_decay": "neuron/iDecay", "v_decay": "neuron/vDecay", "threshold": "neuron/vThMant"}
     try:
-        return CubaLIF(*values, kind=kind)  # type: ignore[arg-type]
+        return CubaLIF(values[0], values[1], values[2], kind)  # type: ignore[arg-type]
     except NetworkError as error:
         message = str(error)
         for ours, theirs in names.items():
@@ -319,8 +325,8 @@ def write_netx(network: Network, path: str | Path) -> None:
 def _check_dense(layer: Dense) -> None:
     if not layer.weight.any():
         raise NetworkError(
-            "all weights are 0; lava-dl cannot load such a layer. Drop the layer, or set one weight "
-            "of an input that never spikes to 2."
+            "all weights are 0; lava-dl cannot load such a layer. Drop the layer, or set one "
+            "weight of an input that never spikes to 2."
         )
     changed = arithmetic.synapse_format(layer.weight).weight != layer.weight
     if changed.any():
@@ -367,5 +373,5 @@ def _write_layer(group: h5py.Group, layer: Layer, shape: Shape) -> None:
 
 def _neuronwise(value: Any, dtype: type) -> NDArray[Any]:
     """Per-neuron arrays of a convolution are W, H, C in the file; scalars and vectors stay."""
-    array = np.asarray(value, dtype)
+    array: NDArray[Any] = np.asarray(value, dtype)
     return array.transpose(2, 1, 0) if array.ndim == 3 else array

@@ -7,7 +7,7 @@ every spike and every state, for whole batches of samples. Everything else must 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,7 +25,7 @@ from .network import (
 )
 from .trace import Overflow, Trace
 
-Array: TypeAlias = NDArray[np.signedinteger]
+Array: TypeAlias = NDArray[np.signedinteger[Any]]
 
 RECORDABLE = ("spikes", "u", "v")
 MESSAGE_LIMIT = 1 << 24
@@ -56,7 +56,9 @@ def prepare_input(
     if not constant and steps is None:
         steps = array.shape[1]
     if steps is None or steps < 1:
-        raise NetworkError(f"steps = {steps}: a constant input needs a number of steps of 1 or more.")
+        raise NetworkError(
+            f"steps = {steps}: a constant input needs a number of steps of 1 or more."
+        )
     first = network.layers[0]
     if constant and isinstance(first, Input) and first.neuron is not None:
         bias = integers(
@@ -161,21 +163,17 @@ class _RunningLayer:
         if bias is None:
             bias = spread(0 if own is None else own)
         self.bias = bias << arithmetic.STATE_SHIFT
-        if neuron is None:  # netx's default: an integrator that never spikes
-            self.i_decay, self.v_decay, self.threshold = (
-                np.int64(d) for d in (0, arithmetic.DECAY_ONE, arithmetic.NEVER)
-            )
-        else:
-            self.i_decay = spread(neuron.i_decay)
-            self.v_decay = spread(neuron.v_decay)
-            self.threshold = spread(neuron.threshold)
+        # no neuron is netx's default: an integrator that never spikes
+        self.i_decay = spread(neuron.i_decay if neuron else 0)
+        self.v_decay = spread(neuron.v_decay if neuron else arithmetic.DECAY_ONE)
+        self.threshold = spread(neuron.threshold if neuron else arithmetic.NEVER)
         self.u = np.zeros((samples, *self.shape), np.int32)
         self.v = np.zeros_like(self.u)
         self.waiting = np.zeros_like(self.u)
         self.overflow = Overflow()
 
     def _spread(self, parameter: int | IntArray) -> Array:
-        """A scalar, per-channel or per-neuron parameter, ready to broadcast over (sample, *shape)."""
+        """A scalar, per-channel or per-neuron parameter that broadcasts over (sample, *shape)."""
         array = np.asarray(parameter, np.int32)
         if array.ndim == 1:
             array = array.reshape(-1, *[1] * (len(self.shape) - 1))
@@ -221,9 +219,13 @@ def _synapses(population: Population, largest: int) -> Synapses | None:
         return None
     stored = arithmetic.synapse_format(layer.weight) if isinstance(layer, Dense) else None
     weight = stored.mantissa if stored else layer.weight
-    bound = int(np.abs(weight.astype(np.int64)).sum(axis=tuple(range(1, weight.ndim))).max()) * largest
+    bound = (
+        int(np.abs(weight.astype(np.int64)).sum(axis=tuple(range(1, weight.ndim))).max()) * largest
+    )
     if bound >= 1 << 53:
-        raise NetworkError(f"{population.name}: sums up to {bound} exceed exact float64 arithmetic.")
+        raise NetworkError(
+            f"{population.name}: sums up to {bound} exceed exact float64 arithmetic."
+        )
     real = weight.astype(np.float64)
 
     if isinstance(layer, Conv):
@@ -254,8 +256,8 @@ def _correlate(
     x = np.pad(x, ((0, 0), (0, 0), (py, py), (px, px)))
     ky, kx = weight.shape[2:]
     patches = np.lib.stride_tricks.sliding_window_view(
-        x, (dy * (ky - 1) + 1, dx * (kx - 1) + 1), axis=(2, 3)
-    )[:, :, ::sy, ::sx, ::dy, ::dx]
+        x, (1, 1, dy * (ky - 1) + 1, dx * (kx - 1) + 1)
+    )[:, :, ::sy, ::sx, 0, 0, ::dy, ::dx]
     samples, _, rows, columns = patches.shape[:4]
     out: Sequence[NDArray[np.float64]] = [
         np.moveaxis(np.tensordot(p, w, axes=([1, 4, 5], [1, 2, 3])), -1, 1)

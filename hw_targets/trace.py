@@ -8,13 +8,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .network import Conv, Dense, Input, Network, NetworkError, Population
 
-Array = NDArray[np.signedinteger]
+Array = NDArray[np.signedinteger[Any]]
 
 
 @contextmanager
@@ -50,9 +51,7 @@ class Overflow:
         return bool(self.u_wraps or self.v_clips or self.sum_wraps)
 
     def __add__(self, other: Overflow) -> Overflow:
-        return Overflow(
-            *(getattr(self, f.name) + getattr(other, f.name) for f in fields(Overflow))
-        )
+        return Overflow(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Overflow)))
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ class Trace:
             for i, array in enumerate(getattr(self, name) or ())
         }
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, backend=np.array(self.backend), **arrays)  # type: ignore[arg-type]
+            np.savez_compressed(file, backend=np.array(self.backend), **arrays)
 
     @staticmethod
     def load(path: str | Path) -> Trace:
@@ -170,7 +169,8 @@ def fan_out(population: Population, *, zeros: bool) -> NDArray[np.int64]:
         return np.zeros(population.input_shape, np.int64)
     present = np.ones(layer.weight.shape, bool) if zeros else layer.weight != 0
     if isinstance(layer, Dense):
-        return present.sum(axis=0, dtype=np.int64)
+        inputs: NDArray[np.int64] = present.sum(axis=0, dtype=np.int64)
+        return inputs
     return _conv_fan_out(layer, present, population)
 
 

@@ -124,12 +124,13 @@ def train(
             num_sanity_val_steps=0,
         )
         resume = last if _same(last, settings) else None
-        trainer.fit(
-            Classifier(asdict(settings)),
-            _loader(data.train, settings.batch, shuffle=True),
-            _loader(data.validation, 256, shuffle=False),
-            ckpt_path=resume,
-        )
+        with _threads(1 if settings.model == "mlp" else None):
+            trainer.fit(
+                Classifier(asdict(settings)),
+                _loader(data.train, settings.batch, shuffle=True),
+                _loader(data.validation, 256, shuffle=False),
+                ckpt_path=resume,
+            )
     if trainer.interrupted:
         raise KeyboardInterrupt
     path = Path(best.best_model_path)
@@ -180,6 +181,17 @@ def _loader(split: Split, batch: int, *, shuffle: bool) -> Any:
     order = RandomSampler(split) if shuffle else SequentialSampler(split)
     sampler = BatchSampler(order, batch, drop_last=False)
     return DataLoader(split, sampler=sampler, batch_size=None)  # type: ignore[arg-type]
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Small layers lose more to thread synchronisation than they gain from a second core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -8,12 +8,13 @@ Python that can have it, 3.10.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
 
 import pytest
+
+from spikeship.hw_targets.lava_cpu import why_unavailable
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = Path(
@@ -39,8 +40,5 @@ def shared_data() -> Path:
 @pytest.fixture(autouse=True)
 def _lava(request: pytest.FixtureRequest) -> None:
     """Tests marked `lava` run only where Lava is installed."""
-    if request.node.get_closest_marker("lava") and importlib.util.find_spec("lava") is None:
-        _missing(
-            f"Lava is not installed in this Python {sys.version_info[0]}.{sys.version_info[1]}",
-            REQUIRED and sys.version_info[:2] == (3, 10),
-        )
+    if request.node.get_closest_marker("lava") and (reason := why_unavailable()):
+        _missing(reason, REQUIRED and sys.version_info[:2] == (3, 10))

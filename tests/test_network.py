@@ -20,7 +20,7 @@ NEURON = CubaLIF(1024, 512, 60)
 
 
 def conv_net(**changes: Any) -> Network:
-    """Input (4, 9, 7) -> Conv (6, 5, 6) -> Flatten -> Dense 3, every field away from its default."""
+    """Input (4, 9, 7) -> Conv (6, 5, 6) -> Flatten -> Dense 3, no field at its default."""
     rng = np.random.default_rng(1)
     fields: dict[str, Any] = {
         "weight": rng.integers(-9, 10, (6, 2, 3, 2)),
@@ -52,11 +52,10 @@ def test_nothing_can_be_changed() -> None:
     weight[:] = 7  # the caller's own array stays the caller's
     threshold[:] = 7
     assert (layer.weight == 1).all()
-    assert layer.neuron is not None
-    assert layer.neuron.threshold.tolist() == [1, 2]  # type: ignore[union-attr]
+    assert layer.neuron.threshold.tolist() == [1, 2]
     for array in (layer.weight, layer.neuron.threshold):
         with pytest.raises(ValueError, match="read-only"):
-            array[0] = 5  # type: ignore[index]
+            array[0] = 5
     for thing, name in (
         (layer, "weight"),
         (NEURON, "i_decay"),
@@ -67,14 +66,14 @@ def test_nothing_can_be_changed() -> None:
             setattr(thing, name, None)
     recipe = Recipe(4, provenance={"a": "b"})
     with pytest.raises(TypeError):
-        recipe.provenance["a"] = "c"  # type: ignore[index]
+        recipe.provenance["a"] = "c"
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int64, np.float32, np.float64])
 def test_content_decides_equality(dtype: type) -> None:
     """Neither the dtype handed in nor the memory order is content."""
     one = conv_net()
-    weight = one.layers[1].weight.astype(dtype)  # type: ignore[union-attr]
+    weight = one.layers[1].weight.astype(dtype)
     other = conv_net(weight=np.asfortranarray(weight))
     assert (one == other, one.digest == other.digest, hash(one) == hash(other)) == (True,) * 3
 
@@ -92,8 +91,8 @@ def bump(array: Any) -> Any:
 
 
 ONE_CHANGE: dict[str, Callable[[Network], Network]] = {
-    "conv weight": lambda n: conv_net(weight=bump(n.layers[1].weight)),  # type: ignore[union-attr]
-    "conv bias": lambda n: conv_net(bias=bump(n.layers[1].bias)),  # type: ignore[union-attr]
+    "conv weight": lambda n: conv_net(weight=bump(n.layers[1].weight)),
+    "conv bias": lambda n: conv_net(bias=bump(n.layers[1].bias)),
     "no bias": lambda n: conv_net(bias=None),
     "zero bias": lambda n: conv_net(bias=np.zeros(6, int)),
     "conv threshold": lambda n: conv_net(neuron=CubaLIF(1024, 512, bump(np.arange(6)))),
@@ -104,9 +103,11 @@ ONE_CHANGE: dict[str, Callable[[Network], Network]] = {
     "stride, same shapes": lambda n: one_pixel(stride=(1, 2)),
     "dilation, same shapes": lambda n: one_pixel(dilation=(2, 1)),
     "padding, same shapes": lambda n: one_pixel(padding=(0, 1), stride=(1, 9)),
-    "dense weight": lambda n: same_with(n, 3, replace(n.layers[3], weight=bump(n.layers[3].weight))),  # type: ignore
-    "dense bias": lambda n: same_with(n, 3, replace(n.layers[3], bias=bump(n.layers[3].bias))),  # type: ignore
-    "default neuron": lambda n: same_with(n, 3, replace(n.layers[3], neuron=None)),  # type: ignore
+    "dense weight": lambda n: same_with(
+        n, 3, replace(n.layers[3], weight=bump(n.layers[3].weight))
+    ),
+    "dense bias": lambda n: same_with(n, 3, replace(n.layers[3], bias=bump(n.layers[3].bias))),
+    "default neuron": lambda n: same_with(n, 3, replace(n.layers[3], neuron=None)),
     "input threshold": lambda n: same_with(n, 0, Input((4, 9, 7), CubaLIF(1, 2, 4), 64, 5)),
     "input weight": lambda n: same_with(n, 0, Input((4, 9, 7), CubaLIF(1, 2, 3), 65, 5)),
     "input bias": lambda n: same_with(n, 0, Input((4, 9, 7), CubaLIF(1, 2, 3), 64, 6)),
@@ -121,6 +122,23 @@ def one_pixel(**options: Any) -> Network:
     """A 1x1 kernel on one pixel: stride and dilation are stored but do nothing."""
     conv = Conv(np.ones((1, 1, 1, 1), int), None, NEURON, **options)
     return Network([Input((1, 1, 1)), conv])
+
+
+SAME_NUMBERS = [
+    lambda: Network([Dense(np.ones((2, 3)))]),
+    lambda: Network([Dense(np.ones((3, 2)))]),
+    lambda: Network([Dense(np.ones((1, 6)))]),
+    lambda: Network([Input((1, 2, 3)), Flatten(), Dense(np.ones((1, 6)))]),
+    lambda: Network([Input((3, 2, 1)), Flatten(), Dense(np.ones((1, 6)))]),
+    lambda: Network([Input((6,)), Flatten(), Dense(np.ones((1, 6)))]),
+    lambda: Network([Input((1,)), Dense(np.ones((1, 1)), [1])]),
+    lambda: Network([Input((1,), None, 1), Dense(np.ones((1, 1)))]),
+    lambda: Network([Input((1,), None, None, 1), Dense(np.ones((1, 1)))]),
+]
+
+
+def test_the_same_numbers_in_another_place_change_the_digest() -> None:
+    assert len({make().digest for make in SAME_NUMBERS}) == len(SAME_NUMBERS)
 
 
 def test_any_change_of_an_integer_changes_the_digest() -> None:
@@ -227,17 +245,26 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: Conv(with_entry((1, 2, 1, 1), 300), None, NEURON),
         r"weight\[0, 1, 0, 0\] = 300.* is outside \[-256, 254\]",
     ),
-    "bias 4096": (lambda: dense(bias=[0, 4096]), r"bias\[1\] = 4096 is outside \[-4096, 4095\].*scale"),
+    "bias 4096": (
+        lambda: dense(bias=[0, 4096]),
+        r"bias\[1\] = 4096 is outside \[-4096, 4095\].*scale",
+    ),
     "bias -4097": (lambda: dense(bias=[0, -4097]), r"bias\[1\] = -4097 is outside"),
     "threshold 131072": (
         lambda: CubaLIF(0, 0, 131072),
         r"threshold = 131072 is outside \[0, 131071\]. .*17-bit.* lower the scale",
     ),
-    "negative threshold": (lambda: CubaLIF(0, 0, [3, -1]), r"threshold\[1\] = -1 is outside \[0, 131071\]"),
-    "i_decay 4097": (lambda: CubaLIF(4097, 0, 1), r"i_decay = 4097 is outside \[0, 4096\]. .*12-bit"),
+    "negative threshold": (
+        lambda: CubaLIF(0, 0, [3, -1]),
+        r"threshold\[1\] = -1 is outside \[0, 131071\]",
+    ),
+    "i_decay 4097": (
+        lambda: CubaLIF(4097, 0, 1),
+        r"i_decay = 4097 is outside \[0, 4096\]. .*12-bit",
+    ),
     "v_decay -1": (lambda: CubaLIF(0, -1, 1), r"v_decay = -1 is outside \[0, 4096\]. .*12-bit"),
     "neuron kind": (
-        lambda: CubaLIF(0, 0, 1, kind="ALIF"),  # type: ignore[arg-type]
+        lambda: CubaLIF(0, 0, 1, kind="ALIF"),
         "neuron kind 'ALIF' is not supported; use CUBA or LOIHI",
     ),
     "1-D weight": (lambda: dense(weight=[1, 2]), r"weight has shape \(2,\); \(out, in\) is needed"),
@@ -245,7 +272,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "3-D kernel": (lambda: conv(1, 2, 2), r"weight has shape \(1, 2, 2\); .*kernel y, kernel x"),
     "layers do not meet": (
         lambda: two(dense(), dense(weight=np.ones((1, 5), int))),
-        r"layer 1 \(Dense\): weight \(1, 5\) expects 5 inputs, the layer before gives shape \(2,\)\.$",
+        r"layer 1 \(Dense\): weight \(1, 5\) expects 5 inputs, the layer before gives .*\(2,\)\.$",
     ),
     "missing Flatten": (
         lambda: two(IMAGE, Dense(np.ones((3, 32), int))),
@@ -255,7 +282,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: two(IMAGE, conv(3, 5, 1, 1)),
         r"layer 1 \(Conv\): weight \(3, 5, 1, 1\) with groups 1 expects .* C = 5, .*\(2, 4, 4\)",
     ),
-    "channels of groups": (lambda: two(IMAGE, conv(4, 2, 1, 1, groups=2)), "with groups 2 .* C = 4"),
+    "channels of groups": (
+        lambda: two(IMAGE, conv(4, 2, 1, 1, groups=2)),
+        "with groups 2 .* C = 4",
+    ),
     "conv after flatten": (
         lambda: Network([IMAGE, Flatten(), conv(3, 2, 1, 1)]),
         r"layer 2 \(Conv\): .*the layer before gives shape \(32,\)",
@@ -264,7 +294,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: Network([conv(1, 1, 1, 1)]),
         r"layer 0 \(Conv\): the input shape is unknown; start .*Input\(\(C, H, W\)\)",
     ),
-    "flatten first": (lambda: two(Flatten(), dense()), r"layer 0 \(Flatten\): the input shape is unknown"),
+    "flatten first": (
+        lambda: two(Flatten(), dense()),
+        r"layer 0 \(Flatten\): the input shape is unknown",
+    ),
     "groups 128": (
         lambda: conv(128, 1, 1, 1, groups=128),
         r"groups = 128 is outside \[1, 127\]. .*8 bits: split",
@@ -276,7 +309,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         "groups = 2 does not divide the 3 output channels",
     ),
     "stride 0": (lambda: conv(1, 1, 1, 1, stride=0), r"stride = 0 is outside \[1, 127\]"),
-    "padding -1": (lambda: conv(1, 1, 1, 1, padding=(0, -1)), r"padding\[1\] = -1 is outside \[0, 127\]"),
+    "padding -1": (
+        lambda: conv(1, 1, 1, 1, padding=(0, -1)),
+        r"padding\[1\] = -1 is outside \[0, 127\]",
+    ),
     "dilation 128": (lambda: conv(1, 1, 1, 1, dilation=128), r"dilation = 128 .* in 8 bits"),
     "three strides": (lambda: conv(1, 1, 1, 1, stride=(1, 1, 1)), "stride has 3 entries. .*two in"),
     "kernel too large": (
@@ -291,7 +327,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: two(Input((3,)), Input((3,), NEURON)),
         r"layer 1 \(Input\): an Input layer can only come first",
     ),
-    "2-D input": (lambda: Input((3, 4)), r"input shape \(3, 4\) has 2 axes. Give \(N,\) or \(C, H, W\)"),
+    "2-D input": (
+        lambda: Input((3, 4)),
+        r"input shape \(3, 4\) has 2 axes. Give \(N,\) or \(C, H, W\)",
+    ),
     "empty input": (lambda: Input((3, 0, 4)), r"shape\[1\] = 0 is outside"),
     "input transform": (lambda: Input((3,), None, 1 << 15), "weight = 32768 is outside"),
     "bias per neuron": (
@@ -322,7 +361,7 @@ KEPT = [
     (lambda: conv(127, 1, 1, 1, groups=127).groups, 127),
     (lambda: conv(1, 1, 1, 1, stride=[127]).stride, (127, 127)),
     (lambda: conv(1, 1, 1, 1, padding=np.array([0, 127])).padding, (0, 127)),
-    (lambda: Input(np.array([2, 3, 4])).shape, (2, 3, 4)),  # type: ignore[arg-type]
+    (lambda: Input(np.array([2, 3, 4])).shape, (2, 3, 4)),
 ]
 
 

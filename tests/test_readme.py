@@ -11,7 +11,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,19 +37,21 @@ def _blocks(text: str) -> list[Block]:
     ]
 
 
-def _cases() -> Iterator[Any]:
+def _cases() -> list[Any]:
+    cases = []
     for block in _blocks((REPOSITORY / "README.md").read_text(encoding="utf-8")):
         marks = []
         if "no-run" in block.words:
             marks.append(pytest.mark.skip(reason=f"README.md line {block.line} says no-run"))
         if "lava" in block.words:
             marks.append(pytest.mark.lava)
-        yield pytest.param(block, marks=marks, id=f"line-{block.line}-{block.language}")
+        cases.append(pytest.param(block, marks=marks, id=f"line-{block.line}-{block.language}"))
+    return cases
 
 
 def _check_set_up(code: str) -> None:
     targets = re.findall(r"^([\w-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
-    for target in re.findall(r"\bmake ([\w-]+)", code):
+    for target in re.findall(r"(?:^|&&|;) *make ([\w-]+)", code, re.MULTILINE):
         assert target in targets, f"the Makefile has no target {target}"
 
 
@@ -68,13 +69,14 @@ def test_block(
     monkeypatch.chdir(folder)
     if block.language == "python":
         code = "\n" * (block.line - 1) + block.code  # so that a traceback names README.md's line
-        exec(compile(code, "README.md", "exec"), names)
+        exec(compile(code, "README.md", "exec", dont_inherit=True), names)
     elif block.code.startswith(SET_UP):
         _check_set_up(block.code)
     else:
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block.code],
+            check=False,  # the assertion below shows the output
             env={**os.environ, "PATH": path},
             capture_output=True,
             text=True,

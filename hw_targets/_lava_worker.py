@@ -1,15 +1,21 @@
-"""Lava processes that record and rewind other processes, for `lava_cpu` only.
+"""The process that `lava_cpu` starts: the only module that imports Lava.
 
-Lava's own `Var.get` moves one number at a time; these keep whole arrays in the process that
-receives them and write them to a file at the last step.
+`python -m spikeship.hw_targets._lava_worker FOLDER` loads `network.net` with lava-dl, runs the job in
+`job.json` and leaves one .npy file, (step, *shape), per recorded quantity and layer. Lava's own
+`Var.get` moves one number at a time; the processes here keep whole arrays where they are received and
+write them at the last step.
 """
 
 from __future__ import annotations
 
+import json
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lava.lib.dl import netx
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel
 from lava.magma.core.model.py.ports import PyInPort, PyRefPort
@@ -18,7 +24,10 @@ from lava.magma.core.process.ports.ports import InPort, OutPort, RefPort
 from lava.magma.core.process.process import AbstractProcess
 from lava.magma.core.process.variable import Var
 from lava.magma.core.resources import CPU
+from lava.magma.core.run_conditions import RunSteps
+from lava.magma.core.run_configs import Loihi2SimCfg
 from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
+from lava.proc.io.source import RingBuffer
 
 
 class SpikeProbe(AbstractProcess):  # type: ignore[misc]
@@ -113,3 +122,45 @@ class PyRewind(PyLoihiProcessModel):  # type: ignore[misc]
         row = self.time_step // self.proc_params["period"] - 1
         self.state.write(np.array(values[row], dtype=np.int32))
         self.state.wait()
+
+
+def main(folder: Path) -> None:
+    """Run the job in `folder`; the file `done` says that it finished."""
+    job = json.loads((folder / "job.json").read_text())
+    period, steps = job["period"], job["steps"]
+    net = netx.hdf5.Network(net_config=str(folder / "network.net"), **job["network"])
+    first = net.layers[0]
+    if (folder / "bias.npy").exists():
+        biases = np.load(folder / "bias.npy")
+        first.neuron.bias_mant.init = biases[0]
+        first.neuron.bias_mant.shape = biases[0].shape
+        following = np.concatenate([biases[1:], biases[:1]])
+        Rewind.of(first.neuron.bias_mant, following, period, folder / "next_bias.npy")
+    else:
+        source = RingBuffer(data=np.load(folder / "input.npy"))
+        source.s_out.connect(first.inp if hasattr(first, "synapse") else first.neuron.a_in)
+    for i, layer in enumerate(net.layers):
+        for what in job["record"]:
+            path = folder / f"{what}.{i}.npy"
+            if what == "spikes":
+                SpikeProbe.of(layer.neuron.s_out, steps, path)
+            else:
+                StateProbe.of(getattr(layer.neuron, what), steps, path)
+        states = [layer.neuron.u, layer.neuron.v]
+        synapse = getattr(layer, "synapse", None)
+        if synapse is not None:
+            states.append(synapse.a_buf if hasattr(synapse, "a_buf") else synapse.a_buff)
+        for k, state in enumerate(states):
+            zeros = np.zeros((steps // period, *state.shape), np.int32)
+            Rewind.of(state, zeros, period, folder / f"zeros.{i}.{k}.npy")
+    net._log_config.level = logging.ERROR
+    try:
+        net.run(condition=RunSteps(num_steps=steps), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+        net.pause()
+    finally:
+        net.stop()
+    (folder / "done").touch()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,127 @@
+"""`spikeship demo`: the whole path on scikit-learn's digits, and one table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.table import Table
+
+from ..hw_targets.netx import read_netx
+from ..models import datasets, networks, training
+from . import records, views
+from .export import export, file_digest
+from .profile import profile
+from .run import encoded, evaluate, needed_recipe, run_recipe, scores
+from .verify import verify
+
+
+def run_demo(
+    out: Path, seed: int, lava_samples: int, say: Callable[[str], None]
+) -> tuple[dict[str, Any], list[Table | str]]:
+    """Returns the result for JSON and the views to print; writes digits.net, .nir and demo.json.
+
+    `lava_samples` of the test images run on Lava, every spike and state compared.
+    """
+    data = datasets.load("digits")
+    say("training an RSC-coded Norse network and its ANN twin on digits")
+    snn, checkpoint = training.train(training.Settings(seed=seed), data, out / f"snn-{seed}")
+    twin_settings = training.Settings(spiking=False, seed=seed)
+    ann, _ = training.train(twin_settings, data, out / f"ann-{seed}")
+    net = out / "digits.net"
+    exported = export(
+        snn.net,
+        data.shape,
+        snn.settings.encoding,
+        data.train.images[:128],
+        net,
+        seed=seed,
+        provenance={
+            "model": snn.settings.model,
+            "dataset": data.name,
+            "checkpoint": checkpoint.name,
+            "checkpoint_sha256": file_digest(checkpoint),
+        },
+        progress=lambda name: say(f"quantizing {name}"),
+    )
+    network = read_netx(net)
+    recipe = needed_recipe(network)
+    say(f"simulating {len(data.test)} test images")
+    evaluation = evaluate(network, data.test, progress=True)
+    messages = np.concatenate([m for m, _ in encoded(recipe, data.test)])
+    float_accuracy = _float_accuracy(snn, messages / recipe.levels, data.test.labels)
+    say(f"checking {lava_samples} images on Lava's CPU backend")
+    checked = verify(network, messages, exported.graph, lava_samples=lava_samples)
+    priced = profile(network, evaluation, ann_macs=networks.macs(ann.net, data.shape))
+    assert checked.to_float is not None
+    result: dict[str, Any] = {
+        "net": net,
+        "digest": network.digest,
+        "ok": checked.ok,
+        "test_images": len(data.test),
+        "accuracy": {
+            "ann": training.accuracy(ann, data.test),
+            "snn_float": float_accuracy,
+            "snn_integer": evaluation.accuracy,
+            "lava": None,
+        },
+        "verification": checked,
+        "profile": priced,
+        "layers": exported.quantized.losses,
+    }
+    if checked.to_lava is not None:
+        some = messages[:lava_samples]
+        answers = scores(network, run_recipe(network, some, target="lava")).argmax(axis=1)
+        right = answers == data.test.labels[: len(some)].numpy()
+        result["accuracy"]["lava"] = float(right.mean())
+    records.write_json({**result, **records.environment()}, out / "demo.json")
+    return result, [_table(result), *views.missing(priced), f"wrote {net}, {out / 'demo.json'}"]
+
+
+def _float_accuracy(
+    snn: training.Classifier, frames: np.ndarray[Any, Any], labels: torch.Tensor
+) -> float:
+    """The Norse network itself on the very frames that the integer network gets."""
+    with torch.no_grad():
+        logits = snn.net(torch.tensor(frames, dtype=torch.float32).transpose(0, 1))
+    return float((logits.argmax(1) == labels).double().mean())
+
+
+def _table(result: dict[str, Any]) -> Table:
+    checked, priced = result["verification"], result["profile"]
+    accuracy = result["accuracy"]
+    counts = priced.counts
+    per = counts.samples
+    integer = [
+        views.percent(accuracy["snn_integer"]),
+        "spikes equal to float, by layer: "
+        + ", ".join(views.percent(a.equal) for a in checked.to_float),
+    ]
+    if checked.to_lava is None:
+        lava = ["-", f"not run: {checked.lava_skipped}"]
+    else:
+        exact = all(a.exact for a in checked.to_lava)
+        word = "every spike, u and v equal" if exact else "DIFFERENT, see demo.json"
+        lava = [
+            views.percent(accuracy["lava"]),
+            f"{word} ({checked.lava_samples} images)",
+        ]
+    ann = priced.ann_energy
+    rows = [
+        ("ANN twin", views.percent(accuracy["ann"]), f"{priced.ann_macs:,} MACs",
+         f"{views.interval(ann[0])} int8, {views.interval(ann[1])} fp32 ({ann[0].scope})"),
+        ("SNN, float (Norse)", views.percent(accuracy["snn_float"]), "", ""),
+        ("SNN, integers", integer[0],
+         f"{counts.total('spikes_out') / per:,.0f} spikes, {counts.total('synops') / per:,.0f} synops",
+         f"{views.interval(priced.energy[0])} ({priced.energy[0].scope}, {priced.energy[0].device})"),
+        ("", "", integer[1], ""),
+        ("SNN on Lava CPU", lava[0], lava[1], ""),
+    ]
+    title = f"digits, {result['test_images']} test images, network {result['digest'][:12]}"
+    return views.table(title, ("", "accuracy", "per inference", "estimated energy"), rows)
+
+
+

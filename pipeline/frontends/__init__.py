@@ -1,0 +1,5 @@
+"""From a trained network of some framework to a NIR graph: one function per framework."""
+
+from .norse import from_norse
+
+__all__ = ["from_norse"]

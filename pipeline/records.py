@@ -1,0 +1,70 @@
+"""Results as JSON, with what produced them: versions, machine, network digest."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..hw_targets.trace import atomic_path
+
+PACKAGES = ("spikeship", "numpy", "h5py", "torch", "norse", "nir", "lightning", "lava-nc", "lava-dl")
+
+
+def environment() -> dict[str, Any]:
+    """Python, machine and package versions (None where a package is not installed)."""
+    versions: dict[str, str | None] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "versions": versions,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses, arrays, paths and mappings as what JSON holds."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    return str(value) if isinstance(value, Path) else value
+
+
+def dumps(value: Any) -> str:
+    """JSON text, indented by 1; NaN and infinities are refused."""
+    return json.dumps(plain(value), indent=1, allow_nan=False)
+
+
+def write_json(value: Any, path: str | Path) -> None:
+    """Write JSON atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(dumps(value) + "\n")

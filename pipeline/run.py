@@ -1,0 +1,201 @@
+"""Run a network on a backend, on single inputs or over a data set, and read its answer."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..hw_targets import arithmetic, lava_cpu
+from ..hw_targets.network import Network, NetworkError, Recipe
+from ..hw_targets.reference import simulate
+from ..hw_targets.trace import Counts, Overflow, Trace, count
+
+if TYPE_CHECKING:
+    from ..models.datasets import Split
+    from ..models.encoding import Encoding
+
+Target: TypeAlias = Literal["auto", "simulator", "lava"]
+BLOCK = 256
+"""Images encoded at a time, always: the noise of an image depends on its place, not on the caller."""
+SMALL = 20_000
+"""`auto` takes Lava up to this many layer-steps (its time is per layer and step, about 1 ms)."""
+SMALL_NEURONS = 5_000
+
+
+def choose(target: Target, network: Network, samples: int, steps: int) -> tuple[str, str]:
+    """The backend for a run, "lava" or "simulator", and why."""
+    if target == "simulator":
+        return "simulator", "as asked"
+    reason = lava_cpu.why_unavailable()
+    if target == "lava":
+        if reason:
+            raise lava_cpu.LavaMissingError(reason)
+        return "lava", "as asked"
+    if reason:
+        return "simulator", reason
+    work = samples * steps * len(network.populations)
+    neurons = sum(p.size for p in network.populations)
+    if work > SMALL or neurons > SMALL_NEURONS:
+        return "simulator", f"{samples} samples x {steps} steps are many for Lava"
+    return "lava", "it is installed and the input is small"
+
+
+def run(
+    network: Network,
+    inputs: Any,
+    steps: int | None = None,
+    *,
+    target: Target = "simulator",
+    reset_interval: int | None = None,
+    reset_offset: int = 0,
+    message_bits: int | None = None,
+    record: Collection[str] = ("spikes",),
+) -> Trace:
+    """`reference.simulate`, or the same on Lava; arguments as there, backend from `target`."""
+    length = steps if steps is not None else np.shape(inputs)[1]
+    backend, _ = choose(target, network, len(inputs), length)
+    function = lava_cpu.run if backend == "lava" else simulate
+    return function(
+        network,
+        inputs,
+        steps,
+        reset_interval=reset_interval,
+        reset_offset=reset_offset,
+        message_bits=message_bits,
+        record=record,
+    )
+
+
+def needed_recipe(network: Network) -> Recipe:
+    """The network's recipe, or an error that says how to give what it holds."""
+    if network.recipe is None:
+        raise NetworkError(
+            "the file has no recipe (it was not written by `spikeship export`), so the input coding "
+            "and the number of steps are unknown. Use `spikeship simulate` with your own input."
+        )
+    return network.recipe
+
+
+def run_recipe(
+    network: Network,
+    messages: NDArray[np.int32],
+    *,
+    target: Target = "simulator",
+    record: Collection[str] = ("spikes",),
+) -> Trace:
+    """Run encoded inputs (sample, steps, *input shape) as the recipe says; the trace is aligned.
+
+    The run takes `steps + latency` steps, so that every layer answers every input step.
+    """
+    recipe = needed_recipe(network)
+    return run(
+        network,
+        messages,
+        recipe.steps + network.latency,
+        target=target,
+        reset_interval=recipe.reset_interval,
+        reset_offset=recipe.reset_offset,
+        message_bits=recipe.message_bits,
+        record=record,
+    ).aligned(network, recipe.steps)
+
+
+def encoding_of(recipe: Recipe) -> Encoding:
+    """The input coding that a recipe names. Needs torch."""
+    from ..models.encoding import CODINGS, Encoding
+
+    coding = next((c for c in CODINGS if c == recipe.coding), None)
+    if coding is None:
+        raise NetworkError(
+            f"the recipe names the coding {recipe.coding!r}; known: {', '.join(CODINGS)}."
+        )
+    return Encoding(coding, recipe.steps, recipe.levels, recipe.sigma, recipe.message_bits)
+
+
+def encoded(
+    recipe: Recipe, split: Split, limit: int | None = None
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+    """Blocks of (messages (sample, steps, C, H, W), labels) of a data set, drawn from the seed."""
+    from ..models.encoding import generator
+
+    encoding, draws = encoding_of(recipe), generator(recipe.seed)
+    count_ = len(split) if limit is None else min(limit, len(split))
+    for start in range(0, count_, BLOCK):
+        block = list(range(start, min(start + BLOCK, len(split))))
+        images, labels = split[block]
+        messages = encoding.integers(images, draws)
+        keep = count_ - start
+        yield messages[:keep], labels.numpy()[:keep]
+
+
+def records_for(recipe: Recipe) -> tuple[str, ...]:
+    """What must be recorded to read the answer and to count events."""
+    return ("spikes",) if recipe.decode == "spike count" else ("spikes", "v")
+
+
+def scores(network: Network, trace: Trace) -> NDArray[Any]:
+    """One score per output neuron, (sample, outputs), from an aligned trace.
+
+    `spike count`: spikes over the steps; `mean voltage`, `last voltage`: v / (unit * 2^6), the float
+    network's voltage up to the membrane's gain.
+    """
+    recipe = needed_recipe(network)
+    if recipe.decode == "spike count":
+        assert trace.spikes is not None
+        return trace.spikes[-1].sum(axis=1).reshape(len(trace.spikes[-1]), -1)
+    assert trace.v is not None
+    v = trace.v[-1].reshape(*trace.v[-1].shape[:2], -1)
+    value = v.mean(axis=1) if recipe.decode == "mean voltage" else v[:, -1]
+    return value / (recipe.output_unit * (1 << arithmetic.STATE_SHIFT))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A network on a data set: predictions, accuracy, counted events and overflows."""
+
+    predictions: NDArray[np.int64]
+    accuracy: float
+    counts: Counts
+    overflow: tuple[Overflow, ...]
+
+
+def evaluate(
+    network: Network, split: Split, limit: int | None = None, *, progress: bool = False
+) -> Evaluation:
+    """Simulate (the first `limit` images of) a data set and count what happened."""
+    recipe = needed_recipe(network)
+    predictions, right, total, counts = [], 0, 0, None
+    overflow = [Overflow()] * len(network.populations)
+    size = len(split) if limit is None else min(limit, len(split))
+    for messages, labels in track(encoded(recipe, split, limit), size, "simulating", progress):
+        trace = run_recipe(network, messages, record=records_for(recipe))
+        predicted = scores(network, trace).argmax(axis=1)
+        predictions.append(predicted)
+        right += int((predicted == labels).sum())
+        total += len(labels)
+        more = count(network, messages, trace)
+        counts = more if counts is None else counts + more
+        overflow = [a + b for a, b in zip(overflow, trace.overflow or (), strict=True)]
+    if counts is None:
+        raise NetworkError("no images to evaluate.")
+    return Evaluation(np.concatenate(predictions), right / total, counts, tuple(overflow))
+
+
+def track(
+    blocks: Iterator[tuple[Any, Any]], size: int, what: str, show: bool
+) -> Iterator[tuple[Any, Any]]:
+    """The blocks, with a progress bar over their samples on standard error."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(file=sys.stderr)
+    with Progress(console=console, disable=not show, transient=True) as bar:
+        task = bar.add_task(what, total=size)
+        for block in blocks:
+            yield block
+            bar.advance(task, len(block[1]))

@@ -1,0 +1,227 @@
+"""Tables for people: results as rich renderables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.table import Table
+
+from ..hw_targets.energy import Energy
+from ..hw_targets.network import Conv, CubaLIF, Dense, Input, Network
+from ..hw_targets.trace import Overflow, Trace
+from .profile import MODEL_FACTOR, Profile
+from .quantize import LayerLoss
+from .verify import Agreement, Verification
+
+_PREFIXES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"), (1e-12, "pJ"))
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """First column left, the others right."""
+    out = Table(title=title, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        out.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        out.add_row(*(str(cell) for cell in row))
+    return out
+
+
+def joules(value: float) -> str:
+    """1.23 uJ"""
+    factor, unit = next(((f, u) for f, u in _PREFIXES if abs(value) >= f), _PREFIXES[-1])
+    return f"{value / factor:.3g} {unit}"
+
+
+def interval(energy: Energy) -> str:
+    """1.23 uJ [1.1 uJ, 1.5 uJ]; a point where both ends are equal."""
+    if energy.low == energy.high:
+        return joules(energy.joules)
+    return f"{joules(energy.joules)} [{joules(energy.low)}, {joules(energy.high)}]"
+
+
+def percent(fraction: float) -> str:
+    return f"{100 * fraction:.2f} %"
+
+
+def _span(values: object) -> str:
+    import numpy as np
+
+    array = np.asarray(values)
+    low, high = array.min(), array.max()
+    return str(low) if low == high else f"{low} .. {high}"
+
+
+def network_table(network: Network) -> Table:
+    """Layers with shapes and the ranges of their integers."""
+    rows = []
+    for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=True)):
+        neuron = getattr(layer, "neuron", None)
+        synapses = isinstance(layer, (Dense, Conv))
+        weights = _span(layer.weight) if isinstance(layer, (Dense, Conv)) else ""
+        bias = getattr(layer, "bias", None) if not isinstance(layer, Input) else None
+        if isinstance(neuron, CubaLIF):
+            cells = [neuron.kind, *(_span(v) for v in (neuron.i_decay, neuron.v_decay))]
+            cells.append(_span(neuron.threshold))
+        else:
+            cells = ["integrator" if synapses else "", "", "", ""]
+        kind = f"{i}: {type(layer).__name__}"
+        rows.append(
+            [kind, "x".join(map(str, shape)), weights, "" if bias is None else _span(bias), *cells]
+        )
+    columns = ("layer", "shape", "weights", "bias", "neuron", "i_decay", "v_decay", "threshold")
+    return table(f"digest {network.digest[:12]}", columns, rows)
+
+
+def loss_table(losses: Sequence[LayerLoss]) -> Table:
+    """The loss of quantization, per layer."""
+    rows = [
+        (
+            loss.name,
+            f"{loss.unit:.4g}",
+            f"{loss.weight_range[0]} .. {loss.weight_range[1]}",
+            percent(loss.weight_error),
+            f"{loss.bias_range[0]} .. {loss.bias_range[1]}",
+            loss.threshold,
+            f"{loss.i_decay} / {loss.v_decay}",
+            "-" if loss.agreement is None else percent(loss.agreement),
+            "-" if loss.matched is None else percent(loss.matched),
+            "-" if loss.voltage_error is None else percent(loss.voltage_error),
+        )
+        for loss in losses
+    ]
+    columns = (
+        "layer",
+        "per 1.0",
+        "weights",
+        "rms error",
+        "bias",
+        "threshold",
+        "decays i / v",
+        "agreement",
+        "matched",
+        "voltage error",
+    )
+    return table("quantization, on the calibration data", columns, rows)
+
+
+def agreement_table(title: str, agreements: Sequence[Agreement]) -> Table:
+    """Agreement per layer, with the first divergence."""
+    rows = []
+    for a in agreements:
+        where = "none"
+        if a.first is not None:
+            f = a.first
+            where = f"sample {f.sample}, step {f.step}, neuron {f.neuron}: {f.first} / {f.second}"
+        matched = "" if a.matched is None else percent(a.matched)
+        rows.append((a.layer, a.quantity, percent(a.equal), matched, where))
+    columns = ("layer", "quantity", "equal", "spikes matched", "first divergence")
+    return table(title, columns, rows)
+
+
+def verification_tables(result: Verification) -> list[Table | str]:
+    """Everything `verify` found."""
+    out: list[Table | str] = []
+    if result.to_float is not None:
+        out.append(
+            agreement_table(f"float / integers, {result.samples} samples", result.to_float)
+        )
+    if result.to_lava is not None:
+        out.append(
+            agreement_table(
+                f"simulator / Lava CPU backend, {result.lava_samples} samples", result.to_lava
+            )
+        )
+    else:
+        out.append(f"Lava: {result.lava_skipped}")
+    out.append(f"file read again: {'same digest' if result.reread else 'DIFFERENT'}")
+    return out
+
+
+def profile_tables(result: Profile) -> list[Table | str]:
+    """Counts per layer and energies with their scopes, per inference."""
+    n = result.counts.samples
+    rows = [
+        (
+            layer.name,
+            layer.neurons,
+            f"{layer.spikes_in / n:,.1f}",
+            f"{layer.spikes_out / n:,.1f}",
+            f"{layer.synops / n:,.0f}",
+            f"{layer.neuron_updates / n:,.0f}",
+            f"{layer.dense_ops / n / result.counts.steps:,.0f}",
+        )
+        for layer in result.counts.layers
+    ]
+    rows.append(
+        (
+            "total",
+            sum(layer.neurons for layer in result.counts.layers),
+            "",
+            *(
+                f"{result.counts.total(c) / n:,.0f}"
+                for c in ("spikes_out", "synops", "neuron_updates")
+            ),
+            f"{result.counts.total('dense_ops') / n / result.counts.steps:,.0f}",
+        )
+    )
+    columns = (
+        "layer",
+        "neurons",
+        "messages in",
+        "spikes out",
+        "synops",
+        "neuron updates",
+        "dense MACs a step",
+    )
+    title = f"per inference of {result.counts.steps} steps, {n} samples"
+    return [table(title, columns, rows), energy_table(result), *missing(result)]
+
+
+def energy_table(result: Profile) -> Table:
+    """SNN and ANN energies side by side, each with its scope."""
+    rows = [
+        ("SNN", e.device, interval(e), e.scope, ", ".join(e.terms)) for e in result.energy
+    ] + [("ANN twin", e.device, interval(e), e.scope, ", ".join(e.terms)) for e in result.ann_energy]
+    return table(
+        "estimated energy per inference (different scopes are not divided by each other)",
+        ("network", "device", "energy", "scope", "terms"),
+        rows,
+    )
+
+
+def missing(result: Profile) -> list[str]:
+    """What the estimates leave out, with reasons."""
+    lines = [
+        f"not modelled, {e.device}: " + "; ".join(f"{u.name} ({u.reason})" for u in e.unpriced)
+        for e in (*result.energy, *result.ann_energy[:1])
+        if e.unpriced
+    ]
+    low, high = MODEL_FACTOR
+    return [
+        *lines,
+        f"On the two networks where it could be checked, measured core-dynamic energy lay within "
+        f"{low} to {high} of such an estimate.",
+    ]
+
+
+def overflow_lines(names: Sequence[str], overflow: Sequence[Overflow] | None) -> list[str]:
+    """One line per layer that left its number range; none where none did."""
+    return [
+        f"overflow in {name}: {o.u_wraps} currents wrapped, {o.v_clips} voltages clipped, "
+        f"{o.sum_wraps} sums wrapped"
+        for name, o in zip(names, overflow or (), strict=False)
+        if o
+    ]
+
+
+def trace_table(network: Network, trace: Trace) -> Table:
+    """Spikes per layer of one run."""
+    rows = []
+    for i, p in enumerate(network.populations):
+        spikes = "not recorded"
+        rate = ""
+        if trace.spikes is not None:
+            total = int(trace.spikes[i].sum())
+            spikes, rate = f"{total:,}", percent(total / max(trace.spikes[i].size, 1))
+        rows.append((p.name, "x".join(map(str, p.shape)), spikes, rate))
+    return table(f"run on {trace.backend}", ("layer", "shape", "spikes", "rate"), rows)
