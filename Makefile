@@ -1,7 +1,7 @@
 bin := .venv/bin
 ready := .venv/.ready# written when the set-up has succeeded
 
-.PHONY: setup demo test lint clean
+.PHONY: setup demo test lint types clean
 
 setup: $(ready)
 
@@ -12,16 +12,21 @@ $(ready): pyproject.toml constraints-3.10.txt tools/setup
 demo: $(ready)
 	$(bin)/spikeship demo --out runs/demo
 
-# Types are checked on the package as a stranger gets it: built, then installed away from its source.
 lint: $(ready)
 	$(bin)/ruff check
 	$(bin)/ruff format --check
-	rm -rf build
-	$(bin)/pip install --quiet --no-deps --no-build-isolation --target build/installed .
-	cd build/installed/spikeship && MYPYPATH=.. ../../../$(bin)/mypy \
-	    --config-file ../../../pyproject.toml --cache-dir ../../../.mypy_cache --strict -p spikeship
 
-test: lint
+# Checked on the package as a stranger gets it: built, and installed away from its source. Only
+# against the pinned versions: on newer Pythons the types of numpy and torch change with every release.
+types: $(ready)
+	@rm -rf build
+	$(bin)/pip install --quiet --no-deps --no-build-isolation --target build/installed .
+	@if $(bin)/python -c 'import sys; sys.exit(sys.version_info >= (3, 11))'; then set -x; \
+	cd build/installed/spikeship && MYPYPATH=.. ../../../$(bin)/mypy --strict -p spikeship \
+	    --config-file ../../../pyproject.toml --cache-dir ../../../.mypy_cache; \
+	else echo "Types are checked on Python 3.10 only."; fi
+
+test: lint types
 	$(bin)/pytest
 
 clean:

@@ -95,33 +95,30 @@ def _table(result: dict[str, Any]) -> Table:
     accuracy = result["accuracy"]
     counts = priced.counts
     per = counts.samples
-    integer = [
-        views.percent(accuracy["snn_integer"]),
-        "spikes equal to float, by layer: "
-        + ", ".join(views.percent(a.equal) for a in checked.to_float),
-    ]
     if checked.to_lava is None:
         lava = ["-", f"not run: {checked.lava_skipped}"]
     else:
         exact = all(a.exact for a in checked.to_lava)
-        word = "every spike, u and v equal" if exact else "DIFFERENT, see demo.json"
-        lava = [
-            views.percent(accuracy["lava"]),
-            f"{word} ({checked.lava_samples} images)",
-        ]
-    ann = priced.ann_energy
+        word = "every spike, u and v equal" if exact else "DIFFERENT: see demo.json"
+        lava = [views.percent(accuracy["lava"]), f"{word}, {checked.lava_samples} images"]
+    agreement = ", ".join(views.percent(a.equal) for a in checked.to_float)
+    macs = f"{priced.ann_macs:,} MACs"
+    int8, fp32 = priced.ann_energy
+    snn = priced.energy[0]
+    spikes, synops = (f"{counts.total(c) / per:,.0f}" for c in ("spikes_out", "synops"))
     rows = [
-        ("ANN twin", views.percent(accuracy["ann"]), f"{priced.ann_macs:,} MACs",
-         f"{views.interval(ann[0])} int8, {views.interval(ann[1])} fp32 ({ann[0].scope})"),
-        ("SNN, float (Norse)", views.percent(accuracy["snn_float"]), "", ""),
-        ("SNN, integers", integer[0],
-         f"{counts.total('spikes_out') / per:,.0f} spikes, {counts.total('synops') / per:,.0f} synops",
-         f"{views.interval(priced.energy[0])} ({priced.energy[0].scope}, {priced.energy[0].device})"),
-        ("", "", integer[1], ""),
-        ("SNN on Lava CPU", lava[0], lava[1], ""),
-    ]
-    title = f"digits, {result['test_images']} test images, network {result['digest'][:12]}"
-    return views.table(title, ("", "accuracy", "per inference", "estimated energy"), rows)
-
-
-
+        ("ANN twin, int8", "", "", macs, f"{views.interval(int8)} ({int8.scope})"),
+        ("ANN twin, float32", views.percent(accuracy["ann"]), "", macs,
+         f"{views.interval(fp32)} ({fp32.scope})"),
+        ("SNN, Norse float32", views.percent(accuracy["snn_float"]), "", "", ""),
+        ("SNN, integers", views.percent(accuracy["snn_integer"]),
+         f"spikes as float: {agreement}", f"{spikes} spikes, {synops} synops",
+         f"{views.interval(snn)} ({snn.scope})"),
+        ("SNN, Lava CPU backend", *lava, "", ""),
+    ]  # fmt: skip
+    title = (
+        f"digits, {result['test_images']} test images, network {result['digest'][:12]}, "
+        f"SNN energy on {snn.device}"
+    )
+    columns = ("network", "accuracy", "agreement", "per inference", "estimated energy")
+    return views.table(title, columns, rows)

@@ -9,9 +9,9 @@ from ..hw_targets.network import Network
 from ..hw_targets.trace import Counts
 from .run import Evaluation
 
-MODEL_FACTOR = (0.7, 1.4)
-"""Counts times coefficients came out 0.86 to 1.39 of core-dynamic energy measured on two networks
-(Loihi 1: LSNN; Loihi 2: PilotNet). Chosen after seeing these: it describes, it does not predict."""
+OBSERVED_RATIO = (0.86, 1.39)
+"""Such an estimate over the core-dynamic energy measured on hardware, for the two networks where both
+are public (Loihi 1: LSNN; Loihi 2: PilotNet). It describes; it does not predict a third."""
 ANN_DEVICES = ("cmos45-horowitz-int8", "cmos45-horowitz-fp32")
 
 

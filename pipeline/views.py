@@ -9,7 +9,7 @@ from rich.table import Table
 from ..hw_targets.energy import Energy
 from ..hw_targets.network import Conv, CubaLIF, Dense, Input, Network
 from ..hw_targets.trace import Overflow, Trace
-from .profile import MODEL_FACTOR, Profile
+from .profile import OBSERVED_RATIO, Profile
 from .quantize import LayerLoss
 from .verify import Agreement, Verification
 
@@ -26,17 +26,14 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     return out
 
 
-def joules(value: float) -> str:
-    """1.23 uJ"""
-    factor, unit = next(((f, u) for f, u in _PREFIXES if abs(value) >= f), _PREFIXES[-1])
-    return f"{value / factor:.3g} {unit}"
-
-
 def interval(energy: Energy) -> str:
-    """1.23 uJ [1.1 uJ, 1.5 uJ]; a point where both ends are equal."""
+    """1.23 uJ [1.1, 1.5]; a point where both ends are equal."""
+    value = energy.joules
+    factor, unit = next(((f, u) for f, u in _PREFIXES if abs(value) >= f), _PREFIXES[-1])
+    text = f"{value / factor:.3g} {unit}"
     if energy.low == energy.high:
-        return joules(energy.joules)
-    return f"{joules(energy.joules)} [{joules(energy.low)}, {joules(energy.high)}]"
+        return text
+    return f"{text} [{energy.low / factor:.3g}, {energy.high / factor:.3g}]"
 
 
 def percent(fraction: float) -> str:
@@ -192,15 +189,16 @@ def energy_table(result: Profile) -> Table:
 def missing(result: Profile) -> list[str]:
     """What the estimates leave out, with reasons."""
     lines = [
-        f"not modelled, {e.device}: " + "; ".join(f"{u.name} ({u.reason})" for u in e.unpriced)
+        f"not modelled, {e.device}: "
+        + "; ".join(f"{u.name.replace('_', ' ')}: {u.reason}" for u in e.unpriced)
         for e in (*result.energy, *result.ann_energy[:1])
         if e.unpriced
     ]
-    low, high = MODEL_FACTOR
+    low, high = OBSERVED_RATIO
     return [
         *lines,
-        f"On the two networks where it could be checked, measured core-dynamic energy lay within "
-        f"{low} to {high} of such an estimate.",
+        f"Where measurements are public (two networks), such an estimate came out {low} to {high} "
+        f"times the measured core-dynamic energy.",
     ]
 
 

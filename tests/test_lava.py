@@ -1,8 +1,10 @@
 """Parity with Lava: every spike, every current, every voltage, on random networks of every kind."""
 
 import ast
+import subprocess
+import sys
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -285,9 +287,46 @@ def difference(network: Network, found: Trace, expected: Trace) -> str | None:
     return what
 
 
+WARM_WORKER = """
+import sys
+from pathlib import Path
+from spikeship.hw_targets._lava_worker import main
+for line in sys.stdin:
+    main(Path(line.strip()))
+    print("finished", flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def warm_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Path], None]]:
+    """What `lava_cpu._start` does, without importing Lava (3 seconds) again for every network."""
+    log = tmp_path_factory.mktemp("lava") / "stderr"
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-c", WARM_WORKER],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        ) as worker,
+    ):
+
+        def start(folder: Path) -> None:
+            print(folder, file=worker.stdin, flush=True)
+            while (line := worker.stdout.readline()) != "finished\n":
+                assert line, f"Lava ended: {log.read_text()[-2000:]}"
+
+        yield start
+        worker.stdin.close()
+
+
 @pytest.mark.lava
 @pytest.mark.parametrize("name", TABLE)
-def test_equals_lava(name: str) -> None:
+def test_equals_lava(
+    name: str, warm_worker: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lava_cpu, "_start", warm_worker)
     case = TABLE[name]
     expected = simulate(case.network, case.inputs, **case.arguments, record=ALL)
     found = lava_cpu.run(case.network, case.inputs, **case.arguments, record=ALL)

@@ -1,0 +1,121 @@
+"""Float spiking networks against their exported integers: digits (MLP, three seeds), MNIST (CNN).
+
+Usage: python -m spikeship.benchmarks.accuracy digits
+       python -m spikeship.benchmarks.accuracy mnist --data-root ROOT      (about half an hour)
+
+Trains (or goes on where an interrupted run stopped), exports, simulates the whole test set on the
+same input draws, verifies some images on Lava where it is installed, prints a table, writes JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import mean
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+
+from ..hw_targets.netx import read_netx
+from ..models import datasets, training
+from ..pipeline import records, views
+from ..pipeline.execute import execute
+from ..pipeline.export import export, file_digest
+from ..pipeline.lower import lower
+from ..pipeline.run import encoded, evaluate, needed_recipe
+from ..pipeline.verify import verify
+
+SETTINGS = {
+    "digits": training.Settings(),
+    "mnist": training.Settings(
+        model="cnn", readout="voltage", epochs=4, batch=64, learning_rate=2e-3, sigma=0.1
+    ),
+}
+LIMITS = {"digits": 0.010, "mnist": 0.005}
+"""Largest loss of accuracy from float to integers that the project promises."""
+
+
+def measure(settings: training.Settings, data: datasets.Dataset, folder: Path) -> dict[str, Any]:
+    """One seed: float and integer accuracy, agreement, digest."""
+    snn, checkpoint = training.train(settings, data, folder)
+    net = folder / f"{data.name}.net"
+    exported = export(
+        snn.net,
+        data.shape,
+        snn.settings.encoding,
+        data.train.images[:128],
+        net,
+        seed=settings.seed,
+        provenance={"dataset": data.name, "checkpoint_sha256": file_digest(checkpoint)},
+    )
+    network = read_netx(net)
+    recipe = needed_recipe(network)
+    right = 0
+    with torch.no_grad():
+        for messages, labels in encoded(recipe, data.test):
+            frames = torch.tensor(messages / recipe.levels, dtype=torch.float32)
+            right += int((snn.net(frames.transpose(0, 1)).argmax(1).numpy() == labels).sum())
+    evaluation = evaluate(network, data.test, progress=True)
+    some = np.concatenate([m for m, _ in encoded(recipe, data.test, 64)])
+    checked = verify(network, some, exported.graph, lava_samples=2)
+    float_rates = [float(s.mean()) for s in execute(lower(exported.graph), some / recipe.levels).spikes]
+    return {
+        "seed": settings.seed,
+        "float_accuracy": right / len(data.test),
+        "integer_accuracy": evaluation.accuracy,
+        "network_digest": network.digest,
+        "spikes_per_inference": evaluation.counts.total("spikes_out") / len(data.test),
+        "synops_per_inference": evaluation.counts.total("synops") / len(data.test),
+        "float_spike_rates": float_rates,
+        "verification": checked,
+        "overflow": evaluation.overflow,
+        "layers": exported.quantized.losses,
+    }
+
+
+def main(
+    data: Annotated[Literal["digits", "mnist"], typer.Argument()],
+    data_root: Annotated[Path | None, typer.Option()] = None,
+    work: Annotated[Path, typer.Option(help="Checkpoints and networks.")] = Path("runs/accuracy"),
+    out: Annotated[Path | None, typer.Option()] = None,
+    seeds: Annotated[int | None, typer.Option(help="Default: 3 for digits, 1 for MNIST.")] = None,
+) -> None:
+    """Measure, print, write JSON."""
+    dataset = datasets.load(data, data_root)
+    count = seeds if seeds is not None else {"digits": 3, "mnist": 1}[data]
+    runs = [
+        measure(replace(SETTINGS[data], seed=seed), dataset, work / f"{data}-{seed}")
+        for seed in range(count)
+    ]
+    result = {
+        "command": f"python -m spikeship.benchmarks.accuracy {data}",
+        "settings": asdict(SETTINGS[data]),
+        "test_images": len(dataset.test),
+        "limit": LIMITS[data],
+        "runs": runs,
+        "mean_float_accuracy": mean(run["float_accuracy"] for run in runs),
+        "mean_integer_accuracy": mean(run["integer_accuracy"] for run in runs),
+        **records.environment(),
+    }
+    path = out or Path(f"benchmarks/results/accuracy_{data}.json")
+    records.write_json(result, path)
+    rows = [
+        (
+            f"seed {run['seed']}",
+            views.percent(run["float_accuracy"]),
+            views.percent(run["integer_accuracy"]),
+            ", ".join(views.percent(a.equal) for a in run["verification"].to_float),
+            run["network_digest"][:12],
+        )
+        for run in runs
+    ]
+    columns = ("", "float", "integers", "spikes equal, by layer", "digest")
+    Console(width=120).print(views.table(f"{data}, {len(dataset.test)} test images", columns, rows))
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

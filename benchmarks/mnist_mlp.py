@@ -1,0 +1,76 @@
+"""A published SLAYER network (784-128-64-10) on all MNIST test images: its paper's accuracy against ours.
+
+Usage: python -m spikeship.benchmarks.mnist_mlp --net NET.net --data-root ROOT [--out FILE.json]
+
+Input coding of the network's authors (R-Gaurav/mnist-on-loihi): one integrator per pixel adds the
+intensity in [0, 1] in every step, spikes when it exceeds 1 and is then set to 0. The class is the
+output neuron with the most spikes. Published: 95.32 % at 20 steps.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from ..hw_targets.netx import read_netx
+from ..hw_targets.network import Network
+from ..hw_targets.reference import simulate
+from ..models import datasets
+from ..pipeline import records
+
+PUBLISHED = 0.9532
+
+
+def rate_code(images: NDArray[np.float32], steps: int) -> NDArray[np.int8]:
+    """Spikes (sample, steps, pixels) of the deterministic integrator above."""
+    level = np.zeros_like(images)
+    spikes = np.zeros((len(images), steps, images.shape[1]), np.int8)
+    for t in range(steps):
+        level += images
+        fired = level > 1
+        level[fired] = 0
+        spikes[:, t] = fired
+    return spikes
+
+
+def accuracy(network: Network, images: NDArray[np.float32], labels: NDArray[np.int64], steps: int) -> float:
+    """Fraction of right classes over output spikes within `steps` steps of data plus latency."""
+    right = 0
+    for start in range(0, len(images), 500):
+        block = slice(start, start + 500)
+        spikes = rate_code(images[block], steps)
+        trace = simulate(network, spikes, steps + network.latency)
+        assert trace.spikes is not None
+        right += int((trace.spikes[-1].sum(axis=1).argmax(axis=1) == labels[block]).sum())
+    return right / len(images)
+
+
+def main(
+    net: Annotated[Path, typer.Option()],
+    data_root: Annotated[Path, typer.Option()],
+    out: Annotated[Path, typer.Option()] = Path("benchmarks/results/mnist_mlp.json"),
+    steps: Annotated[int, typer.Option()] = 20,
+) -> None:
+    """Measure, print, write JSON."""
+    network = read_netx(net)
+    test = datasets.load("mnist", data_root).test
+    images, labels = test.images.flatten(1).numpy(), test.labels.numpy()
+    result = {
+        "command": f"python -m spikeship.benchmarks.mnist_mlp --steps {steps}",
+        "network_digest": network.digest,
+        "steps": steps,
+        "test_images": len(images),
+        "accuracy": accuracy(network, images, labels, steps),
+        "published_accuracy_at_20_steps": PUBLISHED,
+        **records.environment(),
+    }
+    records.write_json(result, out)
+    print(f"{100 * result['accuracy']:.2f} % (published {100 * PUBLISHED:.2f} %), wrote {out}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
