@@ -61,7 +61,9 @@ def measure(settings: training.Settings, data: datasets.Dataset, folder: Path) -
     evaluation = evaluate(network, data.test, progress=True)
     some = np.concatenate([m for m, _ in encoded(recipe, data.test, 64)])
     checked = verify(network, some, exported.graph, lava_samples=2)
-    float_rates = [float(s.mean()) for s in execute(lower(exported.graph), some / recipe.levels).spikes]
+    float_rates = [
+        float(s.mean()) for s in execute(lower(exported.graph), some / recipe.levels).spikes
+    ]
     return {
         "seed": settings.seed,
         "float_accuracy": right / len(data.test),

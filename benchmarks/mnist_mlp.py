@@ -16,8 +16,8 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from ..hw_targets.netx import read_netx
 from ..hw_targets.network import Network
+from ..hw_targets.netx import read_netx
 from ..hw_targets.reference import simulate
 from ..models import datasets
 from ..pipeline import records
@@ -37,7 +37,9 @@ def rate_code(images: NDArray[np.float32], steps: int) -> NDArray[np.int8]:
     return spikes
 
 
-def accuracy(network: Network, images: NDArray[np.float32], labels: NDArray[np.int64], steps: int) -> float:
+def accuracy(
+    network: Network, images: NDArray[np.float32], labels: NDArray[np.int64], steps: int
+) -> float:
     """Fraction of right classes over output spikes within `steps` steps of data plus latency."""
     right = 0
     for start in range(0, len(images), 500):

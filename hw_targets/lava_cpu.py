@@ -103,7 +103,9 @@ def run(
             padded[:, : x.shape[1]] = x
             padded = padded.reshape(-1, *network.input_shape)
             first = network.populations[0].layer
-            straight = not isinstance(first, Input) and axes != len(network.populations[0].input_shape)
+            straight = not isinstance(first, Input) and axes != len(
+                network.populations[0].input_shape
+            )
             flat = padded.reshape(len(padded), -1) if straight else _swap(padded, axes)
             np.save(folder / "input.npy", np.moveaxis(flat, 0, -1))
         (folder / "job.json").write_text(json.dumps(job))

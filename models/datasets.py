@@ -82,9 +82,7 @@ def _digits() -> Dataset:
     first, second = _divide(len(rest), 0.1)
     train = [rest[i] for i in first]
     validation = [rest[i] for i in second]
-    return Dataset(
-        "digits", *(Split(*everything[part]) for part in (train, validation, test))
-    )
+    return Dataset("digits", *(Split(*everything[part]) for part in (train, validation, test)))
 
 
 def _divide(count: int, fraction: float) -> tuple[list[int], list[int]]:
@@ -108,7 +106,9 @@ def _idx(path: Path, axes: int) -> NDArray[np.uint8]:
     """An idx file of bytes: 2 zero bytes, type 8, number of axes, big-endian sizes, then the data."""
     packed = path.with_name(path.name + ".gz")
     if not path.is_file() and not packed.is_file():
-        raise DatasetError(f"{path}[.gz]: no such file. --data-root must hold torchvision's folders.")
+        raise DatasetError(
+            f"{path}[.gz]: no such file. --data-root must hold torchvision's folders."
+        )
     try:
         raw = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
     except (OSError, EOFError) as error:

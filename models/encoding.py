@@ -43,9 +43,13 @@ class Encoding:
 
     def __post_init__(self) -> None:
         if self.coding not in CODINGS:
-            raise ValueError(f"coding {self.coding!r} is unknown; choose from {', '.join(CODINGS)}.")
+            raise ValueError(
+                f"coding {self.coding!r} is unknown; choose from {', '.join(CODINGS)}."
+            )
         if self.steps < 1 or self.levels < 1:
-            raise ValueError(f"steps = {self.steps}, levels = {self.levels}; both must be 1 or more.")
+            raise ValueError(
+                f"steps = {self.steps}, levels = {self.levels}; both must be 1 or more."
+            )
         noisy = self.coding != "direct"
         if noisy != (self.sigma > 0):
             raise ValueError(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
 import norse.torch as norse
 import torch
-from torch import nn
-
 from norse.torch.functional.leaky_integrator_box import LIBoxParameters
+from torch import nn
 
 Readout: TypeAlias = Literal["spikes", "voltage"]
 MODELS = ("mlp", "cnn")
@@ -39,24 +39,28 @@ class SpikingClassifier(nn.Module):
         return logits
 
 
-def lif(decay: float = 0.5) -> norse.LIFBoxCell:
+def lif(decay: float = 0.5) -> nn.Module:
     """v <- v + decay * (i - v); spike and reset to 0 above 1. `decay` = dt / tau_mem, dt = 1 ms.
 
     Backward: SuperSpike 1 / (1 + |v - 1|)^2 (Norse 1.1 ignores its `alpha`).
     """
-    return norse.LIFBoxCell(norse.LIFBoxParameters(tau_mem_inv=torch.tensor(decay * 1000)))
+    cell: nn.Module = norse.LIFBoxCell(
+        norse.LIFBoxParameters(tau_mem_inv=torch.tensor(decay * 1000))
+    )
+    return cell
 
 
 def _last(readout: Readout) -> nn.Module:
     if readout == "spikes":
         return lif()
-    return norse.LIBoxCell(LIBoxParameters(tau_mem_inv=torch.tensor(500.0)))
+    cell: nn.Module = norse.LIBoxCell(LIBoxParameters(tau_mem_inv=torch.tensor(500.0)))
+    return cell
 
 
 def _mlp(shape: Sequence[int], classes: int, hidden: Sequence[int]) -> list[nn.Module]:
     widths = [int(torch.Size(shape).numel()), *hidden]
     layers: list[nn.Module] = [nn.Flatten()]
-    for a, b in zip(widths, widths[1:], strict=False):
+    for a, b in itertools.pairwise(widths):
         layers += [nn.Linear(a, b), nn.ReLU()]
     return [*layers, nn.Linear(widths[-1], classes)]
 
@@ -91,7 +95,8 @@ def snn(
 ) -> SpikingClassifier:
     """The Norse network: the ANN twin's layers with LIF neurons for ReLU, and a readout neuron."""
     layers = [
-        lif() if isinstance(layer, nn.ReLU) else layer for layer in ann(model, shape, classes, widths)
+        lif() if isinstance(layer, nn.ReLU) else layer
+        for layer in ann(model, shape, classes, widths)
     ]
     return SpikingClassifier(norse.SequentialState(*layers, _last(readout)), readout)
 

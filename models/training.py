@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,7 +51,7 @@ class Settings:
         return Encoding(self.coding, self.steps, self.levels, self.sigma)
 
 
-class Classifier(lightning.LightningModule):  # type: ignore[misc]
+class Classifier(lightning.LightningModule):
     """A network with its input coding, trained with cross-entropy, Adam and a cosine schedule."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -124,15 +126,13 @@ def train(
             num_sanity_val_steps=0,
         )
         resume = last if _same(last, settings) else None
-        with _threads(1 if settings.model == "mlp" else None):
+        with _threads(1 if settings.model == "mlp" else None), _interruptible(trainer):
             trainer.fit(
                 Classifier(asdict(settings)),
                 _loader(data.train, settings.batch, shuffle=True),
                 _loader(data.validation, 256, shuffle=False),
                 ckpt_path=resume,
             )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     path = Path(best.best_model_path)
     last.unlink(missing_ok=True)
     return load(path), path
@@ -192,6 +192,21 @@ def _threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _interruptible(trainer: lightning.Trainer) -> Iterator[None]:
+    """Lightning turns an interruption into SystemExit and leaves SIGINT ignored; undo both."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        if trainer.interrupted:
+            raise KeyboardInterrupt from None
+        raise
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager

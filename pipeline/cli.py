@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ..models.datasets import Dataset
-    from ..models.training import Settings
 
 app = typer.Typer(
     help="Trained spiking networks to lava-dl netx files, bit-accurate simulation, and numbers to trust.",
@@ -37,7 +36,10 @@ NetArgument = Annotated[Path, typer.Argument(help="A netx file (.net).", metavar
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(help="Folder with torchvision's MNIST/raw and FashionMNIST/raw.", envvar="SPIKESHIP_DATA_ROOT"),
+    typer.Option(
+        help="Folder with torchvision's MNIST/raw and FashionMNIST/raw.",
+        envvar="SPIKESHIP_DATA_ROOT",
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of weights and noise.")]
 
@@ -91,9 +93,13 @@ def _say(message: str) -> None:
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path("runs/demo"),
+    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path(
+        "runs/demo"
+    ),
     seed: Seed = 0,
-    lava_samples: Annotated[int, typer.Option(help="Samples checked bit for bit on Lava.", min=1)] = 20,
+    lava_samples: Annotated[
+        int, typer.Option(help="Samples checked bit for bit on Lava.", min=1)
+    ] = 20,
     json_: Json = False,
 ) -> None:
     """Train, export, simulate, check on Lava and price a digits classifier: the whole path."""
@@ -112,8 +118,12 @@ def train(
     data: Annotated[str, typer.Option(help="digits, mnist or fashion_mnist.")] = "digits",
     model: Annotated[str, typer.Option(help="mlp or cnn.")] = "mlp",
     ann: Annotated[bool, typer.Option("--ann", help="Train the ANN twin instead.")] = False,
-    readout: Annotated[Literal["spikes", "voltage"], typer.Option(help="What the answer is read from.")] = "spikes",
-    coding: Annotated[Literal["direct", "rsc1", "rsc2"], typer.Option(help="Input coding.")] = "rsc1",
+    readout: Annotated[
+        Literal["spikes", "voltage"], typer.Option(help="What the answer is read from.")
+    ] = "spikes",
+    coding: Annotated[
+        Literal["direct", "rsc1", "rsc2"], typer.Option(help="Input coding.")
+    ] = "rsc1",
     sigma: Annotated[float, typer.Option(help="Noise of rsc1 and rsc2, in pixel units.")] = 0.1,
     steps: Annotated[int, typer.Option(help="Time steps per image.", min=1)] = 8,
     levels: Annotated[int, typer.Option(help="Input grid: integers per 1.0.", min=1)] = 16,
@@ -168,16 +178,24 @@ def export(
             metavar="SOURCE",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The netx file; the float graph goes beside it as .nir.")],
+    out: Annotated[
+        Path, typer.Option(help="The netx file; the float graph goes beside it as .nir.")
+    ],
     weights: Annotated[
         Path | None, typer.Option(help="module:function only: a torch state dict to load.")
     ] = None,
-    data: Annotated[str, typer.Option(help="module:function only: data set for calibration.")] = "digits",
-    coding: Annotated[Literal["direct", "rsc1", "rsc2"], typer.Option(help="module:function only.")] = "direct",
+    data: Annotated[
+        str, typer.Option(help="module:function only: data set for calibration.")
+    ] = "digits",
+    coding: Annotated[
+        Literal["direct", "rsc1", "rsc2"], typer.Option(help="module:function only.")
+    ] = "direct",
     sigma: Annotated[float, typer.Option(help="module:function only.")] = 0.0,
     steps: Annotated[int, typer.Option(help="module:function only.", min=1)] = 8,
     levels: Annotated[int, typer.Option(help="module:function only.", min=1)] = 16,
-    calibration: Annotated[int, typer.Option(help="Training images for choosing scales.", min=1)] = 128,
+    calibration: Annotated[
+        int, typer.Option(help="Training images for choosing scales.", min=1)
+    ] = 128,
     approximate_current_bias: Annotated[
         bool,
         typer.Option(
@@ -304,19 +322,24 @@ def simulate(
         ),
     ],
     out: Annotated[
-        Path, typer.Option(help="Trace: spikes.{i}, u.{i}, v.{i} of layer i, (sample, time, *shape).")
+        Path,
+        typer.Option(help="Trace: spikes.{i}, u.{i}, v.{i} of layer i, (sample, time, *shape)."),
     ],
     steps: Annotated[
-        int | None, typer.Option(help="Steps to run; longer than the input means no input at the end.", min=1)
+        int | None,
+        typer.Option(help="Steps to run; longer than the input means no input at the end.", min=1),
     ] = None,
     reset_interval: Annotated[
-        int | None, typer.Option(help="As in netx; 0: none. Default: the file's recipe, or none.", min=0)
+        int | None,
+        typer.Option(help="As in netx; 0: none. Default: the file's recipe, or none.", min=0),
     ] = None,
     reset_offset: Annotated[
         int | None, typer.Option(help="As in netx. Default: the file's recipe, or 0.", min=0)
     ] = None,
     record: Annotated[str, typer.Option(help="Comma-separated: spikes, u, v.")] = "spikes",
-    target: Annotated[Target, typer.Option(help="auto: Lava where installed and the input is small.")] = "auto",
+    target: Annotated[
+        Target, typer.Option(help="auto: Lava where installed and the input is small.")
+    ] = "auto",
     json_: Json = False,
 ) -> None:
     """Run a netx file on an input, bit for bit as Lava does."""
@@ -336,8 +359,14 @@ def simulate(
             reset_offset = recipe.reset_offset if recipe is not None else 0
         if steps is None and inputs.ndim == 1 + len(network.input_shape):
             _fail(f"{input_} is constant in time (shape {inputs.shape}): give --steps.")
-        if steps is not None and inputs.ndim > 1 + len(network.input_shape) and steps < inputs.shape[1]:
-            _say(f"note: --steps {steps} leaves out the last {inputs.shape[1] - steps} input steps.")
+        if (
+            steps is not None
+            and inputs.ndim > 1 + len(network.input_shape)
+            and steps < inputs.shape[1]
+        ):
+            _say(
+                f"note: --steps {steps} leaves out the last {inputs.shape[1] - steps} input steps."
+            )
         length = steps if steps is not None else inputs.shape[1] if inputs.ndim > 1 else 0
         backend, why = choose(target, network, len(inputs), length)
         _say(f"running on {backend}: {why}")
@@ -403,8 +432,12 @@ def verify(
         Path | None, typer.Option(help="The float network as .nir. Default: beside the .net file.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="Data set. Default: the file's own.")] = None,
-    samples: Annotated[int, typer.Option(help="Test images compared with the float network.", min=1)] = 200,
-    lava_samples: Annotated[int, typer.Option(help="Of these, images run on Lava too; 0: none.", min=0)] = 3,
+    samples: Annotated[
+        int, typer.Option(help="Test images compared with the float network.", min=1)
+    ] = 200,
+    lava_samples: Annotated[
+        int, typer.Option(help="Of these, images run on Lava too; 0: none.", min=0)
+    ] = 3,
     tolerance: Annotated[
         float, typer.Option(help="Allowed fraction of differing spikes between float and integers.")
     ] = 0.05,
@@ -442,7 +475,8 @@ def verify(
 def profile(
     net: NetArgument,
     ann: Annotated[
-        Path | None, typer.Option(help="Checkpoint of the ANN twin, for its multiply-adds and accuracy.")
+        Path | None,
+        typer.Option(help="Checkpoint of the ANN twin, for its multiply-adds and accuracy."),
     ] = None,
     device: Annotated[
         list[str] | None, typer.Option(help="Energy device, by name or .toml file; repeatable.")
@@ -487,5 +521,3 @@ def profile(
             *views.profile_tables(result),
             *views.overflow_lines(names, evaluation.overflow),
         )
-
-

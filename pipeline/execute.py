@@ -27,9 +27,7 @@ class FloatTrace:
     voltage: tuple[Array, ...]
 
 
-def execute(
-    graph: nir.NIRGraph, frames: Array, dtype: torch.dtype = torch.float64
-) -> FloatTrace:
+def execute(graph: nir.NIRGraph, frames: Array, dtype: torch.dtype = torch.float64) -> FloatTrace:
     """Run a chain of NIR nodes on frames (sample, time, *input shape) with Euler steps of `dt`.
 
     `dt` comes from the graph's metadata. Every neuron uses the current of the same step and decays
@@ -67,15 +65,26 @@ def _linear(node: nir.NIRNode, x: torch.Tensor) -> torch.Tensor:
     if isinstance(node, nir.Linear):
         return functional.linear(x, _like(node.weight, x))
     if isinstance(node, nir.Conv2d):
-        weight, bias = _like(node.weight, x), _like(node.bias, x)
-        shape = (tuple(v) for v in (node.stride, node.padding, node.dilation))
-        return functional.conv2d(x, weight, bias, *shape, node.groups)
+        return functional.conv2d(
+            x,
+            _like(node.weight, x),
+            _like(node.bias, x),
+            _pair(node.stride),
+            _pair(node.padding),
+            _pair(node.dilation),
+            node.groups,
+        )
     if isinstance(node, nir.AvgPool2d):
-        pair = (tuple(map(int, v)) for v in (node.kernel_size, node.stride, node.padding))
-        return functional.avg_pool2d(x, *pair)
+        sizes = _pair(node.kernel_size), _pair(node.stride), _pair(node.padding)
+        return functional.avg_pool2d(x, sizes[0], sizes[1], sizes[2])
     if isinstance(node, nir.Flatten):
         return x.flatten(1)
     raise ValueError(f"{type(node).__name__} has no float execution.")
+
+
+def _pair(values: Any) -> tuple[int, int]:
+    first, second = (int(n) for n in values)
+    return first, second
 
 
 def _neuron(

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-
 from ..hw_targets.network import Network, Recipe
 from ..hw_targets.netx import write_netx
 from ..hw_targets.trace import atomic_path
@@ -104,7 +103,7 @@ def export(
     return Exported(Quantized(network, quantized.losses), graph, path, graph_path)
 
 
-def _check_import(model: nn.Module, graph: nir.NIRGraph, frames: NDArray[np.floating]) -> None:
+def _check_import(model: nn.Module, graph: nir.NIRGraph, frames: NDArray[np.float64]) -> None:
     """The graph, run in float64, must answer as the model does."""
     body = norse.SequentialState(*(module for _, module in leaves(model)))
     state, outputs = None, []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -59,7 +60,7 @@ def chain_graph(
         "output": nir.Output({"output": np.array(last)}),
     }
     order = list(everything)
-    return nir.NIRGraph(everything, list(zip(order, order[1:], strict=False)), metadata=metadata)
+    return nir.NIRGraph(everything, list(itertools.pairwise(order)), metadata=metadata)
 
 
 def conv2d(
@@ -71,7 +72,17 @@ def conv2d(
     dilation: Any = (1, 1),
     groups: int = 1,
 ) -> nir.Conv2d:
-    """A nir.Conv2d whose input type counts all groups (nir 1.0.8 counts the channels of one)."""
+    """A nir.Conv2d with the right types.
+
+    nir 1.0.8 counts the input channels of one group only, and takes square kernels for granted.
+    """
     node = nir.Conv2d(input_size, weight, stride, padding, dilation, groups, bias)
+    size = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, p, d, k, s in zip(
+            input_size, node.padding, node.dilation, weight.shape[2:], node.stride, strict=True
+        )
+    ]
     node.input_type = {"input": np.array([weight.shape[1] * groups, *input_size])}
+    node.output_type = {"output": np.array([len(weight), *size])}
     return node

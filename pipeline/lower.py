@@ -143,7 +143,13 @@ def _conv_affine(first: nir.Conv2d, second: nir.Affine) -> nir.Affine:
     extra = [
         n - ((out - 1) * s - 2 * p + d * (k - 1) + 1)
         for n, out, s, p, d, k in zip(
-            size, shape[1:], first.stride, first.padding, first.dilation, kernel.shape[2:], strict=True
+            size,
+            shape[1:],
+            first.stride,
+            first.padding,
+            first.dilation,
+            kernel.shape[2:],
+            strict=True,
         )
     ]
     columns = torch.nn.functional.conv_transpose2d(
@@ -216,8 +222,5 @@ def _grouped(kernel: Array, groups: int) -> Array:
     """The inverse of `_ungrouped`."""
     rows, columns = len(kernel) // groups, kernel.shape[1] // groups
     return np.concatenate(
-        [
-            kernel[g * rows : (g + 1) * rows, g * columns : (g + 1) * columns]
-            for g in range(groups)
-        ]
+        [kernel[g * rows : (g + 1) * rows, g * columns : (g + 1) * columns] for g in range(groups)]
     )

@@ -94,7 +94,8 @@ class _Stage:
     i_decay: Array
     v_decay: Array
     threshold: Array | None  # None: a readout that never spikes
-    gain: Array  # v = gain * V, so the float voltage can be compared
+    gain: Array  # v = rest + gain * V, so the float voltage can be compared
+    rest: Array
 
     @property
     def spiking(self) -> bool:
@@ -135,7 +136,8 @@ def quantize(
 
     Raises LoweringError, QuantizationError (all violations at once).
     """
-    if recipe.reset_interval is None or recipe.reset_offset != 1:
+    interval = recipe.reset_interval
+    if interval is None or interval < recipe.steps or recipe.reset_offset != 1:
         raise ValueError(
             "the recipe needs reset_interval >= steps and reset_offset = 1, so that biases start "
             "with the data (see `quantize`)."
@@ -181,8 +183,9 @@ def _stage(
     name: str, node: Any, synapse: Any, flatten: bool, dt: float, approximate: bool
 ) -> _Stage:
     leaky = not isinstance(node, nir.IF)
-    tau = getattr(node, "tau_mem", getattr(node, "tau", None))
-    leak = dt / tau if leaky else np.zeros_like(node.r)
+    leak: Array = np.zeros_like(node.r)
+    if leaky:
+        leak = dt / (node.tau if isinstance(node, (nir.LIF, nir.LI)) else node.tau_mem)
     gain = leak * node.r if leaky else dt * node.r
     weight, bias = np.asarray(synapse.weight, float), np.asarray(synapse.bias, float)
     i_decay = np.ones_like(leak)
@@ -195,11 +198,21 @@ def _stage(
         )
     if np.any(gain <= 0):
         violations.append(Violation(name, "dt / tau or r is not positive", "> 0"))
+    if reset is None and not (_uniform(gain) and _uniform(rest)):
+        violations.append(
+            Violation(name, "readout neurons with different tau, r or v_leak", "one value for all")
+        )
     if isinstance(node, (nir.CubaLIF, nir.CubaLI)):
         i_decay = dt / node.tau_syn
         jump = np.asarray(i_decay * node.w_in)  # current per unit of input
-        if np.any(jump != jump.flat[0]):
-            violations.append(Violation(name, "w_in differs between neurons", "one value a layer"))
+        if not _uniform(jump):
+            violations.append(
+                Violation(name, "dt / tau_syn * w_in differs between neurons", "one value for all")
+            )
+        if bias.any() and not _uniform(i_decay):
+            violations.append(
+                Violation(name, "tau_syn differs between neurons with bias", "one value for all")
+            )
         weight, bias = weight * jump.flat[0], bias * jump.flat[0]
         if bias.any() and not approximate:
             violations.append(
@@ -214,7 +227,11 @@ def _stage(
     if violations:
         raise QuantizationError(violations)
     threshold = None if reset is None else (node.v_threshold - rest) / gain
-    return _Stage(name, synapse, flatten, weight, bias, i_decay, leak, threshold, gain)
+    return _Stage(name, synapse, flatten, weight, bias, i_decay, leak, threshold, gain, rest)
+
+
+def _uniform(values: Array) -> bool:
+    return bool(np.allclose(values, np.asarray(values).flat[0], rtol=1e-9, atol=0))
 
 
 def _check(stage: _Stage) -> Iterator[Violation]:
@@ -273,7 +290,7 @@ def _search(
     per_one: int,
     recipe: Recipe,
 ) -> _Candidate:
-    voltage = target.voltage[index] / np.broadcast_to(stage.gain, target.voltage[index].shape[2:])
+    voltage = (target.voltage[index] - stage.rest) / stage.gain
     top = _largest_scale(stage, float(np.abs(voltage).max()), per_one)
     scales = top * np.linspace(1, 0.5, CANDIDATES)
     found = [
@@ -312,11 +329,13 @@ def _check_integers(stage: _Stage, best: _Candidate) -> Iterator[Violation]:
             f"all weights round to 0 at scale {best.scale:.3g}",
             "bias, threshold or voltages are too large beside the weights",
         )
-    if stage.threshold is not None and np.any(best.layer.neuron.threshold == 0):  # type: ignore[union-attr]
-        if stage.threshold.min() > 0:
-            yield Violation(
-                stage.name, f"threshold rounds to 0 at scale {best.scale:.3g}", "at least 1"
-            )
+    neuron = best.layer.neuron
+    assert neuron is not None
+    exact = np.zeros(1) if stage.threshold is None else stage.threshold
+    if exact.min() > 0 and np.any(neuron.threshold == 0):
+        yield Violation(
+            stage.name, f"threshold rounds to 0 at scale {best.scale:.3g}", "at least 1"
+        )
     assert best.trace.overflow is not None
     overflow = best.trace.overflow[0]
     if overflow:
@@ -347,7 +366,8 @@ def _candidate(
         reset_offset=1,
         record=("spikes", "v"),
     ).aligned(alone, recipe.steps)
-    assert trace.spikes is not None and trace.v is not None
+    assert trace.spikes is not None
+    assert trace.v is not None
     got = trace.spikes[0]
     unit = scale * per_one
     if stage.spiking:

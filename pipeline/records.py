@@ -15,7 +15,17 @@ import numpy as np
 
 from ..hw_targets.trace import atomic_path
 
-PACKAGES = ("spikeship", "numpy", "h5py", "torch", "norse", "nir", "lightning", "lava-nc", "lava-dl")
+PACKAGES = (
+    "spikeship",
+    "numpy",
+    "h5py",
+    "torch",
+    "norse",
+    "nir",
+    "lightning",
+    "lava-nc",
+    "lava-dl",
+)
 
 
 def environment() -> dict[str, Any]:

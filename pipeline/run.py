@@ -147,10 +147,11 @@ def scores(network: Network, trace: Trace) -> NDArray[Any]:
     recipe = needed_recipe(network)
     if recipe.decode == "spike count":
         assert trace.spikes is not None
-        return trace.spikes[-1].sum(axis=1).reshape(len(trace.spikes[-1]), -1)
+        counts: NDArray[Any] = trace.spikes[-1].sum(axis=1)
+        return counts.reshape(len(counts), -1)
     assert trace.v is not None
     v = trace.v[-1].reshape(*trace.v[-1].shape[:2], -1)
-    value = v.mean(axis=1) if recipe.decode == "mean voltage" else v[:, -1]
+    value: NDArray[Any] = v.mean(axis=1) if recipe.decode == "mean voltage" else v[:, -1]
     return value / (recipe.output_unit * (1 << arithmetic.STATE_SHIFT))
 
 

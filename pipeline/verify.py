@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..hw_targets import lava_cpu
-from ..hw_targets.netx import read_netx, write_netx
 from ..hw_targets.network import Network
+from ..hw_targets.netx import read_netx, write_netx
 from .execute import execute
+from .graph import READOUTS, chain
 from .lower import lower
 from .quantize import agree
-from .run import needed_recipe, run_recipe
+from .run import needed_recipe, records_for, run_recipe, scores
 
 Array = NDArray[Any]
 
@@ -71,12 +72,15 @@ def compare(layer: str, quantity: str, a: Array, b: Array) -> Agreement:
 class Verification:
     """Float against integers, integers against Lava, and the file against itself.
 
+    `to_float` has the layers that spike; `same_answers` is the fraction of samples for which the float
+    network and the integers give the same answer (None without a float network).
     `lava_skipped` says why there is no Lava column where there is none.
     """
 
     digest: str
     samples: int
     to_float: tuple[Agreement, ...] | None
+    same_answers: float | None
     to_lava: tuple[Agreement, ...] | None
     lava_samples: int
     lava_skipped: str | None
@@ -107,15 +111,22 @@ def verify(
     """
     recipe = needed_recipe(network)
     names = [p.name for p in network.populations]
-    to_float = None
+    to_float, same_answers = None, None
     if graph is not None:
-        trace = run_recipe(network, messages)
+        trace = run_recipe(network, messages, record=records_for(recipe))
         assert trace.spikes is not None
-        exact = execute(lower(graph), messages / recipe.levels)
-        to_float = tuple(
-            compare(name, "spikes", a, b)
-            for name, a, b in zip(names, exact.spikes, trace.spikes, strict=True)
-        )
+        lowered = lower(graph)
+        exact = execute(lowered, messages / recipe.levels)
+        pairs = list(zip(names, exact.spikes, trace.spikes, strict=True))
+        answers = exact.spikes[-1].sum(axis=1)
+        if isinstance(chain(lowered)[-1][1], READOUTS):
+            pairs.pop()
+            voltage = exact.voltage[-1]
+            last = recipe.decode == "last voltage"
+            answers = voltage[:, -1] if last else voltage.mean(axis=1)
+        to_float = tuple(compare(name, "spikes", a, b) for name, a, b in pairs)
+        answers = answers.reshape(len(answers), -1).argmax(axis=1)
+        same_answers = float(np.mean(answers == scores(network, trace).argmax(axis=1)))
     skipped = lava_cpu.why_unavailable() if lava_samples else "not asked for"
     to_lava = None
     if skipped is None:
@@ -138,6 +149,7 @@ def verify(
         network.digest,
         len(messages),
         to_float,
+        same_answers,
         to_lava,
         min(lava_samples, len(messages)) if to_lava else 0,
         skipped,

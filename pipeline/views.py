@@ -119,9 +119,8 @@ def verification_tables(result: Verification) -> list[Table | str]:
     """Everything `verify` found."""
     out: list[Table | str] = []
     if result.to_float is not None:
-        out.append(
-            agreement_table(f"float / integers, {result.samples} samples", result.to_float)
-        )
+        out.append(agreement_table(f"float / integers, {result.samples} samples", result.to_float))
+        out.append(f"same answer as the float network: {percent(result.same_answers or 0.0)}")
     if result.to_lava is not None:
         out.append(
             agreement_table(
@@ -137,7 +136,7 @@ def verification_tables(result: Verification) -> list[Table | str]:
 def profile_tables(result: Profile) -> list[Table | str]:
     """Counts per layer and energies with their scopes, per inference."""
     n = result.counts.samples
-    rows = [
+    rows: list[tuple[object, ...]] = [
         (
             layer.name,
             layer.neurons,
@@ -176,9 +175,9 @@ def profile_tables(result: Profile) -> list[Table | str]:
 
 def energy_table(result: Profile) -> Table:
     """SNN and ANN energies side by side, each with its scope."""
-    rows = [
-        ("SNN", e.device, interval(e), e.scope, ", ".join(e.terms)) for e in result.energy
-    ] + [("ANN twin", e.device, interval(e), e.scope, ", ".join(e.terms)) for e in result.ann_energy]
+    rows = [("SNN", e.device, interval(e), e.scope, ", ".join(e.terms)) for e in result.energy] + [
+        ("ANN twin", e.device, interval(e), e.scope, ", ".join(e.terms)) for e in result.ann_energy
+    ]
     return table(
         "estimated energy per inference (different scopes are not divided by each other)",
         ("network", "device", "energy", "scope", "terms"),

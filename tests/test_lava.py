@@ -1,8 +1,11 @@
 """Parity with Lava: every spike, every current, every voltage, on random networks of every kind."""
 
 import ast
+import os
+import signal
 import subprocess
 import sys
+import threading
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -309,13 +312,20 @@ def warm_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
+            start_new_session=True,
         ) as worker,
     ):
 
         def start(folder: Path) -> None:
-            print(folder, file=worker.stdin, flush=True)
-            while (line := worker.stdout.readline()) != "finished\n":
-                assert line, f"Lava ended: {log.read_text()[-2000:]}"
+            # a process that fails inside Lava leaves the others waiting for ever
+            timer = threading.Timer(120, os.killpg, (worker.pid, signal.SIGKILL))
+            timer.start()
+            try:
+                print(folder, file=worker.stdin, flush=True)
+                while (line := worker.stdout.readline()) != "finished\n":
+                    assert line, f"Lava ended: {log.read_text()[-2000:]}"
+            finally:
+                timer.cancel()
 
         yield start
         worker.stdin.close()
@@ -433,3 +443,18 @@ def test_without_lava(
     monkeypatch.setattr(lava_cpu, "find_spec", lambda name: name if installed else None)
     with pytest.raises(lava_cpu.LavaMissingError, match=message):
         lava_cpu.run(ONE, [[[1, 0]]])
+
+
+def test_lava_that_breaks_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message ends with what Lava said; a worker without its last word has failed too."""
+    monkeypatch.setattr(lava_cpu, "why_unavailable", lambda: None)
+    for command, message in (
+        ("import sys; sys.exit('out of memory')", "Lava ended with status 1:\nout of memory"),
+        ("print('half way')", "Lava ended with status 0:\nhalf way"),
+    ):
+        real = subprocess.run
+        fake = [sys.executable, "-c", command]
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess, "run", lambda _, real=real, fake=fake, **k: real(fake, **k))
+            with pytest.raises(lava_cpu.LavaError, match=message):
+                lava_cpu.run(ONE, [[[1, 0]]])

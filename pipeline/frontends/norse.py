@@ -14,9 +14,9 @@ import norse.torch as norse
 import numpy as np
 import torch
 from norse.torch.functional.reset import reset_value
+from norse.torch.module.iaf import IAFCell
 from norse.torch.module.leaky_integrator import LICell
 from norse.torch.module.leaky_integrator_box import LIBoxCell
-from norse.torch.module.iaf import IAFCell
 from numpy.typing import NDArray
 from torch import nn
 
@@ -157,9 +157,11 @@ def _batch_norm(module: nn.BatchNorm1d | nn.BatchNorm2d, shape: Shape) -> nir.NI
     if shape[0] != module.num_features:
         raise UnsupportedModuleError(f"has {module.num_features} features, got shape {shape}.")
     gain = 1 / np.sqrt(_array(module.running_var) + module.eps)
-    gain = gain if module.weight is None else gain * _array(module.weight)
+    if module.affine:
+        gain = gain * _array(module.weight)
     offset = -_array(module.running_mean) * gain
-    offset = offset if module.bias is None else offset + _array(module.bias)
+    if module.affine:
+        offset = offset + _array(module.bias)
     if len(shape) == 1:
         return nir.Affine(np.diag(gain), offset)
     return conv2d((shape[1], shape[2]), np.diag(gain)[:, :, None, None], offset)
