@@ -1,0 +1,303 @@
+"""The command line, as a user calls it: results, JSON, exit codes, errors in words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from spikeship.hw_targets import lava_cpu
+from spikeship.hw_targets.netx import read_netx, write_netx
+from spikeship.hw_targets.network import CubaLIF, Dense, Input, Network
+from spikeship.hw_targets.reference import simulate
+from spikeship.hw_targets.trace import Trace
+from spikeship.pipeline import run as run_module
+from spikeship.pipeline.cli import app
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def call(*words: object) -> Result:
+    return CliRunner(mix_stderr=False).invoke(app, [str(w) for w in words])
+
+
+def ok(*words: object) -> dict:
+    result = call(*words, "--json")
+    assert result.exit_code == 0, result.stderr or result.exception
+    return json.loads(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a trained spiking network, its ANN twin and the exported net.net."""
+    folder = tmp_path_factory.mktemp("trained")
+    ok("train", "--out", folder / "snn", "--epochs", 8)
+    ok("train", "--out", folder / "ann", "--epochs", 4, "--ann")
+    ok("export", folder / "snn/best.ckpt", "--out", folder / "net.net")
+    return folder
+
+
+@pytest.mark.parametrize("command", [
+    "demo", "train", "export", "inspect", "simulate", "verify", "profile",
+])  # fmt: skip
+def test_help(command: str) -> None:
+    result = call(command, "--help")
+    assert result.exit_code == 0
+    assert "--json" in result.stdout
+
+
+def test_training_reports(trained: Path) -> None:
+    again = ok("train", "--out", trained / "snn", "--epochs", 8)
+    assert again["test_accuracy"] > 0.85
+    assert again["settings"]["coding"] == "rsc1"
+    assert again["versions"]["norse"]
+
+
+def test_inspect(trained: Path) -> None:
+    result = ok("inspect", trained / "net.net")
+    network = read_netx(trained / "net.net")
+    assert result["digest"] == network.digest
+    assert result["recipe"]["coding"] == "rsc1"
+    assert result["recipe"]["provenance"]["dataset"] == "digits"
+    assert [layer["neurons"] for layer in result["layers"]] == [256, 10]
+    text = call("inspect", trained / "net.net").stdout
+    assert "vThMant" not in text
+    assert network.digest[:12] in text
+    assert "reset_offset = 1" in text
+
+
+def test_verify_and_profile(trained: Path) -> None:
+    checked = ok("verify", trained / "net.net", "--lava-samples", 0)
+    assert checked["ok"]
+    assert checked["result"]["lava_skipped"] == "not asked for"
+    assert [a["layer"] for a in checked["result"]["to_float"]] == ["2:dense", "3:dense"]
+    priced = ok("profile", trained / "net.net", "--ann", trained / "ann/best.ckpt")
+    profile = priced["profile"]
+    assert profile["ann_macs"] == 64 * 256 + 256 * 10
+    assert profile["counts"]["samples"] == 359
+    low, high = profile["energy"][0]["low"], profile["energy"][0]["high"]
+    assert 0 < low < profile["energy"][0]["joules"] < high
+    assert profile["energy"][0]["unpriced"]
+    assert priced["ann_accuracy"] > 0.9
+    text = call("profile", trained / "net.net", "--samples", 20).stdout
+    assert "not modelled, loihi1-davies2018" in text
+    assert "core dynamic" in text
+
+
+def test_verify_fails_beyond_the_tolerance(trained: Path) -> None:
+    result = call("verify", trained / "net.net", "--lava-samples", 0, "--tolerance", 0)
+    assert result.exit_code == 1
+    assert "NOT verified" in result.stdout
+    assert "sample" in result.stdout  # the first divergence
+
+
+@pytest.mark.lava
+def test_verify_on_lava(trained: Path) -> None:
+    """The exported net in lava-dl's own reader: output spikes, and all else, equal on 20 samples."""
+    result = ok("verify", trained / "net.net", "--lava-samples", 20)["result"]
+    assert result["lava_samples"] == 20
+    rows = result["to_lava"]
+    assert [(r["layer"], r["quantity"]) for r in rows] == [
+        (layer, q) for q in ("spikes", "u", "v") for layer in ("2:dense", "3:dense")
+    ]
+    assert all(r["first"] is None and r["equal"] == 1.0 for r in rows)
+    assert rows[1]["matched"] == 1.0
+
+
+def test_export_of_a_user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mynet.py").write_text(
+        "import norse.torch as n, torch\n"
+        "def build():\n"
+        "    torch.manual_seed(0)\n"
+        "    return n.SequentialState(torch.nn.Flatten(), torch.nn.Linear(64, 10), n.LIFBoxCell())\n"
+    )
+    import mynet
+
+    model = mynet.build()
+    with torch.no_grad():
+        model[1].weight.mul_(8)
+    torch.save(model.state_dict(), "weights.pt")
+    out = ok("export", "mynet:build", "--weights", "weights.pt", "--out", "mine.net")
+    network = read_netx("mine.net")
+    assert out["digest"] == network.digest
+    dense = network.layers[-1]
+    assert isinstance(dense, Dense)
+    exact = model[1].weight.detach().numpy()
+    assert np.corrcoef(dense.weight.ravel(), exact.ravel())[0, 1] > 0.999
+    missing = call("export", "mynet:nothing", "--out", "x.net")
+    assert missing.exit_code == 1
+    assert "Give module:function" in missing.stderr
+    assert not Path("x.net").exists()
+
+
+def test_a_failed_export_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "relu.py").write_text(
+        "import norse.torch as n, torch\n"
+        "def build():\n"
+        "    return n.SequentialState(torch.nn.Flatten(), torch.nn.Linear(64, 9), torch.nn.ReLU(),\n"
+        "                             torch.nn.Linear(9, 2), n.LIFBoxCell())\n"
+    )
+    result = call("export", "relu:build", "--out", "bad.net")
+    assert result.exit_code == 1
+    assert "module 2 is a ReLU, which is not supported" in result.stderr
+    assert sorted(p.name for p in tmp_path.iterdir() if p.suffix != "" and p.suffix != ".py") == []
+
+
+SMALL = Network(
+    [
+        Input((1, 3, 4), CubaLIF(4096, 1024, 20)),
+    ]
+)
+
+
+@pytest.fixture
+def dense(tmp_path: Path) -> tuple[Path, Network, np.ndarray]:
+    rng = np.random.default_rng(0)
+    network = Network([Dense(rng.integers(-60, 60, (5, 6)), None, CubaLIF(1024, 512, 40))])
+    write_netx(network, tmp_path / "dense.net")
+    x = rng.integers(0, 2, (3, 12, 6))
+    np.save(tmp_path / "x.npy", x)
+    return tmp_path, network, x
+
+
+def test_simulate(dense: tuple[Path, Network, np.ndarray]) -> None:
+    folder, network, x = dense
+    result = ok(
+        "simulate", folder / "dense.net", "--input", folder / "x.npy", "--out", folder / "t.npz",
+        "--record", "spikes,u,v", "--steps", 15, "--reset-interval", 5, "--reset-offset", 1,
+        "--target", "simulator",
+    )  # fmt: skip
+    expected = simulate(
+        network, x, 15, reset_interval=5, reset_offset=1, record=("spikes", "u", "v")
+    )
+    got = np.load(folder / "t.npz")
+    assert sorted(got.files) == ["backend", "spikes.0", "u.0", "v.0"]
+    assert got["spikes.0"].shape == (3, 15, 5)
+    for name in ("spikes", "u", "v"):
+        assert (got[f"{name}.0"] == getattr(expected, name)[0]).all()
+    assert result["backend"] == "simulator"
+    assert result["overflow"] == [{"u_wraps": 0, "v_clips": 0, "sum_wraps": 0}]
+
+
+def test_simulate_a_constant_input(tmp_path: Path) -> None:
+    """(sample, *shape) is the bias mantissa of Input neurons; it needs --steps."""
+    write_netx(SMALL, tmp_path / "in.net")
+    x = np.arange(24).reshape(2, 1, 3, 4)
+    np.save(tmp_path / "x.npy", x)
+    words = (
+        "simulate",
+        tmp_path / "in.net",
+        "--input",
+        tmp_path / "x.npy",
+        "--out",
+        tmp_path / "t.npz",
+    )
+    refused = call(*words)
+    assert refused.exit_code == 1
+    assert "give --steps" in refused.stderr
+    ok(*words, "--steps", 9, "--target", "simulator")
+    trace = Trace.load(tmp_path / "t.npz")
+    expected = simulate(SMALL, x, 9)
+    assert trace.spikes is not None
+    assert expected.spikes is not None
+    assert (trace.spikes[0] == expected.spikes[0]).all()
+    assert trace.spikes[0].any()
+
+
+def test_auto_says_which_backend(
+    dense: tuple[Path, Network, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _, _ = dense
+    words = (
+        "simulate",
+        folder / "dense.net",
+        "--input",
+        folder / "x.npy",
+        "--out",
+        folder / "t.npz",
+    )
+    monkeypatch.setattr(
+        lava_cpu, "why_unavailable", lambda: "Lava needs Python 3.10, this is 3.99."
+    )
+    result = call(*words)
+    assert result.exit_code == 0
+    assert "running on simulator: Lava needs Python 3.10" in result.stderr
+    assert "run on reference" in result.stdout
+    refused = call(*words, "--target", "lava")
+    assert refused.exit_code == 1
+    assert "Lava needs Python 3.10" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("samples", "steps", "backend"), [(1, 10, "lava"), (10_000, 20, "simulator")]
+)
+def test_auto_takes_lava_for_small_inputs(
+    monkeypatch: pytest.MonkeyPatch, samples: int, steps: int, backend: str
+) -> None:
+    monkeypatch.setattr(lava_cpu, "why_unavailable", lambda: None)
+    assert run_module.choose("auto", SMALL, samples, steps)[0] == backend
+
+
+@pytest.mark.lava
+def test_simulate_on_lava(dense: tuple[Path, Network, np.ndarray]) -> None:
+    folder, network, x = dense
+    result = ok(
+        "simulate", folder / "dense.net", "--input", folder / "x.npy", "--out", folder / "t.npz",
+        "--record", "spikes,u,v",
+    )  # fmt: skip
+    assert result["backend"] == "lava"
+    expected = simulate(network, x, record=("spikes", "u", "v"))
+    trace = Trace.load(folder / "t.npz")
+    for name in ("spikes", "u", "v"):
+        assert (getattr(trace, name)[0] == getattr(expected, name)[0]).all()
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (("inspect", "none.net"), "none.net: no such file"),
+    (("inspect", "text.net"), "text.net: not a readable HDF5 file"),
+    (("simulate", "dense.net", "--input", "none.npy", "--out", "t.npz"), "none.npy: no such file"),
+    (("simulate", "dense.net", "--input", "text.net", "--out", "t.npz"), "not a .npy file"),
+    (("simulate", "dense.net", "--input", "wrong.npy", "--out", "t.npz"), "input has shape"),
+    (("simulate", "dense.net", "--input", "half.npy", "--out", "t.npz"), "is not an integer"),
+    (("simulate", "dense.net", "--input", "x.npy", "--out", "t.npz", "--record", "w"), "choose from spikes"),
+    (("verify", "dense.net"), "has no recipe"),
+    (("profile", "dense.net"), "has no recipe"),
+    (("export", "none.ckpt", "--out", "o.net"), "none.ckpt: no such file"),
+    (("export", "text.net", "--out", "o.net"), "not a checkpoint"),
+    (("train", "--data", "mnist", "--out", "t"), "give the folder that holds MNIST/raw"),
+    (("train", "--model", "vgg", "--out", "t"), "unknown model 'vgg'"),
+])  # fmt: skip
+def test_errors_are_words_and_status_1(
+    dense: tuple[Path, Network, np.ndarray], monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...], message: str,
+) -> None:  # fmt: skip
+    folder, _, x = dense
+    monkeypatch.chdir(folder)
+    Path("text.net").write_text("version https://git-lfs.github.com/spec/v1\n")
+    np.save("wrong.npy", x[..., :4])
+    np.save("half.npy", x + 0.5)
+    result = call(*words)
+    assert result.exit_code == 1
+    assert f"error: {message}" in result.stderr or message in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not Path("t.npz").exists()
+    assert not Path("o.net").exists()
+
+
+@pytest.mark.lava
+def test_the_demo(tmp_path: Path) -> None:
+    """The whole path; the figures the README promises."""
+    result = ok("demo", "--out", tmp_path / "demo", "--lava-samples", 20)
+    accuracy = result["accuracy"]
+    assert result["ok"]
+    assert accuracy["snn_integer"] >= 0.95
+    assert abs(accuracy["snn_integer"] - accuracy["snn_float"]) <= 0.01
+    assert result["verification"]["lava_samples"] == 20
+    stored = json.loads((tmp_path / "demo/demo.json").read_text())
+    assert stored["digest"] == read_netx(tmp_path / "demo/digits.net").digest == result["digest"]
