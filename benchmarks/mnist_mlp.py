@@ -1,4 +1,4 @@
-"""A published SLAYER network (784-128-64-10) on all MNIST test images: its paper's accuracy against ours.
+"""A published SLAYER network (784-128-64-10) on MNIST: the published accuracy against ours.
 
 Usage: python -m spikeship.benchmarks.mnist_mlp --net NET.net --data-root ROOT [--out FILE.json]
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -109,7 +110,7 @@ def run(
             flat = padded.reshape(len(padded), -1) if straight else _swap(padded, axes)
             np.save(folder / "input.npy", np.moveaxis(flat, 0, -1))
         (folder / "job.json").write_text(json.dumps(job))
-        _start(folder)
+        _start(folder, 120 + 5 * len(x) * period * len(network.populations))
         kept: dict[str, tuple[NDArray[Any], ...]] = {}
         for what in record:
             dtype = np.int8 if what == "spikes" else np.int32
@@ -127,11 +128,24 @@ def _swap(array: NDArray[Any], axes: int) -> NDArray[Any]:
     return np.swapaxes(array, -1, -3) if axes == 3 else array
 
 
-def _start(folder: Path) -> None:
+def _start(folder: Path, limit: float) -> None:
+    """Run the worker; a Lava process that fails leaves the others waiting, hence the time limit."""
     command = [sys.executable, "-m", "spikeship.hw_targets._lava_worker", str(folder)]
-    quiet = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    done = subprocess.run(command, capture_output=True, text=True, env=quiet, check=False)
-    if done.returncode or not (folder / "done").exists():
-        raise LavaError(
-            f"Lava ended with status {done.returncode}:\n{(done.stderr or done.stdout)[-2000:]}"
-        )
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    with (
+        (folder / "log").open("w+") as log,
+        subprocess.Popen(
+            command, stdout=log, stderr=log, env=environment, start_new_session=True
+        ) as worker,
+    ):
+        try:
+            status = worker.wait(limit)
+        except BaseException as error:
+            os.killpg(worker.pid, signal.SIGKILL)  # the worker and the processes it forked
+            if not isinstance(error, subprocess.TimeoutExpired):
+                raise
+            status = None
+        if status != 0 or not (folder / "done").exists():
+            log.seek(0)
+            ended = f"status {status}" if status is not None else f"no result after {limit:.0f} s"
+            raise LavaError(f"Lava ended with {ended}:\n{log.read()[-2000:]}")

@@ -239,8 +239,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
-        if self.steps < 1:
-            raise NetworkError(f"steps = {self.steps}; at least one is needed.")
+        if self.steps < 1 or self.steps % 1:
+            raise NetworkError(f"steps = {self.steps}; a whole number of 1 or more is needed.")
 
 
 @dataclass(frozen=True)

@@ -118,7 +118,14 @@ def train(
         trainer = lightning.Trainer(
             max_epochs=settings.epochs,
             accelerator="cpu",
-            callbacks=[best, *([RichProgressBar(leave=False)] if progress else [])],
+            callbacks=[
+                best,
+                *(
+                    [RichProgressBar(leave=False, console_kwargs={"stderr": True})]
+                    if progress
+                    else []
+                ),
+            ],
             enable_progress_bar=progress,
             enable_model_summary=False,
             logger=False,

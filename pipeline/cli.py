@@ -58,7 +58,9 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except (Quit, ValueError, FileNotFoundError, LavaMissingError) as error:
-        Console(stderr=True, highlight=False).print(f"error: {error}", style="red", markup=False)
+        Console(stderr=True, highlight=False).print(
+            f"error: {error}", style="red", markup=False, soft_wrap=True
+        )
         raise typer.Exit(1) from None
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "spikeship":
@@ -67,6 +69,7 @@ def _errors() -> Iterator[None]:
             f'error: {error.name} is not installed: pip install "spikeship[train]".',
             style="red",
             markup=False,
+            soft_wrap=True,
         )
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

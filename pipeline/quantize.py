@@ -190,7 +190,7 @@ def _stage(
     weight, bias = np.asarray(synapse.weight, float), np.asarray(synapse.bias, float)
     i_decay = np.ones_like(leak)
     reset = None if isinstance(node, READOUTS) else node.v_reset
-    rest = node.v_leak if leaky else reset
+    rest: Array = node.v_leak if leaky else node.v_reset
     violations = []
     if reset is not None and np.any(reset != rest):
         violations.append(

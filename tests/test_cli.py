@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
@@ -11,8 +12,8 @@ import torch
 from typer.testing import CliRunner, Result
 
 from spikeship.hw_targets import lava_cpu
-from spikeship.hw_targets.netx import read_netx, write_netx
 from spikeship.hw_targets.network import CubaLIF, Dense, Input, Network
+from spikeship.hw_targets.netx import read_netx, write_netx
 from spikeship.hw_targets.reference import simulate
 from spikeship.hw_targets.trace import Trace
 from spikeship.pipeline import run as run_module
@@ -22,7 +23,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 
 def call(*words: object) -> Result:
-    return CliRunner(mix_stderr=False).invoke(app, [str(w) for w in words])
+    return CliRunner().invoke(app, [str(w) for w in words])
 
 
 def ok(*words: object) -> dict:
@@ -116,9 +117,8 @@ def test_export_of_a_user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "    torch.manual_seed(0)\n"
         "    return n.SequentialState(torch.nn.Flatten(), torch.nn.Linear(64, 10), n.LIFBoxCell())\n"
     )
-    import mynet
-
-    model = mynet.build()
+    monkeypatch.syspath_prepend(tmp_path)
+    model = importlib.import_module("mynet").build()
     with torch.no_grad():
         model[1].weight.mul_(8)
     torch.save(model.state_dict(), "weights.pt")

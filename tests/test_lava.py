@@ -316,9 +316,9 @@ def warm_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
         ) as worker,
     ):
 
-        def start(folder: Path) -> None:
+        def start(folder: Path, limit: float) -> None:
             # a process that fails inside Lava leaves the others waiting for ever
-            timer = threading.Timer(120, os.killpg, (worker.pid, signal.SIGKILL))
+            timer = threading.Timer(limit, os.killpg, (worker.pid, signal.SIGKILL))
             timer.start()
             try:
                 print(folder, file=worker.stdin, flush=True)
@@ -452,9 +452,9 @@ def test_lava_that_breaks_off(monkeypatch: pytest.MonkeyPatch) -> None:
         ("import sys; sys.exit('out of memory')", "Lava ended with status 1:\nout of memory"),
         ("print('half way')", "Lava ended with status 0:\nhalf way"),
     ):
-        real = subprocess.run
+        real = subprocess.Popen
         fake = [sys.executable, "-c", command]
         with monkeypatch.context() as patch:
-            patch.setattr(subprocess, "run", lambda _, real=real, fake=fake, **k: real(fake, **k))
+            patch.setattr(subprocess, "Popen", lambda _, real=real, fake=fake, **k: real(fake, **k))
             with pytest.raises(lava_cpu.LavaError, match=message):
                 lava_cpu.run(ONE, [[[1, 0]]])

@@ -1,0 +1,94 @@
+"""Writes the two tables of figures in README.md from the committed JSON results.
+
+Usage: python -m spikeship.benchmarks.readme_figures [--check]
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[1]
+RESULTS = REPOSITORY / "benchmarks" / "results"
+
+
+def demo_rows(demo: dict[str, Any]) -> list[str]:
+    """The table `spikeship demo` prints, from its JSON."""
+    accuracy, checked, profile = demo["accuracy"], demo["verification"], demo["profile"]
+    counts = profile["counts"]
+    spikes, synops = (
+        sum(layer[name] for layer in counts["layers"]) / counts["samples"]
+        for name in ("spikes_out", "synops")
+    )
+    int8, fp32 = (e["joules"] * 1e9 for e in profile["ann_energy"])
+    snn = profile["energy"][0]
+    value, low, high = (snn[name] * 1e6 for name in ("joules", "low", "high"))
+    agreement = ", ".join(f"{100 * a['equal']:.2f} %" for a in checked["to_float"])
+    macs = f"{profile['ann_macs']:,} MACs"
+    exact = all(a["first"] is None for a in checked["to_lava"])
+    assert exact, "the committed demo does not agree with Lava"
+    return [
+        f"| ANN twin, int8 | | | {macs} | {int8:.3g} nJ (arithmetic only) |",
+        f"| ANN twin, float32 | {100 * accuracy['ann']:.2f} % | | {macs} | {fp32:.3g} nJ "
+        f"(arithmetic only) |",
+        f"| SNN, Norse float32 | {100 * accuracy['snn_float']:.2f} % | | | |",
+        f"| SNN, integers | {100 * accuracy['snn_integer']:.2f} % | spikes as float: {agreement} | "
+        f"{spikes:,.0f} spikes, {synops:,.0f} synops | {value:.3g} uJ [{low:.3g}, {high:.3g}] "
+        f"(core dynamic) |",
+        f"| SNN, Lava CPU backend | {100 * accuracy['lava']:.2f} % | every spike, u and v equal, "
+        f"{checked['lava_samples']} images | | |",
+    ]
+
+
+def figure_rows(digits: dict[str, Any], mnist: dict[str, Any], mlp: dict[str, Any]) -> list[str]:
+    """One row per benchmark."""
+    rows = []
+    for name, result in (("digits, MLP, 3 seeds (mean)", digits), ("MNIST, CNN", mnist)):
+        first, second = (
+            f"{100 * result[f'mean_{kind}_accuracy']:.2f} %" for kind in ("float", "integer")
+        )
+        rows.append(f"| {name} | {first} | {second} | `{result['command']}` |")
+    published = f"{100 * mlp['published_accuracy_at_20_steps']:.2f} % (published)"
+    rows.append(
+        f"| MNIST, published SLAYER MLP | {published} | {100 * mlp['accuracy']:.2f} % | "
+        f"`{mlp['command']}` |"
+    )
+    return rows
+
+
+def updated(text: str) -> str:
+    """README text with both tables as the JSON has them."""
+
+    def load(name: str) -> dict[str, Any]:
+        data: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+        return data
+
+    tables = (
+        ("| network | accuracy |", demo_rows(load("demo"))),
+        (
+            "| network | float |",
+            figure_rows(load("accuracy_digits"), load("accuracy_mnist"), load("mnist_mlp")),
+        ),
+    )
+    for head, rows in tables:
+        pattern = rf"({re.escape(head)}.*\n\|[-|]+\|\n)(?:[|@].*\n)+"
+        body = "\n".join(rows).replace("\\", r"\\")
+        text, count = re.subn(pattern, rf"\g<1>{body}\n", text)
+        assert count == 1, head
+    return text
+
+
+def main() -> None:
+    """Rewrite README.md, or with --check say whether it is up to date."""
+    path = REPOSITORY / "README.md"
+    text = path.read_text()
+    if "--check" in sys.argv[1:]:
+        sys.exit(None if updated(text) == text else "README.md is not what the JSON says")
+    path.write_text(updated(text))
+
+
+if __name__ == "__main__":
+    main()
