@@ -30,8 +30,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # Lava and lava-dl stay behind these files.
 MAY_IMPORT_LAVA = (
-    "hw_targets/lava_cpu.py",
-    "hw_targets/_lava_*.py",
+    "hw_targets/_lava_worker.py",
     "*slayer*.py",
     "benchmarks/*.py",
 )
