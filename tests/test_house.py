@@ -98,7 +98,7 @@ def test_imports_keep_their_direction(source: Path) -> None:
         ("hw_targets/a.py", "import torch.nn", "may not import torch"),
         ("hw_targets/netx.py", "from lava.lib.dl import netx", "may import lava"),
         ("pipeline/b/a.py", "from ...hw_targets.netx import read_netx", None),
-        ("hw_targets/lava_cpu.py", "import lava.proc", None),
+        ("hw_targets/_lava_worker.py", "import lava.proc", None),
         ("pipeline/frontends/from_slayer.py", "from lava.lib.dl import slayer", None),
     ],
 )
