@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -10,8 +11,10 @@ from ..hw_targets.energy import Energy
 from ..hw_targets.network import Conv, CubaLIF, Dense, Input, Network
 from ..hw_targets.trace import Overflow, Trace
 from .profile import OBSERVED_RATIO, Profile
-from .quantize import LayerLoss
-from .verify import Agreement, Verification
+
+if TYPE_CHECKING:  # both need torch, which showing a file or a trace does not
+    from .quantize import LayerLoss
+    from .verify import Agreement, Verification
 
 _PREFIXES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"), (1e-12, "pJ"))
 

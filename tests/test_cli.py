@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -183,6 +185,33 @@ def test_simulate(dense: tuple[Path, Network, np.ndarray]) -> None:
         assert (got[f"{name}.0"] == getattr(expected, name)[0]).all()
     assert result["backend"] == "simulator"
     assert result["overflow"] == [{"u_wraps": 0, "v_clips": 0, "sum_wraps": 0}]
+
+
+def test_inspect_and_simulate_need_no_torch(dense: tuple[Path, Network, np.ndarray]) -> None:
+    folder, _, _ = dense
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'nir', 'norse', 'lightning'):\n"
+        "    sys.modules[name] = None\n"  # importing it now fails
+        "from spikeship.pipeline.cli import app\n"
+        "app()\n"
+    )
+    for words in (
+        ["inspect", "dense.net"],
+        ["simulate", "dense.net", "--input", "x.npy", "--out", "t.npz", "--target", "simulator"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            cwd=folder,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+    verify = [sys.executable, "-c", code, "export", "none:none", "--out", "x.net"]
+    done = subprocess.run(verify, cwd=folder, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert 'pip install "spikeship[train]"' in done.stderr
 
 
 def test_simulate_a_constant_input(tmp_path: Path) -> None:
