@@ -343,7 +343,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no neurons": (lambda: two(IMAGE, Flatten()), "the network has no layer with neurons"),
     "no layers": (lambda: Network([]), "the network has no layer with neurons"),
-    "steps 0": (lambda: Recipe(0), "steps = 0; at least one is needed"),
+    "steps 0": (lambda: Recipe(0), "steps = 0; a whole number of 1 or more is needed"),
 }
 
 

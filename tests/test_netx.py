@@ -522,7 +522,7 @@ BAD_FILES: dict[str, tuple[Callable[[h5py.File], None], list[str]]] = {
             f.create_group("spikeship").attrs.update({"format": 1, "steps": 0}),
             f.create_group("spikeship/provenance"),
         ),
-        ["steps = 0; at least one is needed"],
+        ["steps = 0; a whole number of 1 or more is needed"],
     ),
 }
 
