@@ -402,9 +402,13 @@ def _load_array(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     try:
-        return np.load(path, allow_pickle=False)
-    except ValueError as error:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
         _fail(f"{path}: not a .npy file of numbers ({error}).")
+    if not isinstance(array, np.ndarray):
+        array.close()
+        _fail(f"{path} holds several arrays: give a .npy file with one.")
+    return array
 
 
 def _graph_beside(net: Path, graph: Path | None) -> nir.NIRGraph | None:

@@ -178,11 +178,11 @@ def test_simulate(dense: tuple[Path, Network, np.ndarray]) -> None:
     expected = simulate(
         network, x, 15, reset_interval=5, reset_offset=1, record=("spikes", "u", "v")
     )
-    got = np.load(folder / "t.npz")
-    assert sorted(got.files) == ["backend", "spikes.0", "u.0", "v.0"]
-    assert got["spikes.0"].shape == (3, 15, 5)
-    for name in ("spikes", "u", "v"):
-        assert (got[f"{name}.0"] == getattr(expected, name)[0]).all()
+    with np.load(folder / "t.npz") as got:
+        assert sorted(got.files) == ["backend", "spikes.0", "u.0", "v.0"]
+        assert got["spikes.0"].shape == (3, 15, 5)
+        for name in ("spikes", "u", "v"):
+            assert (got[f"{name}.0"] == getattr(expected, name)[0]).all()
     assert result["backend"] == "simulator"
     assert result["overflow"] == [{"u_wraps": 0, "v_clips": 0, "sum_wraps": 0}]
 
@@ -292,6 +292,7 @@ def test_simulate_on_lava(dense: tuple[Path, Network, np.ndarray]) -> None:
     (("inspect", "text.net"), "text.net: not a readable HDF5 file"),
     (("simulate", "dense.net", "--input", "none.npy", "--out", "t.npz"), "none.npy: no such file"),
     (("simulate", "dense.net", "--input", "text.net", "--out", "t.npz"), "not a .npy file"),
+    (("simulate", "dense.net", "--input", "two.npz", "--out", "t.npz"), "holds several arrays"),
     (("simulate", "dense.net", "--input", "wrong.npy", "--out", "t.npz"), "input has shape"),
     (("simulate", "dense.net", "--input", "half.npy", "--out", "t.npz"), "is not an integer"),
     (("simulate", "dense.net", "--input", "x.npy", "--out", "t.npz", "--record", "w"), "choose from spikes"),
@@ -310,6 +311,7 @@ def test_errors_are_words_and_status_1(
     monkeypatch.chdir(folder)
     Path("text.net").write_text("version https://git-lfs.github.com/spec/v1\n")
     np.save("wrong.npy", x[..., :4])
+    np.savez("two.npz", a=x, b=x)
     np.save("half.npy", x + 0.5)
     result = call(*words)
     assert result.exit_code == 1
