@@ -1,7 +1,7 @@
 bin := .venv/bin
 ready := .venv/.ready# written when the set-up has succeeded
 
-.PHONY: setup demo test lint types clean
+.PHONY: setup demo figures test lint types clean
 
 setup: $(ready)
 

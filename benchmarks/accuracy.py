@@ -93,7 +93,8 @@ def main(
         for seed in range(count)
     ]
     result = {
-        "command": f"python -m spikeship.benchmarks.accuracy {data}",
+        "command": f"python -m spikeship.benchmarks.accuracy {data}"
+        + (" --data-root ROOT" if data_root else ""),
         "settings": asdict(SETTINGS[data]),
         "test_images": len(dataset.test),
         "limit": LIMITS[data],

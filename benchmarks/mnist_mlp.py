@@ -62,7 +62,7 @@ def main(
     test = datasets.load("mnist", data_root).test
     images, labels = test.images.flatten(1).numpy(), test.labels.numpy()
     result = {
-        "command": f"python -m spikeship.benchmarks.mnist_mlp --steps {steps}",
+        "command": "python -m spikeship.benchmarks.mnist_mlp --net NET.net --data-root ROOT",
         "network_digest": network.digest,
         "steps": steps,
         "test_images": len(images),

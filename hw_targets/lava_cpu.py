@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .network import Input, Network, NetworkError
+from .network import Network
 from .netx import write_netx
-from .reference import RECORDABLE, check_reset, prepare_input
+from .reference import check_run, prepare_input
 from .trace import Trace
 
 
@@ -75,10 +75,7 @@ def run(
     reason = why_unavailable()
     if reason:
         raise LavaMissingError(reason)
-    unknown = set(record) - set(RECORDABLE)
-    if unknown:
-        raise NetworkError(f"cannot record {sorted(unknown)}; choose from {RECORDABLE}.")
-    check_reset(reset_interval, reset_offset)
+    check_run(record, reset_interval, reset_offset)
     x, bias, steps = prepare_input(network, inputs, steps, message_bits)
     period = steps + 1
     if reset_interval is not None:
@@ -96,19 +93,14 @@ def run(
     with tempfile.TemporaryDirectory(prefix="spikeship-lava-") as name:
         folder = Path(name)
         write_netx(network, folder / "network.net")
-        axes = len(network.input_shape)
+        shape = network.populations[0].input_shape  # flat where a Flatten comes before a Dense
         if bias is not None:
-            np.save(folder / "bias.npy", _swap(bias, axes))
+            np.save(folder / "bias.npy", _swap(bias, len(shape)))
         else:
             padded = np.zeros((len(x), period, *network.input_shape), np.int32)
             padded[:, : x.shape[1]] = x
-            padded = padded.reshape(-1, *network.input_shape)
-            first = network.populations[0].layer
-            straight = not isinstance(first, Input) and axes != len(
-                network.populations[0].input_shape
-            )
-            flat = padded.reshape(len(padded), -1) if straight else _swap(padded, axes)
-            np.save(folder / "input.npy", np.moveaxis(flat, 0, -1))
+            messages = _swap(padded.reshape(-1, *shape), len(shape))
+            np.save(folder / "input.npy", np.moveaxis(messages, 0, -1))
         (folder / "job.json").write_text(json.dumps(job))
         _start(folder, 120 + 5 * len(x) * period * len(network.populations))
         kept: dict[str, tuple[NDArray[Any], ...]] = {}

@@ -108,10 +108,7 @@ def simulate(
 
     Returns a `Trace` of `steps` columns, with overflows counted. Raises NetworkError.
     """
-    unknown = set(record) - set(RECORDABLE)
-    if unknown:
-        raise NetworkError(f"cannot record {sorted(unknown)}; choose from {RECORDABLE}.")
-    check_reset(reset_interval, reset_offset)
+    check_run(record, reset_interval, reset_offset)
     x, bias, steps = prepare_input(network, inputs, steps, message_bits)
     largest = int(np.abs(x).max(initial=0))
     layers = []
@@ -140,8 +137,11 @@ def simulate(
     )
 
 
-def check_reset(interval: int | None, offset: int) -> None:
-    """Refuse a reset schedule that netx could not run."""
+def check_run(record: Collection[str], interval: int | None, offset: int) -> None:
+    """Refuse what no backend can record, and a reset schedule that netx could not run."""
+    unknown = set(record) - set(RECORDABLE)
+    if unknown:
+        raise NetworkError(f"cannot record {sorted(unknown)}; choose from {RECORDABLE}.")
     if interval is not None and interval < 1:
         raise NetworkError(f"reset_interval = {interval}; give 1 or more, or none.")
     if offset < 0:

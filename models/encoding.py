@@ -32,7 +32,7 @@ class Encoding:
     smoothing coding); the integer form is ours.
 
     `sigma` is in pixel units, before any normalisation. `message_bits` is the width, sign included,
-    of the graded spikes; a draw that does not fit (beyond 6 sigma at the defaults) is an error.
+    of the graded spikes; a draw that does not fit is an error.
     """
 
     coding: Coding = "direct"

@@ -13,7 +13,7 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from ..hw_targets.lava_cpu import LavaMissingError
+from ..hw_targets.lava_cpu import LavaError, LavaMissingError
 from ..hw_targets.netx import read_netx
 from ..hw_targets.reference import RECORDABLE
 from . import records
@@ -57,7 +57,7 @@ def _errors() -> Iterator[None]:
     """User errors as one message and exit status 1; interruption as 130."""
     try:
         yield
-    except (Quit, ValueError, FileNotFoundError, LavaMissingError) as error:
+    except (Quit, ValueError, OSError, LavaError, LavaMissingError) as error:
         Console(stderr=True, highlight=False).print(
             f"error: {error}", style="red", markup=False, soft_wrap=True
         )
@@ -106,9 +106,9 @@ def demo(
     json_: Json = False,
 ) -> None:
     """Train, export, simulate, check on Lava and price a digits classifier: the whole path."""
-    from .demo import run_demo
-
     with _errors():
+        from .demo import run_demo
+
         result, tables = run_demo(out, seed, lava_samples, say=_say)
         _show(json_, {**result, **records.environment()}, *tables)
         if not result["ok"]:

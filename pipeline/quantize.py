@@ -143,11 +143,8 @@ def quantize(
             "with the data (see `quantize`)."
         )
     lowered = lower(graph)
-    stages = list(_stages(lowered, approximate_current_bias))
+    stages = _stages(lowered, approximate_current_bias)
     target = execute(lowered, calibration / recipe.levels)
-    violations = [v for stage in stages for v in _check(stage)]
-    if violations:
-        raise QuantizationError(violations)
     shape = tuple(int(n) for n in next(iter(lowered.inputs.values())).input_type["input"])
     layers: list[Layer] = [Input(shape)]
     losses = []
@@ -165,9 +162,11 @@ def quantize(
     return Quantized(Network(layers, recipe), tuple(losses))
 
 
-def _stages(graph: nir.NIRGraph, approximate: bool) -> Iterator[_Stage]:
+def _stages(graph: nir.NIRGraph, approximate: bool) -> list[_Stage]:
     dt = float(graph.metadata["dt"])
     flatten, synapse = False, None
+    stages: list[_Stage] = []
+    violations: list[Violation] = []
     for name, node in chain(graph):
         if isinstance(node, nir.Flatten):
             flatten = True
@@ -175,8 +174,17 @@ def _stages(graph: nir.NIRGraph, approximate: bool) -> Iterator[_Stage]:
             synapse = node
         elif isinstance(node, NEURONS):
             assert synapse is not None
-            yield _stage(name, node, synapse, flatten, dt, approximate)
+            try:
+                stage = _stage(name, node, synapse, flatten, dt, approximate)
+            except QuantizationError as error:
+                violations.extend(error.violations)
+            else:
+                stages.append(stage)
+                violations.extend(_check(stage))
             flatten, synapse = False, None
+    if violations:
+        raise QuantizationError(violations)
+    return stages
 
 
 def _stage(
@@ -335,6 +343,13 @@ def _check_integers(stage: _Stage, best: _Candidate) -> Iterator[Violation]:
     if exact.min() > 0 and np.any(neuron.threshold == 0):
         yield Violation(
             stage.name, f"threshold rounds to 0 at scale {best.scale:.3g}", "at least 1"
+        )
+    assert best.trace.spikes is not None
+    if not stage.spiking and best.trace.spikes[0].any():
+        yield Violation(
+            stage.name,
+            "the readout's voltage reaches the largest threshold on the calibration data",
+            f"{arithmetic.THRESHOLD_MAX} << 6: its weights are too small beside its voltage",
         )
     assert best.trace.overflow is not None
     overflow = best.trace.overflow[0]

@@ -16,6 +16,7 @@ from torch import nn
 
 from spikeship.hw_targets.arithmetic import synapse_format
 from spikeship.hw_targets.network import Conv, Dense, Flatten, Input, Recipe
+from spikeship.pipeline import quantize as quantize_module
 from spikeship.pipeline.execute import execute
 from spikeship.pipeline.frontends import from_norse
 from spikeship.pipeline.lower import lower
@@ -208,13 +209,29 @@ def test_scales_that_lava_would_change_are_avoided() -> None:
 
 
 def test_all_violations_come_at_once() -> None:
-    graph = graph_of(nn.Flatten(), nn.Linear(36, 9), lif(), nn.Linear(9, 5), lif())
-    for node in graph.nodes.values():
-        if isinstance(node, nir.Affine):
-            node.weight = np.zeros_like(node.weight)
+    """Of every layer, those of the neuron and those of the synapses alike."""
+    graph = graph_of(
+        nn.Flatten(), nn.Linear(36, 9), lif(), nn.Linear(9, 7), lif(), nn.Linear(7, 5), lif()
+    )
+    affine = [n for n in graph.nodes.values() if isinstance(n, nir.Affine)]
+    neurons = [n for n in graph.nodes.values() if isinstance(n, nir.LIF)]
+    affine[0].weight = np.zeros_like(affine[0].weight)
+    neurons[1].v_reset = neurons[1].v_reset + 0.1
+    affine[2].bias = np.full_like(affine[2].bias, np.inf)
     with pytest.raises(QuantizationError) as error:
         quantize(graph, inputs(), RECIPE)
-    assert [v.where for v in error.value.violations] == ["2:lif", "4:lif"]
+    assert [v.where for v in error.value.violations] == ["2:lif", "4:lif", "6:lif"]
+
+
+def test_a_readout_that_would_spike_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without headroom the voltage reaches the largest threshold there is."""
+    monkeypatch.setattr(quantize_module, "HEADROOM", 0.01)
+    readout = norse.LIBoxCell(LIBoxParameters(tau_mem_inv=torch.tensor(200.0)))
+    graph = graph_of(nn.Flatten(), nn.Linear(36, 5), readout, gain=0.001)
+    affine = next(n for n in graph.nodes.values() if isinstance(n, nir.Affine))
+    affine.bias = np.zeros_like(affine.bias)
+    with pytest.raises(QuantizationError, match="reaches the largest threshold"):
+        quantize(graph, 900 * inputs(), replace(RECIPE, decode="mean voltage", message_bits=20))
 
 
 @pytest.mark.parametrize("change", [
