@@ -263,6 +263,25 @@ def test_auto_says_which_backend(
     assert "Lava needs Python 3.10" in refused.stderr
 
 
+def test_a_lava_that_fails_and_a_file_that_cannot_be_written_are_words(
+    dense: tuple[Path, Network, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _, _ = dense
+    words = ("simulate", folder / "dense.net", "--input", folder / "x.npy", "--target")
+
+    def fail(*_: object, **__: object) -> Trace:
+        raise lava_cpu.LavaError("Lava ended with status 1")
+
+    monkeypatch.setattr(lava_cpu, "why_unavailable", lambda: None)
+    monkeypatch.setattr(lava_cpu, "run", fail)
+    broken = call(*words, "lava", "--out", folder / "t.npz")
+    unwritable = call(*words, "simulator", "--out", folder / "x.npy" / "t.npz")
+    for result, message in ((broken, "error: Lava ended with status 1"), (unwritable, "x.npy")):
+        assert result.exit_code == 1
+        assert message in result.stderr
+        assert isinstance(result.exception, SystemExit)  # not a traceback
+
+
 @pytest.mark.parametrize(
     ("samples", "steps", "backend"), [(1, 10, "lava"), (10_000, 20, "simulator")]
 )
