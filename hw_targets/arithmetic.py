@@ -27,6 +27,8 @@ BIAS_MIN, BIAS_MAX = -4096, 4095
 """13-bit signed bias mantissa (Loihi 2; netx fixes its exponent at 6)."""
 THRESHOLD_MAX = (1 << 17) - 1
 """17-bit unsigned threshold mantissa."""
+DELAY_MAX = 62
+"""netx keeps a ring of 63 steps per neuron: a delay of 62 arrives 63 steps later."""
 NEVER = 1 << 17
 """Threshold of netx's default neuron: 2^23 after the shift, above the clip of v, so never reached.
 No file can hold it (18 bit); it only stands for a layer stored without neuron."""
@@ -77,6 +79,8 @@ class SynapseFormat:
     @property
     def weight(self) -> NDArray[np.int64]:
         """The weights Lava really applies to single binary spikes."""
+        if self.shift < 0:
+            return self.mantissa << -self.shift
         return self.mantissa >> self.shift
 
 
@@ -87,32 +91,65 @@ def synapse_format(weight: Integers) -> SynapseFormat:
     and truncates its lowest bits (`clip_weights`, `truncate_weights`). Within [-256, 254] the
     result equals the weights, except for a matrix without positive entry whose minimum is
     -2^m, where that minimum loses one unit of its granularity (-128 becomes -127), and one that
-    holds zeros, nothing positive and odd values beyond -128, which Lava turns into zeros.
+    holds zeros, nothing positive and odd values beyond -128, which Lava turns into zeros. Beyond
+    that range, matrices of mixed sign are clipped to it and others become zero (255 alone is kept).
 
-    `weight`: integers (out, in), within [-256, 254]. An all-zero matrix stays zero here;
-    netx cannot load one.
+    `weight`: integers (out, in). An all-zero matrix stays zero here; netx cannot load one.
     """
-    low, high = int(weight.min()), int(weight.max())
-    mantissa = weight.astype(np.int64)
+    return synapse_formats(weight)[0]
+
+
+def synapse_formats(*parts: Integers) -> tuple[SynapseFormat, ...]:
+    """`synapse_format` of matrices that share one scaling: the two of a recurrent layer.
+
+    netx scales them side by side; Lava then clips and truncates each by its own signs.
+    """
+    low, high = min(int(w.min()) for w in parts), max(int(w.max()) for w in parts)
+    mantissas = [w.astype(np.int64) for w in parts]
     if low == high == 0:
-        return SynapseFormat(mantissa, 0)
+        return tuple(SynapseFormat(m, 0) for m in mantissas)
+    if (high > WEIGHT_MAX and low < 0) or (low < WEIGHT_MIN and high > 0):
+        mantissas = [np.clip(m, WEIGHT_MIN, WEIGHT_MAX) for m in mantissas]
+        low, high = max(low, WEIGHT_MIN), min(high, WEIGHT_MAX)
     mixed = low < 0 <= high
     if mixed:
         gain = min(127 / high if high else np.inf, 128 / -low)
     else:
         gain = 256 / -low if high < 0 else 255 / high
     shift = int(np.floor(np.log2(gain))) + mixed
-    zeros = next((n for n in range(8, 0, -1) if not (mantissa % (1 << n)).any()), 0)
-    bits = 8 - shift - (zeros - mixed)
-    mantissa = mantissa << shift
-    if low >= 0:
+    divides = (n for n in range(8, 0, -1) if not any((m % (1 << n)).any() for m in mantissas))
+    bits = 8 - shift - (next(divides, 0) - mixed)
+    if shift < 0:  # numpy shifts by a negative count to zero: Lava loses all such weights
+        return tuple(SynapseFormat(np.zeros_like(m), shift) for m in mantissas)
+    return tuple(SynapseFormat(_load(m << shift, bits), shift) for m in mantissas)
+
+
+def _load(mantissa: NDArray[np.int64], bits: int) -> NDArray[np.int64]:
+    """What Lava's synapse keeps of the mantissas it is given (clip, then truncate)."""
+    if mantissa.min() >= 0:
         drop, mantissa = 8 - bits, np.clip(mantissa, 0, 255)
-    elif high <= 0:
+    elif mantissa.max() <= 0:
         drop, mantissa = 8 - bits, np.clip(mantissa, -255, 0)
     else:
         drop, mantissa = 8 - bits + 1, np.clip(mantissa, -256, 255)
-    if drop < 0:  # numpy shifts by a negative count to zero: Lava loses all such weights
-        return SynapseFormat(np.zeros_like(mantissa), shift)
-    sign = -1 if high <= 0 else 1  # Lava truncates magnitudes of inhibitory matrices
-    mantissa = sign * (((sign * mantissa) >> drop) << drop)
-    return SynapseFormat(mantissa, shift)
+    if drop < 0:
+        return np.zeros_like(mantissa)
+    sign = -1 if mantissa.max() <= 0 else 1  # Lava truncates magnitudes of inhibitory matrices
+    return sign * (((sign * mantissa) >> drop) << drop)
+
+
+def resonator_decays(sin_decay: int, cos_decay: int) -> tuple[int, int]:
+    """The (sin, cos) decays that Lava runs for the ones stored in a netx file.
+
+    netx turns them into a decay and a period in float64, and Lava's process back into integers,
+    truncating: with s = sin / 4096, c = cos / 4096, alpha = 1 - sqrt(s^2 + c^2) and
+    period = 1 / (atan2(s, c) / 2 / pi), they become
+    int(4096 * ((1 - alpha) * sin(2 pi / period))) and the same with cos. About two of five pairs
+    lose one this way. Source: `slayer.neuron.rf.neuron_params`, `lava.proc.rf.process`.
+    """
+    s, c = np.float64(sin_decay / 4096), np.float64(cos_decay / 4096)
+    alpha = 1 - np.sqrt(s**2 + c**2)
+    period = 1 / (np.arctan2(s, c) / 2 / np.pi)
+    sin = (1 - alpha) * np.sin(np.pi * 2 * 1 / period)
+    cos = (1 - alpha) * np.cos(np.pi * 2 * 1 / period)
+    return int(np.int32(sin * 4096)), int(np.int32(cos * 4096))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -83,6 +83,9 @@ class CubaLIF:
     threshold: int | IntArray
     kind: Literal["CUBA", "LOIHI"] = "CUBA"
 
+    graded: ClassVar[bool] = False
+    states: ClassVar[Mapping[str, str]] = {"u": "u", "v": "v"}
+
     def __post_init__(self) -> None:
         decays = "Decays are 12-bit fractions of 4096: round(4096 * dt / tau)."
         for name, high, fix in (
@@ -102,18 +105,143 @@ class CubaLIF:
             raise NetworkError(f"neuron kind {self.kind!r} is not supported; use CUBA or LOIHI.")
 
 
+_THRESHOLDS = (
+    "Thresholds are unsigned 17-bit mantissas: lower the scale of this layer's weights, bias and "
+    "threshold together."
+)
+
+
+def _threshold(value: ArrayLike) -> int:
+    array = integers(value, "threshold", 0, arithmetic.THRESHOLD_MAX, _THRESHOLDS, scalar=True)
+    return int(array.item())
+
+
+def _exponent(value: int) -> int:
+    fix = "It is the number of fraction bits that graded spikes have beyond the weights' 6."
+    return int(integers(value, "spike_exp", 0, 7, fix, scalar=True).item())
+
+
+@dataclass(frozen=True, eq=False)
+class Delta:
+    """Sends the change of its input: the input layer of a sigma-delta network, netx `SDNN`.
+
+    With x the input and e = `spike_exp`, in 32-bit integers (they wrap)::
+
+        act = x << (e + 6)
+        d = act - act_before + residue
+        out = d if |d| >= (threshold << (e + 6)) else 0
+        residue = d - out;  the message is out >> 6 (rounded down)
+
+    Messages are graded. `spike_exp` is an argument of lava-dl's `Network`, not part of its file.
+    Recorded states: v is act, residue is residue. Source: Lava 0.10, `PyDeltaModelFixed`.
+    """
+
+    threshold: int
+    spike_exp: int = 6
+
+    graded: ClassVar[bool] = True
+    states: ClassVar[Mapping[str, str]] = {"v": "act", "residue": "residue"}
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "threshold", _threshold(self.threshold))
+        object.__setattr__(self, "spike_exp", _exponent(self.spike_exp))
+
+
+@dataclass(frozen=True, eq=False)
+class SigmaDelta:
+    """Sums changes, applies a ReLU and sends the change of the result, netx `SDNN`.
+
+    With a the synaptic sum and e = `spike_exp`, in 32-bit integers (they wrap)::
+
+        sigma <- sigma + a
+        act = max(sigma + (bias << (e + 6)), 0), then sent as `Delta` sends it
+
+    Recorded states: u is sigma, v is act, residue is residue. Source: Lava 0.10,
+    `PySigmaDeltaModelFixed`, which netx selects: the 6 bits that a message loses are not made up
+    for (Lava's `PySigmaDeltaModelFixedCorrected` is never chosen). Loihi 2 has 24 bits, Lava 32.
+    """
+
+    threshold: int
+    spike_exp: int = 6
+
+    graded: ClassVar[bool] = True
+    states: ClassVar[Mapping[str, str]] = {"u": "sigma", "v": "act", "residue": "residue"}
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "threshold", _threshold(self.threshold))
+        object.__setattr__(self, "spike_exp", _exponent(self.spike_exp))
+
+
+@dataclass(frozen=True, eq=False)
+class Sigma:
+    """The readout of a sigma-delta network, netx `SDNN` with `sigma_output`.
+
+    sigma <- sigma + a (32 bit, wraps), sent in every step. It has no bias. Divide by
+    2^(12 + spike_exp) for real values where inputs and weights have 6 fraction bits.
+    Recorded state: u is sigma. Source: Lava 0.10, `PySigmaModelFixed`.
+    """
+
+    graded: ClassVar[bool] = True
+    states: ClassVar[Mapping[str, str]] = {"u": "sigma"}
+
+
+@dataclass(frozen=True, eq=False)
+class ResonateFire:
+    """Resonate-and-fire neurons, netx `RF_PHASE` and `RF_IZHIKEVICH`.
+
+    With ar, ai the two synaptic sums, S and C from `decays` and tz = rounding toward zero::
+
+        re' = clip(tz(C * re / 4096) - tz(S * im / 4096) + (ar << 6))
+        im' = clip(tz(S * re / 4096) + tz(C * im / 4096) + (ai << 6))
+        RF_PHASE:      spike = re' >= (threshold << 6) and im' >= 0 and im < 0
+        RF_IZHIKEVICH: spike = im' >= (threshold << 6), then re' <- 0, im' <- (threshold << 6) - 1
+
+    Each product is rounded by itself; both states are clipped at +-(2^23 - 1). `sin_decay`
+    1..4095, `cos_decay` 0..4095 as stored in the file. Recorded states: u is re, v is im.
+    Source: Lava 0.10, `lava.proc.rf`, `lava.proc.rf_iz`.
+    """
+
+    sin_decay: int
+    cos_decay: int
+    threshold: int
+    kind: Literal["RF_PHASE", "RF_IZHIKEVICH"] = "RF_PHASE"
+
+    graded: ClassVar[bool] = False
+    states: ClassVar[Mapping[str, str]] = {"u": "real", "v": "imag"}
+
+    def __post_init__(self) -> None:
+        fix = "It is round(4096 * (1 - decay) * sin or cos(2 pi / period))."
+        for name, low in (("sin_decay", 1), ("cos_decay", 0)):
+            array = integers(getattr(self, name), name, low, 4095, fix, scalar=True)
+            object.__setattr__(self, name, int(array.item()))
+        object.__setattr__(self, "threshold", _threshold(self.threshold))
+        if self.kind not in ("RF_PHASE", "RF_IZHIKEVICH"):
+            raise NetworkError(
+                f"neuron kind {self.kind!r} is not supported; use RF_PHASE or RF_IZHIKEVICH."
+            )
+
+    @property
+    def decays(self) -> tuple[int, int]:
+        """(S, C) that Lava really runs, see `arithmetic.resonator_decays`."""
+        return arithmetic.resonator_decays(self.sin_decay, self.cos_decay)
+
+
+Neuron: TypeAlias = CubaLIF | Delta | SigmaDelta | Sigma | ResonateFire
+
+
 @dataclass(frozen=True, eq=False)
 class Input:
     """The shape of the input and, optionally, neurons that turn it into spikes.
 
     Without `neuron` the input itself is the spikes (0 / 1, or graded integers). With `neuron` the
-    input is the neurons' current: a constant input is their bias mantissa (13 bit).
+    input is the neurons' current: a constant input is the bias mantissa (13 bit) of CubaLIF, and
+    simply held for Delta.
     `weight` and `bias` are the transform `weight * x + bias` that lava-dl stores for whoever
     prepares the input; netx does not apply it, nor do we.
     """
 
     shape: Shape
-    neuron: CubaLIF | None = None
+    neuron: CubaLIF | Delta | None = None
     weight: int | None = None
     bias: int | None = None
 
@@ -123,6 +251,7 @@ class Input:
         if shape.ndim != 1 or shape.size not in (1, 3):
             raise NetworkError(f"input shape {self.shape} has {shape.size} axes. {fix}")
         object.__setattr__(self, "shape", tuple(shape.tolist()))
+        _check_neuron("an Input layer", self.neuron, (CubaLIF, Delta))
         for name in ("weight", "bias"):
             value = getattr(self, name)
             if value is not None:
@@ -135,6 +264,14 @@ class Flatten:
     """(C, H, W) to (C * H * W,) in row-major order, as torch flattens."""
 
 
+def _check_neuron(what: str, neuron: Neuron | None, kinds: tuple[type, ...]) -> None:
+    if neuron is not None and not isinstance(neuron, kinds):
+        names = ", ".join(kind.__name__ for kind in kinds)
+        raise NetworkError(
+            f"{what} cannot have {type(neuron).__name__} neurons in netx; possible: {names}."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Dense:
     """All-to-all synapses and their neurons: a = weight @ spikes, one step later.
@@ -142,14 +279,62 @@ class Dense:
     `weight`: integers (out, in) within [-256, 254]. `bias`: None or (out,), 13-bit mantissas added
     to v (not to u) in every step. `neuron`: None is netx's default, an integrator that never
     spikes (u adds up all input, v = u).
+
+    `recurrent`: None or integers (out, out): the layer's own messages arrive through them one step
+    later (netx `dense_rec`). `delay`: None or 0 .. 62 further steps, one for all synapses, per
+    output (out,), per input (in,) or per synapse (out, in); a vector of length out = in counts per
+    output. `imaginary`: the weights of the imaginary part, needed by ResonateFire neurons
+    (`weight` is then the real part) and by no others.
     """
 
     weight: IntArray
     bias: IntArray | None = None
-    neuron: CubaLIF | None = None
+    neuron: CubaLIF | SigmaDelta | Sigma | ResonateFire | None = None
+    recurrent: IntArray | None = None
+    delay: int | IntArray | None = None
+    imaginary: IntArray | None = None
 
     def __post_init__(self) -> None:
         _freeze_synapses(self, 2, "(out, in)")
+        _check_neuron("a Dense layer", self.neuron, (CubaLIF, SigmaDelta, Sigma, ResonateFire))
+        out, into = self.weight.shape
+        for name, shape in (("recurrent", (out, out)), ("imaginary", (out, into))):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, _weights(value, name, shape))
+        if isinstance(self.neuron, ResonateFire) != (self.imaginary is not None):
+            raise NetworkError("ResonateFire neurons, and only they, need imaginary weights.")
+        if self.imaginary is not None and (self.bias is not None or self.recurrent is not None):
+            raise NetworkError("a complex layer has no bias and no recurrence in netx; drop them.")
+        if self.delay is not None:
+            self._freeze_delay(out, into)
+
+    def _freeze_delay(self, out: int, into: int) -> None:
+        fix = f"Loihi 2 and netx hold whole delays of 0 to {arithmetic.DELAY_MAX} steps: shorten it."
+        delay = integers(0 if self.delay is None else self.delay, "delay", 0, arithmetic.DELAY_MAX, fix)
+        if delay.shape not in ((), (out,), (into,), (out, into)):
+            raise NetworkError(
+                f"delay has shape {delay.shape}; one for all, ({out},) per output, ({into},) per "
+                f"input or ({out}, {into}) is needed."
+            )
+        if self.recurrent is not None:
+            raise NetworkError(
+                "delays of a recurrent layer are not supported: lava-dl scales such weights "
+                "wrongly. Drop the delays."
+            )
+        if self.imaginary is not None:
+            raise NetworkError("lava-dl ignores delays of complex layers. Drop the delays.")
+        object.__setattr__(self, "delay", delay if delay.ndim else int(delay))
+
+    @property
+    def delays(self) -> IntArray | None:
+        """The delay of every synapse, (out, in), or None."""
+        if self.delay is None:
+            return None
+        delay = np.asarray(self.delay, np.int32)
+        if delay.shape == (len(self.weight),):
+            delay = delay[:, None]
+        return np.broadcast_to(delay, self.weight.shape)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +348,7 @@ class Conv:
 
     weight: IntArray
     bias: IntArray | None = None
-    neuron: CubaLIF | None = None
+    neuron: CubaLIF | SigmaDelta | Sigma | None = None
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
@@ -182,20 +367,30 @@ class Conv:
         object.__setattr__(self, "groups", groups)
         if self.neuron is None:
             raise NetworkError("a Conv layer needs a neuron; netx has no default one for it.")
+        _check_neuron("a Conv layer", self.neuron, (CubaLIF, SigmaDelta, Sigma))
 
 
-def _freeze_synapses(layer: Dense | Conv, ndim: int, axes: str) -> None:
-    weight = integers(
-        layer.weight,
-        "weight",
+def _weights(values: ArrayLike, name: str, shape: Shape | None = None) -> IntArray:
+    array = integers(
+        values,
+        name,
         arithmetic.WEIGHT_MIN,
         arithmetic.WEIGHT_MAX,
         "netx holds 8-bit integer weights and Lava would clip, truncate or zero others: "
         "quantize again with a smaller scale.",
     )
+    if shape is not None and array.shape != shape:
+        raise NetworkError(f"{name} has shape {array.shape}; {shape} is needed.")
+    return array
+
+
+def _freeze_synapses(layer: Dense | Conv, ndim: int, axes: str) -> None:
+    weight = _weights(layer.weight, "weight")
     if weight.ndim != ndim or weight.size == 0:
         raise NetworkError(f"weight has shape {weight.shape}; {axes} is needed.")
     object.__setattr__(layer, "weight", weight)
+    if isinstance(layer.neuron, Sigma) and layer.bias is not None:
+        raise NetworkError("Sigma neurons have no bias in netx; drop it.")
     if layer.bias is not None:
         bias = integers(
             layer.bias if np.ndim(layer.bias) else np.full(len(weight), layer.bias),
@@ -261,6 +456,16 @@ class Population:
     def size(self) -> int:
         return int(np.prod(self.shape))
 
+    @property
+    def graded(self) -> bool:
+        """Whether its messages are integers (sigma-delta) rather than single spikes."""
+        return self.layer.neuron is not None and self.layer.neuron.graded
+
+    @property
+    def states(self) -> Mapping[str, str]:
+        """What "u", "v" and "residue" of a trace are called in Lava, where the neurons have them."""
+        return CubaLIF.states if self.layer.neuron is None else self.layer.neuron.states
+
 
 @dataclass(frozen=True, eq=False)
 class Network:
@@ -274,6 +479,16 @@ class Network:
         object.__setattr__(self, "recipe", recipe)
         if not self.populations:
             raise NetworkError("the network has no layer with neurons.")
+        exponents = {
+            p.layer.neuron.spike_exp
+            for p in self.populations
+            if isinstance(p.layer.neuron, Delta | SigmaDelta)
+        }
+        if len(exponents) > 1:
+            raise NetworkError(
+                f"spike_exp differs between layers ({sorted(exponents)}); lava-dl has one for the "
+                f"whole network."
+            )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Network):
@@ -406,7 +621,7 @@ def _output_shape(layer: Layer, shape: Shape) -> Shape:
 def _per_neuron(layer: Layer) -> Iterator[tuple[str, IntArray]]:
     for name, value in _integers_of(layer):
         vector = isinstance(value, np.ndarray) and value.ndim > 0
-        if vector and name not in ("weight", "shape", "stride", "padding", "dilation"):
+        if vector and (name == "bias" or name.startswith("neuron.")):
             yield name, value
 
 
@@ -415,9 +630,12 @@ def _integers_of(layer: Layer) -> Iterator[tuple[str, Any]]:
     yield "layer", 0
     for part in fields(layer):
         value = getattr(layer, part.name)
-        if isinstance(value, CubaLIF):
-            yield "neuron", 0
-            for inner in ("i_decay", "v_decay", "threshold"):
-                yield f"neuron.{inner}", getattr(value, inner)
+        if part.name == "neuron" and value is not None:
+            kind = getattr(value, "kind", "")  # CUBA and LOIHI run alike and share a digest
+            name = {CubaLIF: "", ResonateFire: f".{kind}"}.get(type(value), f".{type(value).__name__}")
+            yield f"neuron{name}", 0
+            for inner in fields(value):
+                if inner.name != "kind":
+                    yield f"neuron.{inner.name}", getattr(value, inner.name)
         elif value is not None:
             yield part.name, value

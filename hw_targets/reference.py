@@ -6,82 +6,29 @@ every spike and every state, for whole batches of samples. Everything else must 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import arithmetic
+from .inputs import QUANTITIES, check_reset, parse_record, prepare_input
 from .network import (
     Conv,
+    CubaLIF,
+    Delta,
     Dense,
     Input,
     IntArray,
     Network,
-    NetworkError,
     Population,
-    integers,
+    ResonateFire,
+    Sigma,
 )
-from .trace import Overflow, Trace
+from .trace import Overflow, Recorded, Trace
 
 Array: TypeAlias = NDArray[np.signedinteger[Any]]
-
-RECORDABLE = ("spikes", "u", "v")
-MESSAGE_LIMIT = 1 << 24
-"""Payloads of graded spikes stay below this magnitude (Loihi 2; Lava's ports)."""
-
-
-def prepare_input(
-    network: Network, inputs: ArrayLike, steps: int | None, message_bits: int | None = None
-) -> tuple[IntArray, IntArray | None, int]:
-    """Check an input and bring it into the one form every backend runs.
-
-    `inputs`: integers (sample, time, *input shape), or (sample, *input shape) for a constant input,
-    which needs `steps`. Returns (x, bias, steps): x (sample, time, *input shape) with the messages
-    of every step (time 0 and nothing in it where a bias drives the network), and bias: None, or
-    (sample, *input shape) where a constant input meets Input neurons as their bias mantissa.
-    `steps` beyond the input's time run on with no input; fewer steps leave the rest out.
-    With `message_bits` 0 every non-zero message counts as one spike, as in netx; None and every
-    other width keep the payload.
-    """
-    shape = network.input_shape
-    array = np.asarray(inputs)
-    constant = array.ndim == 1 + len(shape)
-    if array.shape[-len(shape) :] != shape or array.ndim not in (1 + len(shape), 2 + len(shape)):
-        raise NetworkError(
-            f"input has shape {array.shape}; (sample, time, *{shape}) or, constant in time, "
-            f"(sample, *{shape}) is needed, axes in C, H, W order."
-        )
-    if not constant and steps is None:
-        steps = array.shape[1]
-    if steps is None or steps < 1:
-        raise NetworkError(
-            f"steps = {steps}: a constant input needs a number of steps of 1 or more."
-        )
-    first = network.layers[0]
-    if constant and isinstance(first, Input) and first.neuron is not None:
-        bias = integers(
-            array,
-            "input",
-            arithmetic.BIAS_MIN,
-            arithmetic.BIAS_MAX,
-            "A constant input to Input neurons is their 13-bit bias mantissa.",
-        )
-        return np.zeros((len(array), 0, *shape), np.int32), bias, steps
-    width = MESSAGE_LIMIT if not message_bits else 1 << message_bits
-    x = integers(
-        array,
-        "input",
-        -width + 1,
-        width - 1,
-        "Spikes are 0 / 1 or graded integers: encode real values on an integer grid first, and "
-        "give enough message bits.",
-    )
-    if constant:
-        x = np.broadcast_to(x[:, None], (len(x), steps, *shape))
-    x = x[:, :steps]
-    return (x if message_bits != 0 else (x != 0).astype(np.int32)), None, steps
 
 
 def simulate(
@@ -92,179 +39,372 @@ def simulate(
     reset_interval: int | None = None,
     reset_offset: int = 0,
     message_bits: int | None = None,
-    record: Collection[str] = ("spikes",),
+    record: str | Collection[str] = "counts",
 ) -> Trace:
     """Run a network on a batch, exactly as Lava's CPU backend runs each sample.
 
-    `inputs`, `steps`, `message_bits`: see `prepare_input`. `reset_interval` R and `reset_offset` r
-    as in netx: population i forgets u and v before step t when t = r + 1 + i (mod R).
-    `record`: which of "spikes", "u", "v" to keep, for all populations.
+    `inputs`, `steps`, `message_bits`: see `inputs.prepare_input`. `reset_interval` R and
+    `reset_offset` r as in netx: population i forgets u and v before step t when
+    t = r + 1 + i (mod R); only CubaLIF neurons do. `record`: see `inputs.parse_record`.
 
-    In step t = 1, 2, ..., with x(t) the input and layer i's synapses summing the spikes of the
-    layer before with one step of delay::
+    In step t = 1, 2, ..., with x(t) the input and layer i's synapses summing the messages of the
+    layer before with one step of delay (and `delay` further ones)::
 
         a_i(t) = W_i s_{i-1}(t - 1)          a_i(1) = 0
-        u, v, s = CubaLIF.step(a_i(t))       see `CubaLIF`
+        s_i(t) = neurons_i.step(a_i(t))      see `CubaLIF`, `SigmaDelta`, `ResonateFire`, ...
 
     Returns a `Trace` of `steps` columns, with overflows counted. Raises NetworkError.
     """
-    check_run(record, reset_interval, reset_offset)
-    x, bias, steps = prepare_input(network, inputs, steps, message_bits)
-    largest = int(np.abs(x).max(initial=0))
-    layers = []
-    for p in network.populations:
-        own_bias = bias if isinstance(p.layer, Input) else None
-        layers.append(_RunningLayer(p, len(x), own_bias, 1 if p.index else largest))
-    kept: dict[str, list[list[Array]]] = {name: [[] for _ in layers] for name in record}
-    silence = np.zeros((len(x), *network.input_shape), np.int32)
-    for t in range(1, steps + 1):
-        message: Array = x[:, t - 1] if t <= x.shape[1] else silence
+    check_reset(reset_interval, reset_offset)
+    kept = parse_record(record, network)
+    drive = prepare_input(network, inputs, steps, message_bits)
+    samples = len(drive.x)
+    layers = [
+        RunningLayer(p, samples, drive.bias, network, binary=message_bits == 0)
+        for p in network.populations
+    ]
+    columns: dict[str, dict[int, list[Array]]] = {
+        name: {i: [] for i in getattr(kept, name)} for name in QUANTITIES
+    }
+    counts = np.zeros((samples, *network.output_shape), np.int64) if kept.counts else None
+    silence = np.zeros((samples, *network.input_shape), np.int32)
+    for t in range(1, drive.steps + 1):
+        message: Array = drive.x[:, t - 1] if t <= drive.x.shape[1] else silence
         for i, layer in enumerate(layers):
             if reset_interval is not None and (t - reset_offset - 1 - i) % reset_interval == 0:
                 layer.forget()
             message = layer.step(message)
-            for name, columns in kept.items():
-                columns[i].append(message if name == "spikes" else getattr(layer, name).copy())
-    stacked = {
-        name: tuple(np.stack(columns, axis=1) for columns in per_layer)
-        for name, per_layer in kept.items()
-    }
+            for name, of in columns.items():
+                if i in of:
+                    of[i].append(message if name == "spikes" else layer.state(name))
+        if counts is not None:
+            counts += message
     return Trace(
-        stacked.get("spikes"),
-        stacked.get("u"),
-        stacked.get("v"),
-        tuple(layer.overflow for layer in layers),
+        **{
+            name: Recorded(
+                name, [np.stack(of[i], axis=1) if i in of else None for i in range(len(layers))]
+            )
+            for name, of in columns.items()
+            if of
+        },
+        counts=counts,
+        overflow=tuple(layer.overflow for layer in layers),
     )
 
 
-def check_run(record: Collection[str], interval: int | None, offset: int) -> None:
-    """Refuse what no backend can record, and a reset schedule that netx could not run."""
-    unknown = set(record) - set(RECORDABLE)
-    if unknown:
-        raise NetworkError(f"cannot record {sorted(unknown)}; choose from {RECORDABLE}.")
-    if interval is not None and interval < 1:
-        raise NetworkError(f"reset_interval = {interval}; give 1 or more, or none.")
-    if offset < 0:
-        raise NetworkError(f"reset_offset = {offset}; give 0 or more.")
-
-
-class _RunningLayer:
-    """One population while it runs: its state, and one step after another."""
+class RunningLayer:
+    """One population while it runs: its synapses, its neurons, and one step after another."""
 
     def __init__(
-        self, population: Population, samples: int, bias: Array | None, largest: int
+        self,
+        population: Population,
+        samples: int,
+        input_bias: Array | None,
+        network: Network,
+        *,
+        binary: bool,
     ) -> None:
-        self.shape = population.shape
-        self.synapses = _synapses(population, largest)
+        """`binary`: the network's input counts as single spikes (message_bits = 0)."""
         layer = population.layer
-        neuron = layer.neuron
-        spread = self._spread
-        own = None if isinstance(layer, Input) else layer.bias
-        if bias is None:
-            bias = spread(0 if own is None else own)
-        self.bias = bias << arithmetic.STATE_SHIFT
-        # no neuron is netx's default: an integrator that never spikes
-        self.i_decay = spread(neuron.i_decay if neuron else 0)
-        self.v_decay = spread(neuron.v_decay if neuron else arithmetic.DECAY_ONE)
-        self.threshold = spread(neuron.threshold if neuron else arithmetic.NEVER)
-        self.u = np.zeros((samples, *self.shape), np.int32)
-        self.v = np.zeros_like(self.u)
-        self.waiting = np.zeros_like(self.u)
-        self.overflow = Overflow()
+        before = network.populations[population.index - 1] if population.index else None
+        self._synapses = _synapses(population, samples, binary if before is None else not before.graded)
+        shape = (samples, *population.shape)
+        bias = input_bias if isinstance(layer, Input) else layer.bias
+        self._neurons = _neurons(layer.neuron, shape, None if isinstance(layer, Input) else bias)
+        if isinstance(layer, Input) and bias is not None:
+            assert isinstance(self._neurons, _CubaLIF)
+            self._neurons.bias = bias << arithmetic.STATE_SHIFT
+        self._names = population.states
 
-    def _spread(self, parameter: int | IntArray) -> Array:
-        """A scalar, per-channel or per-neuron parameter that broadcasts over (sample, *shape)."""
-        array = np.asarray(parameter, np.int32)
-        if array.ndim == 1:
-            array = array.reshape(-1, *[1] * (len(self.shape) - 1))
-        return array
+    @property
+    def overflow(self) -> Overflow:
+        """What wrapped and was clipped so far."""
+        return self._neurons.overflow + (self._synapses.overflow if self._synapses else Overflow())
 
     def forget(self) -> None:
-        self.u[:] = 0
-        self.v[:] = 0
+        """Set u and v to 0 where the neurons have a reset."""
+        if isinstance(self._neurons, _CubaLIF):
+            self._neurons.u[:] = 0
+            self._neurons.v[:] = 0
+
+    def state(self, name: str) -> Array:
+        """A copy of the state that a trace calls `name` ("u", "v", "residue")."""
+        value: Array = getattr(self._neurons, self._names[name]).copy()
+        return value
 
     def step(self, message: Array) -> Array:
         """Advance by one step; `message` is what the layer before sends in this very step."""
-        if self.synapses is None:
-            arrived = message.astype(np.int32)  # Input neurons take their input without delay
-        else:
-            arrived = self.waiting
-            self.waiting, sum_wraps = self.synapses(message)
-            self.overflow += Overflow(sum_wraps=sum_wraps)
-        current = arrived.astype(np.int64) << arithmetic.STATE_SHIFT
+        if self._synapses is None:  # Input neurons take their input without delay
+            return self._neurons.step(message.astype(np.int32))
+        sent = self._neurons.step(*self._synapses.arriving())
+        self._synapses.receive(message, sent)
+        return sent
+
+
+# -- neurons: one class per kind, `step` is its equation ----------------------------------------
+
+
+class _Neurons(Protocol):
+    overflow: Overflow
+
+    def step(self, a: Array, imaginary: Array = ...) -> Array: ...
+
+
+def _neurons(neuron: Any, shape: tuple[int, ...], bias: IntArray | None) -> _Neurons:
+    if neuron is None or isinstance(neuron, CubaLIF):
+        return _CubaLIF(neuron, shape, bias)
+    if isinstance(neuron, ResonateFire):
+        return _ResonateFire(neuron, shape)
+    return _SigmaDelta(neuron, shape, bias)
+
+
+def _spread(parameter: int | IntArray, shape: tuple[int, ...]) -> Array:
+    """A scalar, per-channel or per-neuron parameter that broadcasts over `shape`, sample first."""
+    array = np.asarray(parameter, np.int32)
+    return array.reshape(-1, *[1] * (len(shape) - 2)) if array.ndim == 1 else array
+
+
+class _CubaLIF:
+    def __init__(
+        self, neuron: CubaLIF | None, shape: tuple[int, ...], bias: IntArray | None
+    ) -> None:
+        self.bias = _spread(0 if bias is None else bias, shape) << arithmetic.STATE_SHIFT
+        # no neuron is netx's default: an integrator that never spikes
+        self.i_decay = _spread(neuron.i_decay if neuron else 0, shape)
+        self.v_decay = _spread(neuron.v_decay if neuron else arithmetic.DECAY_ONE, shape)
+        threshold = _spread(neuron.threshold if neuron else arithmetic.NEVER, shape)
+        self.threshold = threshold << arithmetic.STATE_SHIFT
+        self.u = np.zeros(shape, np.int32)
+        self.v = np.zeros(shape, np.int32)
+        self.overflow = Overflow()
+
+    def step(self, a: Array, imaginary: Array | None = None) -> Array:
+        current = a.astype(np.int64) << arithmetic.STATE_SHIFT
         u = arithmetic.decay(self.u, self.i_decay) + current
-        self.u = arithmetic.wrap_current(arithmetic.wrap32(u))
+        self.u = arithmetic.wrap_current(arithmetic.wrap32(u)).astype(np.int32)
         v = arithmetic.decay(self.v, self.v_decay) + self.u.astype(np.int64) + self.bias
-        self.v = arithmetic.clip_voltage(arithmetic.wrap32(v))
+        self.v = arithmetic.clip_voltage(arithmetic.wrap32(v)).astype(np.int32)
         self.overflow += Overflow(
             u_wraps=int(np.count_nonzero(self.u != u)), v_clips=int(np.count_nonzero(self.v != v))
         )
-        spikes = self.v > (self.threshold << arithmetic.STATE_SHIFT)
+        spikes = self.v > self.threshold
         self.v[spikes] = 0
         return spikes.astype(np.int8)
 
 
-Synapses: TypeAlias = Callable[[Array], tuple[NDArray[np.int32], int]]
+class _SigmaDelta:
+    """Delta, SigmaDelta and Sigma: parts of one chain."""
+
+    def __init__(self, neuron: Any, shape: tuple[int, ...], bias: IntArray | None) -> None:
+        self.kind = type(neuron)
+        if self.kind is not Sigma:
+            self.shift = neuron.spike_exp + arithmetic.STATE_SHIFT
+            self.threshold = np.int32(neuron.threshold << self.shift)
+            self.bias = _spread(0 if bias is None else bias, shape) << self.shift
+        self.sigma = np.zeros(shape, np.int32)
+        self.act = np.zeros(shape, np.int32)
+        self.residue = np.zeros(shape, np.int32)
+        self.overflow = Overflow()
+
+    def step(self, a: Array, imaginary: Array | None = None) -> Array:
+        if self.kind is Delta:
+            return self._changes(self._held(a.astype(np.int64) << self.shift))
+        self.sigma = self._held(self.sigma.astype(np.int64) + a)
+        if self.kind is Sigma:
+            return self.sigma.copy()
+        return self._changes(np.maximum(self._held(self.sigma.astype(np.int64) + self.bias), 0))
+
+    def _changes(self, act: NDArray[np.int32]) -> Array:
+        d = self._held(self._held(act.astype(np.int64) - self.act) + self.residue.astype(np.int64))
+        out = np.where(np.abs(d) >= self.threshold, d, 0)  # |-2^31| is -2^31 in 32 bits, in Lava too
+        self.residue = d - out
+        self.act = act
+        return out >> arithmetic.STATE_SHIFT
+
+    def _held(self, x: NDArray[np.int64]) -> NDArray[np.int32]:
+        """x in 32 bits, wraps counted."""
+        wrapped = arithmetic.wrap32(x)
+        self.overflow += Overflow(u_wraps=int(np.count_nonzero(wrapped != x)))
+        return wrapped
 
 
-def _synapses(population: Population, largest: int) -> Synapses | None:
-    """The layer's sum over weights: messages (sample, *in) to (sums (sample, *out), overflows).
+class _ResonateFire:
+    def __init__(self, neuron: ResonateFire, shape: tuple[int, ...]) -> None:
+        self.phase = neuron.kind == "RF_PHASE"
+        self.sin, self.cos = neuron.decays
+        self.threshold = neuron.threshold << arithmetic.STATE_SHIFT
+        self.real = np.zeros(shape, np.int32)
+        self.imag = np.zeros(shape, np.int32)
+        self.overflow = Overflow()
 
-    Sums are taken in float64, which is exact below 2^53; `largest` bounds the messages. Lava takes
-    the sums of a convolution in float32 when torch is installed, so beyond 2^24, where sums have
-    wrapped anyway and are counted, Lava itself is no longer exact.
-    """
+    def step(self, a: Array, imaginary: Array | None = None) -> Array:
+        assert imaginary is not None
+
+        def part(state: Array, by: int) -> NDArray[np.int64]:
+            product = state.astype(np.int64) * by
+            return np.sign(product) * (np.abs(product) >> 12)
+
+        def shifted(x: Array) -> Array:
+            current = x.astype(np.int64) << arithmetic.STATE_SHIFT
+            wrapped = arithmetic.wrap32(current)
+            self.overflow += Overflow(sum_wraps=int(np.count_nonzero(wrapped != current)))
+            return wrapped
+
+        real = part(self.real, self.cos) - part(self.imag, self.sin) + shifted(a)
+        imag = part(self.real, self.sin) + part(self.imag, self.cos) + shifted(imaginary)
+        new_real, new_imag = arithmetic.clip_voltage(real), arithmetic.clip_voltage(imag)
+        clips = np.count_nonzero(new_real != real) + np.count_nonzero(new_imag != imag)
+        self.overflow += Overflow(v_clips=int(clips))
+        if self.phase:
+            spikes = (new_real >= self.threshold) & (new_imag >= 0) & (self.imag < 0)
+        else:
+            spikes = new_imag >= self.threshold
+            new_real = np.where(spikes, 0, new_real)
+            new_imag = np.where(spikes, self.threshold - 1, new_imag)
+        self.real, self.imag = new_real.astype(np.int32), new_imag.astype(np.int32)
+        return spikes.astype(np.int8)
+
+
+# -- synapses: what arrives in this step, and what the messages of this step will bring ---------
+
+
+def _synapses(population: Population, samples: int, binary: bool) -> _Synapses | None:
     layer = population.layer
     if isinstance(layer, Input):
         return None
-    stored = arithmetic.synapse_format(layer.weight) if isinstance(layer, Dense) else None
-    weight = stored.mantissa if stored else layer.weight
-    bound = (
-        int(np.abs(weight.astype(np.int64)).sum(axis=tuple(range(1, weight.ndim))).max()) * largest
-    )
-    if bound >= 1 << 53:
-        raise NetworkError(
-            f"{population.name}: sums up to {bound} exceed exact float64 arithmetic."
-        )
-    real = weight.astype(np.float64)
-
     if isinstance(layer, Conv):
-        conv = layer
+        return _Synapses([_Convolution(layer)], None, binary, (samples, *population.shape))
+    shape = (samples, len(layer.weight))
+    if layer.imaginary is not None:
+        parts = [layer.weight, layer.imaginary]
+        formats = [arithmetic.synapse_format(part) for part in parts]
+        return _Synapses([_Matrix(f) for f in formats], None, binary, shape)
+    if layer.recurrent is not None:
+        forward, back = arithmetic.synapse_formats(layer.weight, layer.recurrent)
+        return _Synapses([_Matrix(forward)], _Matrix(back), binary, shape)
+    stored = arithmetic.synapse_format(layer.weight)
+    if layer.delays is not None:
+        return _Synapses([_DelayedMatrix(stored, layer.delays)], None, binary, shape)
+    return _Synapses([_Matrix(stored)], None, binary, shape)
 
-        def convolve(message: Array) -> tuple[NDArray[np.int32], int]:
-            exact = _correlate(message.astype(np.float64), real, conv).astype(np.int64)
-            wrapped = arithmetic.wrap24(exact)
-            return wrapped.astype(np.int32), int(np.count_nonzero(wrapped != exact))
 
-        return convolve
-    assert stored is not None
-    shift = stored.shift
+class _Synapses:
+    """The synapses of a layer: one sum each for the real and the imaginary part."""
 
-    def multiply(message: Array) -> tuple[NDArray[np.int32], int]:
-        exact = (message.reshape(len(message), -1).astype(np.float64) @ real.T).astype(np.int64)
+    def __init__(
+        self,
+        forward: Sequence[_Convolution | _Matrix],
+        recurrent: _Matrix | None,
+        binary: bool,
+        shape: tuple[int, ...],
+    ) -> None:
+        self.forward = forward
+        self.recurrent = recurrent
+        self.binary = binary
+        self.overflow = Overflow()
+        self.waiting: list[Array] = [np.zeros(shape, np.int32) for _ in forward]
+
+    def arriving(self) -> list[Array]:
+        """The sums that reach the neurons in this step."""
+        return self.waiting
+
+    def receive(self, message: Array, own: Array) -> None:
+        """Sum the messages of this step, for the next one."""
+        sums = [part(message) for part in self.forward]
+        if self.recurrent is not None:
+            sums.append(self.recurrent((own != 0).astype(np.int8) if self.binary else own))
+        self.overflow += Overflow(sum_wraps=sum(wraps for _, wraps in sums))
+        self.waiting = [summed for summed, _ in sums[: len(self.forward)]]
+        if self.recurrent is not None:
+            both = self.waiting[0].astype(np.int64) + sums[-1][0]
+            self.waiting = [arithmetic.wrap32(both)]
+            self.overflow += Overflow(sum_wraps=int(np.count_nonzero(self.waiting[0] != both)))
+
+
+class _Matrix:
+    """messages (sample, *in) to (sums (sample, out), how many wrapped at 32 bit)."""
+
+    def __init__(self, stored: arithmetic.SynapseFormat) -> None:
+        self.mantissa, self.shift = stored.mantissa, max(stored.shift, 0)
+
+    def __call__(self, message: Array) -> tuple[Array, int]:
+        exact = _product(message.reshape(len(message), -1), self.mantissa)
         wrapped = arithmetic.wrap32(exact)
-        return wrapped >> np.int32(shift), int(np.count_nonzero(wrapped != exact))
-
-    return multiply
+        return wrapped >> np.int32(self.shift), int(np.count_nonzero(wrapped != exact))
 
 
-def _correlate(
-    x: NDArray[np.float64], weight: NDArray[np.float64], layer: Conv
-) -> NDArray[np.float64]:
-    """torch.nn.functional.conv2d on (sample, C, H, W) without bias, by patches and one matmul."""
+class _DelayedMatrix(_Matrix):
+    """The same with delays; here each product wraps at 32 bit, and the sum after its shift."""
+
+    def __init__(self, stored: arithmetic.SynapseFormat, delays: IntArray) -> None:
+        super().__init__(stored)
+        self.by_delay = {int(d): np.where(delays == d, self.mantissa, 0) for d in np.unique(delays)}
+        self.ring: dict[int, Array] = {}
+        self.step = 0
+
+    def __call__(self, message: Array) -> tuple[Array, int]:
+        flat = message.reshape(len(message), -1).astype(np.int64)
+        small = int(np.abs(flat).max(initial=0)) * int(np.abs(self.mantissa).max()) < 1 << 31
+        wraps = 0
+        for delay, mantissa in self.by_delay.items():
+            if small:
+                exact = _product(flat, mantissa)
+            else:
+                products = flat[:, None, :] * mantissa
+                wraps += int(np.count_nonzero(arithmetic.wrap32(products) != products))
+                exact = arithmetic.wrap32(products).sum(axis=2, dtype=np.int64)
+            due = self.step + delay
+            later = self.ring.get(due, np.zeros_like(exact)) + (exact >> self.shift)
+            self.ring[due] = arithmetic.wrap32(later).astype(np.int64)
+            wraps += int(np.count_nonzero(self.ring[due] != later))
+        now = self.ring.pop(self.step, np.zeros((len(flat), len(self.mantissa)), np.int64))
+        self.step += 1
+        return now.astype(np.int32), wraps
+
+
+class _Convolution:
+    """messages (sample, C, H, W) to (sums, how many wrapped at 24 bit).
+
+    Lava takes the sums in float32 when torch is installed, so where sums exceed 2^24, which wrap
+    anyway and are counted, Lava itself is not exact.
+    """
+
+    def __init__(self, layer: Conv) -> None:
+        self.layer = layer
+
+    def __call__(self, message: Array) -> tuple[Array, int]:
+        exact = _correlate(message, self.layer)
+        wrapped = arithmetic.wrap24(exact)
+        return wrapped.astype(np.int32), int(np.count_nonzero(wrapped != exact))
+
+
+def _product(messages: Array, weight: Array) -> NDArray[np.int64]:
+    """messages (sample, in) @ weight.T, exact: in float64 where every sum is below 2^53."""
+    largest = int(np.abs(messages.astype(np.int64)).max(initial=0))
+    bound = int(np.abs(weight).sum(axis=1, dtype=np.int64).max()) * largest
+    if bound < 1 << 53:
+        exact: NDArray[np.int64] = (messages.astype(np.float64) @ weight.T.astype(np.float64)).astype(
+            np.int64
+        )
+        return exact
+    return messages.astype(np.int64) @ weight.T.astype(np.int64)
+
+
+def _correlate(x: Array, layer: Conv) -> NDArray[np.int64]:
+    """torch.nn.functional.conv2d on (sample, C, H, W) without bias, by patches and one product."""
     (py, px), (sy, sx), (dy, dx) = layer.padding, layer.stride, layer.dilation
     x = np.pad(x, ((0, 0), (0, 0), (py, py), (px, px)))
-    ky, kx = weight.shape[2:]
+    ky, kx = layer.weight.shape[2:]
     patches = np.lib.stride_tricks.sliding_window_view(
         x, (1, 1, dy * (ky - 1) + 1, dx * (kx - 1) + 1)
     )[:, :, ::sy, ::sx, 0, 0, ::dy, ::dx]
     samples, _, rows, columns = patches.shape[:4]
-    out: Sequence[NDArray[np.float64]] = [
-        np.moveaxis(np.tensordot(p, w, axes=([1, 4, 5], [1, 2, 3])), -1, 1)
-        for p, w in zip(
-            np.split(patches, layer.groups, axis=1),
-            np.split(weight, layer.groups, axis=0),
-            strict=True,
-        )
-    ]
-    return np.concatenate(out, axis=1).reshape(samples, -1, rows, columns)
+    out = []
+    for p, w in zip(
+        np.split(patches, layer.groups, axis=1),
+        np.split(layer.weight, layer.groups, axis=0),
+        strict=True,
+    ):
+        flat = p.transpose(0, 2, 3, 1, 4, 5).reshape(samples * rows * columns, -1)
+        out.append(_product(flat, w.reshape(len(w), -1)).reshape(samples, rows, columns, -1))
+    return np.moveaxis(np.concatenate(out, axis=3), 3, 1)

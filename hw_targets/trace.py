@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from .network import Conv, Dense, Input, Network, NetworkError, Population
 
 Array = NDArray[np.signedinteger[Any]]
+
+STATES = ("u", "v", "residue")
+"""What a trace can hold beside spikes; which neurons have which is in their `states`."""
 
 
 @contextmanager
@@ -41,9 +44,9 @@ class Overflow:
     """How often a layer left its number range: what the hardware wraps or clips, never silently."""
 
     u_wraps: int = 0
-    """currents beyond +-2^23 that wrapped around"""
+    """currents beyond +-2^23 that wrapped around; sigma-delta states beyond 32 bit"""
     v_clips: int = 0
-    """voltages held at +-(2^23 - 1)"""
+    """voltages (real and imaginary parts of resonators) held at +-(2^23 - 1)"""
     sum_wraps: int = 0
     """synaptic sums beyond 32 bit (dense) or 24 bit (convolution)"""
 
@@ -54,63 +57,111 @@ class Overflow:
         return Overflow(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Overflow)))
 
 
+class Recorded(Sequence[Array]):
+    """One array per population; asking for one that was not recorded is a NetworkError."""
+
+    def __init__(self, what: str, arrays: Sequence[Array | None]) -> None:
+        self._what = what
+        self._arrays = tuple(arrays)
+
+    @property
+    def populations(self) -> tuple[int, ...]:
+        """Indices of the populations that were recorded."""
+        return tuple(i for i, array in enumerate(self._arrays) if array is not None)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Array]: ...
+    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
+        if isinstance(index, slice):
+            return Recorded(self._what, self._arrays[index])
+        array = self._arrays[index]
+        if array is None:
+            raise NetworkError(
+                f"{self._what} of population {index} was not recorded, or its neurons have none; "
+                f'ask for it with record="{self._what}.{index}".'
+            )
+        return array
+
+
 @dataclass(frozen=True)
 class Trace:
-    """Spikes and states of every population, in Lava's own time: column 0 is step 1.
+    """Spikes and states of populations, in Lava's own time: column 0 is step 1.
 
-    Each tuple has one array per population, of shape (sample, time, *layer shape), layer shape in
-    (C, H, W) order; int8 spikes (0 / 1), int32 states after the step (v after its reset). What was
-    not recorded is None. `overflow` has one entry per population where the backend counts it.
+    `spikes`, `u`, `v`, `residue`: one array per population, of shape (sample, time, *layer shape),
+    layer shape in (C, H, W) order; spikes are int8 0 / 1, int32 messages of sigma-delta neurons;
+    states are int32, after the step (v after its reset). What u and v are in each neuron kind is in
+    its class. None where the quantity was not asked for, see `Recorded` where not for all layers.
+    `counts`: the last population's messages summed over all steps, int64 (sample, *layer shape).
+    `overflow` has one entry per population where the backend counts it.
     """
 
-    spikes: tuple[Array, ...] | None
-    u: tuple[Array, ...] | None = None
-    v: tuple[Array, ...] | None = None
+    spikes: Sequence[Array] | None = None
+    u: Sequence[Array] | None = None
+    v: Sequence[Array] | None = None
     overflow: tuple[Overflow, ...] | None = None
     backend: str = "reference"
+    residue: Sequence[Array] | None = None
+    counts: NDArray[np.int64] | None = None
 
     def aligned(self, network: Network, steps: int) -> Trace:
         """The same trace with layer latencies taken out.
 
         Column c of every layer is then its answer to input step c (columns 0 .. steps - 1). The run
-        must have at least `steps + network.latency` steps.
+        must have at least `steps + network.latency` steps. `counts` are of the whole run and go.
         """
 
-        def cut(arrays: tuple[Array, ...] | None) -> tuple[Array, ...] | None:
+        def cut(name: str) -> Sequence[Array] | None:
+            arrays = getattr(self, name)
             if arrays is None:
                 return None
-            need = steps + network.latency
-            if arrays[0].shape[1] < need:
-                raise NetworkError(
-                    f"the trace has {arrays[0].shape[1]} steps; {steps} aligned steps of a network "
-                    f"with latency {network.latency} need {need}."
-                )
-            return tuple(
-                a[:, p.latency : p.latency + steps]
-                for a, p in zip(arrays, network.populations, strict=True)
-            )
+            kept = arrays.populations if isinstance(arrays, Recorded) else range(len(arrays))
+            out: list[Array | None] = [None] * len(arrays)
+            for i in kept:
+                found, need = arrays[i].shape[1], steps + network.latency
+                if found < need:
+                    raise NetworkError(
+                        f"the trace has {found} steps; {steps} aligned steps of a network with "
+                        f"latency {network.latency} need {need}."
+                    )
+                start = network.populations[i].latency
+                out[i] = arrays[i][:, start : start + steps]
+            return Recorded(name, out)
 
-        return Trace(cut(self.spikes), cut(self.u), cut(self.v), self.overflow, self.backend)
+        states = {name: cut(name) for name in STATES}
+        return Trace(cut("spikes"), **states, overflow=self.overflow, backend=self.backend)
 
     def save(self, path: str | Path) -> None:
-        """Write an .npz with `spikes.{i}`, `u.{i}`, `v.{i}` for population i and `backend`."""
-        arrays = {
-            f"{name}.{i}": array
-            for name in ("spikes", "u", "v")
-            for i, array in enumerate(getattr(self, name) or ())
-        }
+        """Write an .npz with `spikes.{i}`, `u.{i}`, ... for population i, `counts`, `backend`."""
+        arrays: dict[str, Any] = {"backend": np.array(self.backend)}
+        for name in ("spikes", *STATES):
+            kept = getattr(self, name)
+            if kept is not None:
+                indices = kept.populations if isinstance(kept, Recorded) else range(len(kept))
+                arrays |= {f"{name}.{i}": kept[i] for i in indices}
+        if self.counts is not None:
+            arrays["counts"] = self.counts
         with atomic_path(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, backend=np.array(self.backend), **arrays)
+            np.savez_compressed(file, **arrays)
 
     @staticmethod
     def load(path: str | Path) -> Trace:
         """Read what `save` wrote."""
         with np.load(path) as data:
-            found: dict[str, tuple[Array, ...] | None] = {}
-            for name in ("spikes", "u", "v"):
-                count = sum(key.startswith(f"{name}.") for key in data.files)
-                found[name] = tuple(data[f"{name}.{i}"] for i in range(count)) or None
-            return Trace(**found, backend=str(data["backend"]))  # type: ignore[arg-type]
+            found: dict[str, Any] = {}
+            for name in ("spikes", *STATES):
+                keys = {
+                    int(key.split(".")[1]): key for key in data.files if key.startswith(f"{name}.")
+                }
+                if keys:
+                    kept = [data[keys[i]] if i in keys else None for i in range(max(keys) + 1)]
+                    found[name] = Recorded(name, kept)
+            counts = data["counts"] if "counts" in data else None
+            return Trace(**found, counts=counts, backend=str(data["backend"]))
 
 
 @dataclass(frozen=True)
