@@ -1,7 +1,7 @@
 """The process that `lava_cpu` starts: the only module that imports Lava.
 
 `python -m spikeship.hw_targets._lava_worker FOLDER` loads `network.net` with lava-dl, runs the job in
-`job.json` and leaves one .npy file, (step, *shape), per recorded quantity and layer. Lava's own
+`job.json` and leaves one .npy file, (step, *shape), per probe. Lava's own
 `Var.get` moves one number at a time; the processes here keep whole arrays where they are received and
 write them at the last step.
 """
@@ -124,38 +124,52 @@ class PyRewind(PyLoihiProcessModel):  # type: ignore[misc]
         self.state.wait()
 
 
+MODELS = {SpikeProbe: PySpikeProbe, StateProbe: PyStateProbe, Rewind: PyRewind}
+
+
+def states(layer: Any, names: list[str]) -> list[Var]:
+    """Everything in a layer that outlasts a step: variables `names` of its neurons, and buffers."""
+    found = [getattr(layer.neuron, name) for name in names]
+    for part in ("synapse", "synapse_rec", "real_synapse", "imag_synapse"):
+        synapse = getattr(layer, part, None)
+        if synapse is not None:  # a_buf: of a convolution
+            found.append(synapse.a_buf if hasattr(synapse, "a_buf") else synapse.a_buff)
+    return found
+
+
 def main(folder: Path) -> None:
     """Run the job in `folder`; the file `done` says that it finished."""
     job = json.loads((folder / "job.json").read_text())
     period, steps = job["period"], job["steps"]
     net = netx.hdf5.Network(net_config=str(folder / "network.net"), **job["network"])
     first = net.layers[0]
+    added: list[AbstractProcess] = []
     if (folder / "bias.npy").exists():
         biases = np.load(folder / "bias.npy")
         first.neuron.bias_mant.init = biases[0]
         first.neuron.bias_mant.shape = biases[0].shape
         following = np.concatenate([biases[1:], biases[:1]])
-        Rewind.of(first.neuron.bias_mant, following, period, folder / "next_bias.npy")
+        next_bias = folder / "next_bias.npy"
+        added.append(Rewind.of(first.neuron.bias_mant, following, period, next_bias))
     else:
         source = RingBuffer(data=np.load(folder / "input.npy"))
-        source.s_out.connect(first.inp if hasattr(first, "synapse") else first.neuron.a_in)
-    for i, layer in enumerate(net.layers):
-        for what in job["record"]:
-            path = folder / f"{what}.{i}.npy"
-            if what == "spikes":
-                SpikeProbe.of(layer.neuron.s_out, steps, path)
-            else:
-                StateProbe.of(getattr(layer.neuron, what), steps, path)
-        states = [layer.neuron.u, layer.neuron.v]
-        synapse = getattr(layer, "synapse", None)
-        if synapse is not None:
-            states.append(synapse.a_buf if hasattr(synapse, "a_buf") else synapse.a_buff)
-        for k, state in enumerate(states):
+        source.s_out.connect(first.neuron.a_in if first.block == "Input" else first.inp)
+    for i, what, variable in job["probes"]:
+        neuron, path = net.layers[i].neuron, folder / f"{what}.{i}.npy"
+        if what == "spikes":
+            added.append(SpikeProbe.of(neuron.s_out, steps, path))
+        else:
+            added.append(StateProbe.of(getattr(neuron, variable), steps, path))
+    for i, (layer, names) in enumerate(zip(net.layers, job["states"], strict=True)):
+        for k, state in enumerate(states(layer, names)):
             zeros = np.zeros((steps // period, *state.shape), np.int32)
-            Rewind.of(state, zeros, period, folder / f"zeros.{i}.{k}.npy")
+            added.append(Rewind.of(state, zeros, period, folder / f"zeros.{i}.{k}.npy"))
     net._log_config.level = logging.ERROR
+    # to find a model, Lava runs every file beside the process's own, again for every process
+    models = {process: MODELS[type(process)] for process in added}
+    configuration = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=models)
     try:
-        net.run(condition=RunSteps(num_steps=steps), run_cfg=Loihi2SimCfg(select_tag="fixed_pt"))
+        net.run(condition=RunSteps(num_steps=steps), run_cfg=configuration)
         net.pause()
     finally:
         net.stop()

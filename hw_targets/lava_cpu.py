@@ -22,10 +22,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .network import Network
+from .inputs import QUANTITIES, check_reset, parse_record, prepare_input
+from .network import Network, Population
 from .netx import write_netx
-from .reference import check_run, prepare_input
-from .trace import Trace
+from .trace import Recorded, Trace
 
 
 class LavaMissingError(RuntimeError):
@@ -62,7 +62,7 @@ def run(
     reset_interval: int | None = None,
     reset_offset: int = 0,
     message_bits: int | None = None,
-    record: Collection[str] = ("spikes",),
+    record: str | Collection[str] = "counts",
 ) -> Trace:
     """Run a network on Lava's `Loihi2SimCfg(select_tag="fixed_pt")`; arguments as in `simulate`.
 
@@ -75,44 +75,61 @@ def run(
     reason = why_unavailable()
     if reason:
         raise LavaMissingError(reason)
-    check_run(record, reset_interval, reset_offset)
-    x, bias, steps = prepare_input(network, inputs, steps, message_bits)
-    period = steps + 1
+    check_reset(reset_interval, reset_offset)
+    kept = parse_record(record, network)
+    drive = prepare_input(network, inputs, steps, message_bits)
+    populations, samples = network.populations, len(drive.x)
+    probes = {name: set(getattr(kept, name)) for name in QUANTITIES}
+    if kept.counts:
+        probes["spikes"].add(populations[-1].index)
+    period = drive.steps + 1
     if reset_interval is not None:
         period = -(-period // reset_interval) * reset_interval
+    runs = max(samples, 1)  # Lava cannot run for no time
+    exponents = [getattr(p.layer.neuron, "spike_exp", None) for p in populations]
     job = {
-        "steps": len(x) * period,
+        "steps": runs * period,
         "period": period,
-        "record": list(record),
+        "states": [list(p.states.values()) for p in populations],
+        "probes": [
+            (i, what, populations[i].states.get(what)) for what, of in probes.items() for i in of
+        ],
         "network": {
             "input_message_bits": 24 if message_bits is None else message_bits,
             "reset_interval": reset_interval,
             "reset_offset": reset_offset,
+            "spike_exp": next((e for e in exponents if e is not None), 6),
         },
     }
     with tempfile.TemporaryDirectory(prefix="spikeship-lava-") as name:
         folder = Path(name)
         write_netx(network, folder / "network.net")
-        shape = network.populations[0].input_shape  # flat where a Flatten comes before a Dense
-        if bias is not None:
-            np.save(folder / "bias.npy", _swap(bias, len(shape)))
+        shape = populations[0].input_shape  # flat where a Flatten comes before a Dense
+        if drive.bias is not None:
+            biases = np.zeros((runs, *shape), np.int32)
+            biases[:samples] = drive.bias
+            np.save(folder / "bias.npy", _swap(biases, len(shape)))
         else:
-            padded = np.zeros((len(x), period, *network.input_shape), np.int32)
-            padded[:, : x.shape[1]] = x
+            padded = np.zeros((runs, period, *network.input_shape), np.int32)
+            padded[:samples, : drive.x.shape[1]] = drive.x
             messages = _swap(padded.reshape(-1, *shape), len(shape))
             np.save(folder / "input.npy", np.moveaxis(messages, 0, -1))
         (folder / "job.json").write_text(json.dumps(job))
-        _start(folder, 120 + 5 * len(x) * period * len(network.populations))
-        kept: dict[str, tuple[NDArray[Any], ...]] = {}
-        for what in record:
-            dtype = np.int8 if what == "spikes" else np.int32
-            kept[what] = tuple(
-                _swap(np.load(folder / f"{what}.{p.index}.npy"), len(p.shape))
-                .reshape(len(x), period, *p.shape)[:, :steps]
-                .astype(dtype)
-                for p in network.populations
-            )
-    return Trace(kept.get("spikes"), kept.get("u"), kept.get("v"), None, "lava")
+        _start(folder, 120 + 5 * runs * period * len(populations))
+
+        def load(what: str, p: Population) -> NDArray[Any]:
+            rows = _swap(np.load(folder / f"{what}.{p.index}.npy"), len(p.shape))
+            by_sample = rows.reshape(runs, period, *p.shape)[:samples, : drive.steps]
+            return by_sample.astype(np.int8 if what == "spikes" and not p.graded else np.int32)
+
+        found: dict[str, Any] = {
+            name: Recorded(name, [load(name, p) if p.index in of else None for p in populations])
+            for name in QUANTITIES
+            if (of := getattr(kept, name))
+        }
+        if kept.counts:
+            found["counts"] = load("spikes", populations[-1]).sum(axis=1, dtype=np.int64)
+    return Trace(**found, backend="lava")
 
 
 def _swap(array: NDArray[Any], axes: int) -> NDArray[Any]:
