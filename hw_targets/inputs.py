@@ -30,6 +30,8 @@ class Drive:
     x: NDArray[Any]
     bias: IntArray | None
     steps: int
+    largest: int
+    """at least the size of every message; 1 where they all are 0 or 1"""
 
 
 def prepare_input(
@@ -68,20 +70,20 @@ def prepare_input(
             arithmetic.BIAS_MAX,
             "A constant input to Input neurons is their 13-bit bias mantissa.",
         )
-        return Drive(np.zeros((len(array), 0, *shape), np.int8), bias, steps)
+        return Drive(np.zeros((len(array), 0, *shape), np.int8), bias, steps, 1)
     if neuron is not None:
         message_bits = None
-    x = _messages(array if constant else array[:, :steps], message_bits)
+    x, largest = _messages(array if constant else array[:, :steps], message_bits)
     if constant:
         x = np.broadcast_to(x[:, None], (len(x), steps, *shape))
-    return Drive(x, None, steps)
+    return Drive(x, None, steps, largest)
 
 
-def _messages(array: NDArray[Any], message_bits: int | None) -> NDArray[Any]:
+def _messages(array: NDArray[Any], message_bits: int | None) -> tuple[NDArray[Any], int]:
     width = MESSAGE_LIMIT if not message_bits else 1 << message_bits
-    low, high = (array.min(), array.max()) if array.size else (0, 0)
     if array.dtype.kind == "b":
-        return array.view(np.int8)
+        return array.view(np.int8), 1
+    low, high = (array.min(), array.max()) if array.size else (0, 0)
     if array.dtype.kind not in "iu" or low <= -width or high >= width:
         array = integers(
             array,
@@ -92,8 +94,8 @@ def _messages(array: NDArray[Any], message_bits: int | None) -> NDArray[Any]:
             "give enough message bits.",
         )
     if message_bits == 0 and (low < 0 or high > 1):
-        return (array != 0).view(np.int8)
-    return array
+        return (array != 0).view(np.int8), 1
+    return array, int(high) if low >= 0 else max(int(high), -int(low), 2)
 
 
 def check_reset(interval: int | None, offset: int) -> None:

@@ -1,0 +1,604 @@
+"""`reference.simulate`, fast: the same integers from compiled, event-driven loops.
+
+Three things make it fast. Layers run one after another for many steps, so that a layer's weights
+and states stay in the cache. Only non-zero messages do work: each adds a row of weights, many
+channels an instruction (see `kernels`). And sums are kept in 16 bits, or neurons updated in 32,
+wherever the weights of the layer prove that nothing can be lost; where a sum might leave 32 bits,
+which only graded messages can bring about, the layer runs in the reference itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from . import arithmetic
+from .inputs import QUANTITIES, Drive, Record, check_reset, parse_record, prepare_input
+from .network import (
+    Conv,
+    CubaLIF,
+    Delta,
+    Dense,
+    Input,
+    Network,
+    Population,
+    ResonateFire,
+    Sigma,
+    SigmaDelta,
+)
+from .reference import RunningLayer
+from .trace import STATES, Overflow, Recorded, Trace
+
+SCRATCH = 1 << 20
+"""Bytes of messages that a thread keeps between layers, about a core's cache."""
+BAND = 2048
+"""Neurons updated together; a band of rows about this long."""
+SPLIT = 1 << 16
+"""A layer of a single sample is shared among threads from this many neuron updates a call."""
+
+Array = NDArray[Any]
+
+
+def simulate(
+    network: Network,
+    inputs: ArrayLike,
+    steps: int | None = None,
+    *,
+    reset_interval: int | None = None,
+    reset_offset: int = 0,
+    message_bits: int | None = None,
+    record: str | Collection[str] = "counts",
+    threads: int | None = None,
+) -> Trace:
+    """Run a network on a batch, with the results of `reference.simulate`, bit for bit.
+
+    Arguments as there; `threads`: how many to use, all of this process's cores by default. To run
+    one network many times, keep an `Engine`. The first call on a machine compiles for about a
+    minute; the result is kept on disk (numba's cache). Memory beyond inputs and results: 2 bytes
+    per weight and, per thread, about 1 MB of messages (or four steps of one sample) and 12 bytes
+    per neuron of the samples in work, however many steps and samples there are.
+    """
+    return Engine(network).simulate(
+        inputs,
+        steps,
+        reset_interval=reset_interval,
+        reset_offset=reset_offset,
+        message_bits=message_bits,
+        record=record,
+        threads=threads,
+    )
+
+
+class Engine:
+    """A network with its weights laid out for `simulate`; immutable, and safe to share."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        shapes = [network.input_shape, *(p.shape for p in network.populations)]
+        self._layers = tuple(
+            _Layer(p, before) for p, before in zip(network.populations, shapes, strict=False)
+        )
+
+    def simulate(
+        self,
+        inputs: ArrayLike,
+        steps: int | None = None,
+        *,
+        reset_interval: int | None = None,
+        reset_offset: int = 0,
+        message_bits: int | None = None,
+        record: str | Collection[str] = "counts",
+        threads: int | None = None,
+    ) -> Trace:
+        """See `engine.simulate`."""
+        check_reset(reset_interval, reset_offset)
+        kept = parse_record(record, self.network)
+        drive = prepare_input(self.network, inputs, steps, message_bits)
+        threads = threads or _cores()
+        run = _Run(
+            self.network,
+            self._layers,
+            drive,
+            kept,
+            reset_interval or 0,
+            reset_offset,
+            binary=message_bits == 0,
+        )
+        samples = len(drive.x)
+        size = run.block(threads)
+        blocks = [(low, min(low + size, samples)) for low in range(0, samples, size)]
+        with _pool(threads) as pool:
+            if len(blocks) == 1:
+                overflow = [run.samples(*blocks[0], pool)]  # the threads share its layers
+            elif pool is None:
+                overflow = [run.samples(*block, None) for block in blocks]
+            else:
+                overflow = list(pool.map(lambda block: run.samples(*block, None), blocks))
+        return run.trace(overflow)
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def _pool(threads: int) -> Iterator[ThreadPoolExecutor | None]:
+    """Threads for one call; nothing outlives it, so nothing is broken by a later fork."""
+    if threads < 2:
+        yield None
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        yield pool
+
+
+class _Layer:
+    """A population in the layout of `kernels`."""
+
+    def __init__(self, population: Population, before: tuple[int, ...]) -> None:
+        """`before`: the shape of the layer before, as it is before any Flatten."""
+        from . import kernels
+
+        self.population = population
+        layer, neuron = population.layer, population.layer.neuron
+        self.delays = np.zeros((0, 0), np.int32)
+        self.recurrent = np.zeros(0, np.int16)
+        self.own_bound = 0
+        if isinstance(layer, Conv):
+            self.geometry = _conv_geometry(layer, population)
+            exact = layer.weight
+            self.weights = _conv_weights(layer)
+            self.sums = _Bounds(exact.reshape(len(exact), -1), exact.reshape(len(exact), -1))
+        elif isinstance(layer, Dense):
+            self._dense(layer, before)
+        else:
+            shape = _image(population.shape)
+            self.geometry = kernels.Geometry(
+                shape[1], shape[2], shape[0], shape[1], shape[2], shape[0], *[1] * 4, 0, 0, 1, 1, 1
+            )
+            self.weights = np.zeros(0, np.int16)
+            self.sums = _Bounds(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.int64))
+        channels, self.rows, columns = _image(population.shape)
+        self.row_length = columns * channels
+        self.band = min(self.rows, max(1, BAND // self.row_length))
+        self._neurons(neuron, None if isinstance(layer, Input) else layer.bias)
+
+    def _dense(self, layer: Dense, before: tuple[int, ...]) -> None:
+        from . import kernels
+
+        out, into = layer.weight.shape
+        own = None
+        if layer.recurrent is not None:
+            stored, back = arithmetic.synapse_formats(layer.weight, layer.recurrent)
+            own, mantissas = back.weight, np.hstack([stored.mantissa, back.mantissa])
+            self.recurrent = _rows(own.T)
+        else:
+            stored = arithmetic.synapse_format(layer.weight)
+            mantissas = stored.mantissa
+        weight = stored.weight
+        if layer.imaginary is not None:
+            imaginary = arithmetic.synapse_format(layer.imaginary)
+            weight = np.vstack([weight, imaginary.weight])
+            mantissas = np.vstack([mantissas, imaginary.mantissa])
+            out *= 2
+        self.weights = _rows(_by_position(weight.T, before))
+        if layer.delays is not None:
+            self.delays = np.array(_by_position(layer.delays.T, before), np.int32)
+        self.geometry = kernels.Geometry(1, 1, into, 1, 1, out, *[1] * 4, 0, 0, 1, 1, 1)
+        self.sums = _Bounds(weight if own is None else np.hstack([weight, own]), mantissas)
+
+    def _neurons(self, neuron: Any, bias: Any) -> None:
+        from . import kernels
+
+        self.shift = self.sin = self.cos = self.threshold = 0
+        if neuron is None or isinstance(neuron, CubaLIF):
+            self.kind = kernels.CUBA
+            values = (
+                (neuron.i_decay, neuron.v_decay, neuron.threshold)
+                if neuron is not None
+                else (0, arithmetic.DECAY_ONE, arithmetic.NEVER)
+            )
+            shift = arithmetic.STATE_SHIFT
+        else:
+            self.kind, values, shift = kernels.SIGMA, (0, 0, 0), 0
+            if isinstance(neuron, Delta | SigmaDelta):
+                self.kind = kernels.DELTA if isinstance(neuron, Delta) else kernels.SIGMA_DELTA
+                self.shift = shift = neuron.spike_exp + arithmetic.STATE_SHIFT
+                self.threshold = neuron.threshold << shift
+            elif isinstance(neuron, ResonateFire):
+                phase = neuron.kind == "RF_PHASE"
+                self.kind = kernels.RF_PHASE if phase else kernels.RF_IZHIKEVICH
+                self.sin, self.cos = neuron.decays
+                self.threshold = neuron.threshold << arithmetic.STATE_SHIFT
+        i_decay, v_decay, threshold = (self._spread(value) for value in values)
+        self.keep_u = arithmetic.DECAY_ONE - i_decay
+        self.keep_v = arithmetic.DECAY_ONE - v_decay
+        self.thresholds = threshold << arithmetic.STATE_SHIFT
+        # parameters of all rows, or of one band where all rows are alike
+        longest = max(len(self.keep_u), len(self.keep_v), len(self.thresholds))
+        if longest > self.band * self.row_length:
+            for name in ("keep_u", "keep_v", "thresholds"):
+                array = getattr(self, name)
+                setattr(self, name, np.resize(array, longest))
+        self.bias = (self._spread(0 if bias is None else bias) << shift)[None]
+
+    def _spread(self, parameter: Any) -> NDArray[np.int32]:
+        """A parameter in our order: of every neuron, or of one band where rows are alike."""
+        channels, rows, columns = _image(self.population.shape)
+        array = np.asarray(parameter, np.int32)
+        if array.ndim == 3:
+            return np.ascontiguousarray(array.transpose(1, 2, 0)).ravel()
+        if array.ndim == 0 or len(self.population.shape) == 3:
+            return np.array(np.broadcast_to(array, (self.band, columns, channels))).ravel()
+        return array.copy()
+
+
+def _image(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """(C, H, W) of a layer; a dense one is a single position."""
+    return shape if len(shape) == 3 else (shape[0], 1, 1)  # type: ignore[return-value]
+
+
+def _by_position(columns: Array, before: tuple[int, ...]) -> Array:
+    """(in, out), the inputs in our order where they are a flattened (C, H, W)."""
+    if len(before) != 3:
+        return columns
+    return columns.reshape(*before, -1).transpose(1, 2, 0, 3).reshape(columns.shape)
+
+
+def _rows(columns: Array) -> NDArray[np.int16]:
+    """(in, out) as rows padded to the lanes of a vector, flat."""
+    from .kernels import LANES
+
+    into, out = columns.shape
+    padded = np.zeros((into, -(-out // LANES) * LANES), np.int16)
+    padded[:, :out] = columns
+    return padded.ravel()
+
+
+def _conv_weights(layer: Conv) -> NDArray[np.int16]:
+    out, inside, ky, kx = layer.weight.shape
+    by_group = layer.weight.reshape(layer.groups, out // layer.groups, inside, ky, kx)
+    return _rows(by_group.transpose(0, 3, 4, 2, 1).reshape(-1, out // layer.groups))
+
+
+def _conv_geometry(layer: Conv, population: Population) -> Any:
+    from .kernels import Geometry
+
+    channels, rows, columns = population.input_shape
+    out_channels, out_rows, out_columns = population.shape
+    return Geometry(
+        rows,
+        columns,
+        channels,
+        out_rows,
+        out_columns,
+        out_channels,
+        *layer.weight.shape[2:],
+        *layer.stride,
+        *layer.padding,
+        *layer.dilation,
+        layer.groups,
+    )
+
+
+class _Bounds:
+    """How large the sums of a layer can get, by its very weights."""
+
+    def __init__(self, weight: Array, mantissa: Array) -> None:
+        self.spikes = max(
+            int(np.maximum(weight, 0).sum(axis=1).max()),
+            int(np.maximum(-weight, 0).sum(axis=1).max()),
+        )
+        """of single spikes: all excitatory or all inhibitory inputs at once"""
+        self.graded = int(np.abs(weight).sum(axis=1).max())
+        """of messages up to 1 in size"""
+        self.stored = int(np.abs(mantissa).sum(axis=1).max())
+        """the same before Lava's weight exponent is taken off, where sums wrap at 32 bit"""
+
+
+class _NeedsReference(Exception):
+    """Nothing proves that the sums of this layer stay within 32 bits."""
+
+    def __init__(self, layer: int) -> None:
+        self.layer = layer
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One call of `simulate`: what it is given, and the arrays its results go to."""
+
+    network: Network
+    layers: tuple[_Layer, ...]
+    drive: Drive
+    kept: Record
+    reset_interval: int
+    reset_offset: int
+    binary: bool
+
+    @cached_property
+    def results(self) -> dict[str, list[Array | None]]:
+        """By quantity, an array for each population that is recorded."""
+        shape = (len(self.drive.x), self.drive.steps)
+        return {
+            name: [
+                np.empty(
+                    (*shape, *p.shape),
+                    np.int8 if name == "spikes" and not p.graded else np.int32,
+                )
+                if p.index in getattr(self.kept, name)
+                else None
+                for p in self.network.populations
+            ]
+            for name in QUANTITIES
+        }
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        return np.zeros((len(self.drive.x), *self.network.output_shape), np.int64)
+
+    def trace(self, overflow: list[Array]) -> Trace:
+        """The results as a `Trace`."""
+        total = np.sum(overflow, axis=0, dtype=np.int64)
+        return Trace(
+            **{
+                name: Recorded(name, arrays)
+                for name, arrays in self.results.items()
+                if getattr(self.kept, name)
+            },
+            counts=self.counts if self.kept.counts else None,
+            overflow=tuple(Overflow(*map(int, row)) for row in total),
+            backend="engine",
+        )
+
+    @cached_property
+    def _step_bytes(self) -> int:
+        first = int(np.prod(self.network.input_shape)) * (4 if self.drive.largest > 1 else 1)
+        return first + sum(p.size * (4 if p.graded else 1) for p in self.network.populations)
+
+    def block(self, threads: int) -> int:
+        """Samples that a thread takes at a time."""
+        fitting = SCRATCH // (self._step_bytes * min(self.drive.steps, 16))
+        return max(1, min(fitting, -(-len(self.drive.x) // threads)))
+
+    def samples(self, low: int, high: int, pool: ThreadPoolExecutor | None) -> Array:
+        """Run samples low .. high - 1; returns the overflow of each layer, (layer, 3)."""
+        slow: set[int] = set()
+        while True:
+            try:
+                return _Block(self, low, high, slow, pool).run()
+            except _NeedsReference as found:
+                slow.add(found.layer)
+
+
+class _Block:
+    """Some samples on their way through all steps."""
+
+    def __init__(
+        self, run: _Run, low: int, high: int, slow: set[int], pool: ThreadPoolExecutor | None
+    ) -> None:
+        self.run_, self.low, self.high, self.pool = run, low, high, pool
+        samples = high - low
+        self.columns = max(4, min(run.drive.steps, SCRATCH // (run._step_bytes * samples)))
+        first = run.layers[0].population
+        self.graded_input = run.drive.largest > 1 or isinstance(first.layer, Input)
+        self.source = self._messages(int(np.prod(run.network.input_shape)), self.graded_input)
+        self.sent = [self._messages(p.population.size, p.population.graded) for p in run.layers]
+        self.state = [np.zeros((samples, 3, p.population.size), np.int32) for p in run.layers]
+        self.ring = [
+            np.zeros((samples, 64, p.geometry.out_channels) if p.delays.size else (0, 0, 0), np.int32)
+            for p in run.layers
+        ]
+        self.overflow = np.zeros((len(run.layers), 3), np.int64)
+        self.largest = [0] * len(run.layers)
+        self.slow = {
+            i: RunningLayer(
+                run.layers[i].population,
+                samples,
+                None if run.drive.bias is None else run.drive.bias[low:high],
+                run.network,
+                binary=run.binary,
+            )
+            for i in slow
+        }
+
+    def _messages(self, size: int, graded: bool) -> Array:
+        padded = -(-size // 8) * 8
+        dtype = np.int32 if graded else np.int8
+        return np.zeros((self.high - self.low, self.columns + 1, padded), dtype)
+
+    def run(self) -> Array:
+        """All steps, some at a time."""
+        run = self.run_
+        for start in range(0, run.drive.steps, self.columns):
+            steps = min(self.columns, run.drive.steps - start)
+            self._load(start, steps)
+            for i in range(len(run.layers)):
+                if i in self.slow:
+                    self._step_slowly(i, start, steps)
+                else:
+                    self._advance(i, start, steps)
+                self._keep(i, start, steps)
+            for messages in (self.source, *self.sent):
+                messages[:, 0] = messages[:, steps]
+        for i, layer in self.slow.items():
+            over = layer.overflow
+            self.overflow[i] = over.u_wraps, over.v_clips, over.sum_wraps
+        return self.overflow
+
+    def _load(self, start: int, steps: int) -> None:
+        """Bring the input of these steps into our layout."""
+        x, shape = self.run_.drive.x, self.run_.network.input_shape
+        there = max(0, min(steps, x.shape[1] - start))
+        size = int(np.prod(shape))
+        self.source[:, 1 + there :] = 0
+        if not there:
+            return
+        part = x[self.low : self.high, start : start + there]
+        if len(shape) == 3:
+            part = np.moveaxis(part, 2, -1)
+        self.source[:, 1 : 1 + there, :size] = part.reshape(len(part), there, size)
+
+    def _advance(self, i: int, start: int, steps: int) -> None:
+        from . import kernels
+
+        run, layer = self.run_, self.run_.layers[i]
+        before = self.sent[i - 1] if i else self.source
+        options = self._options(i, before)
+        empty8, empty32 = np.zeros((0, 0, 0), np.int8), np.zeros((0, 0, 0), np.int32)
+        graded_out = layer.population.graded
+        sent = self.sent[i]
+        traces = [
+            np.empty((len(sent), steps, layer.population.size), np.int32)
+            if i in getattr(run.kept, name)
+            else empty32
+            for name in STATES
+        ]
+        bias = layer.bias
+        if options.direct and run.drive.bias is not None:
+            bias = _positions_first(run.drive.bias[self.low : self.high], layer.population.shape)
+            bias = (bias << arithmetic.STATE_SHIFT).astype(np.int32)
+
+        def rows(part: tuple[int, int]) -> Array:
+            overflow = np.zeros(3, np.int64)
+            kernels.advance(
+                layer.geometry,
+                options,
+                *part,
+                start + 1,
+                steps,
+                before if before.dtype == np.int8 else empty8,
+                before if before.dtype == np.int32 else empty32,
+                layer.weights,
+                layer.recurrent,
+                layer.delays,
+                self.ring[i],
+                layer.keep_u,
+                layer.keep_v,
+                bias,
+                layer.thresholds,
+                self.state[i],
+                empty8 if graded_out else sent,
+                sent if graded_out else empty32,
+                *traces,
+                overflow,
+            )
+            return overflow
+
+        work = len(sent) * steps * layer.population.size
+        if self.pool is not None and layer.rows > 1 and work >= SPLIT:
+            middle = layer.rows // 2
+            parts = self.pool.map(rows, [(0, middle), (middle, layer.rows)])
+            self.overflow[i] += sum(parts)
+        else:
+            self.overflow[i] += rows((0, layer.rows))
+        for name, trace in zip(STATES, traces, strict=True):
+            if i in getattr(run.kept, name):
+                self._store(name, i, trace, start, steps)
+
+    def _options(self, i: int, before: Array) -> Any:
+        """How the layer can run, given the largest message that reaches it."""
+        from . import kernels
+
+        run, layer = self.run_, self.run_.layers[i]
+        graded = before.dtype == np.int32
+        reach = run.drive.largest if i == 0 else self.largest[i - 1]
+        direct = isinstance(layer.population.layer, Input)
+        bound = layer.sums.graded * reach if graded else layer.sums.spikes
+        if not direct and layer.sums.stored * (reach if graded else 1) >= 1 << 31:
+            raise _NeedsReference(i)
+        if layer.recurrent.size and layer.population.graded and graded:
+            raise _NeedsReference(i)  # its own messages may grow beyond any bound
+        return kernels.Options(
+            kind=layer.kind,
+            direct=direct,
+            graded=graded,
+            short=not direct and not graded and bound < 1 << 15 and not layer.delays.size,
+            bounded=not direct and bound <= kernels.NARROW_SUM,
+            wraps=isinstance(layer.population.layer, Conv) and bound >= 1 << 23,
+            recurrent=bool(layer.recurrent.size),
+            delayed=bool(layer.delays.size),
+            shift=layer.shift,
+            sin=layer.sin,
+            cos=layer.cos,
+            threshold=layer.threshold,
+            reset_interval=run.reset_interval if layer.kind == kernels.CUBA else 0,
+            reset_phase=run.reset_offset + 1 + i,
+            band=layer.band,
+        )
+
+    def _step_slowly(self, i: int, start: int, steps: int) -> None:
+        """The same in the reference."""
+        run, layer, reference = self.run_, self.run_.layers[i], self.slow[i]
+        population = layer.population
+        before = self.sent[i - 1] if i else self.source
+        shape = run.network.populations[i - 1].shape if i else run.network.input_shape
+        arriving = _channels_first(before[:, 1 : 1 + steps], shape)
+        states = {
+            name: self._result(name, i, start, steps)
+            for name in STATES
+            if i in getattr(run.kept, name)
+        }
+        for k in range(steps):
+            phase = start + k + 1 - run.reset_offset - 1 - i
+            if run.reset_interval and phase % run.reset_interval == 0:
+                reference.forget()
+            message = arriving[:, k].reshape(len(arriving), *population.input_shape)
+            sent = _positions_first(reference.step(message), population.shape)
+            self.sent[i][:, 1 + k, : population.size] = sent
+            for name, target in states.items():
+                target[:, k] = reference.state(name)
+
+    def _keep(self, i: int, start: int, steps: int) -> None:
+        """Put the messages of these steps where they were asked for."""
+        run, population = self.run_, self.run_.layers[i].population
+        sent = self.sent[i][:, 1 : 1 + steps, : population.size]
+        if population.graded:
+            self.largest[i] = max(self.largest[i], int(sent.max()), -int(sent.min()))
+        if i in run.kept.spikes:
+            self._store("spikes", i, sent, start, steps)
+        if run.kept.counts and i == len(run.layers) - 1:
+            summed = sent.sum(axis=1, dtype=np.int64)
+            run.counts[self.low : self.high] += _channels_first(summed, population.shape)
+
+    def _result(self, name: str, i: int, start: int, steps: int) -> Array:
+        array = self.run_.results[name][i]
+        assert array is not None
+        return array[self.low : self.high, start : start + steps]
+
+    def _store(self, name: str, i: int, source: Array, start: int, steps: int) -> None:
+        target, shape = self._result(name, i, start, steps), self.run_.layers[i].population.shape
+        if len(shape) == 1:
+            target[:] = source
+            return
+        from . import kernels
+
+        channels, rows, columns = shape
+        kernels.to_channels_first(
+            source.reshape(*source.shape[:2], rows * columns, channels),
+            target.reshape(*target.shape[:2], channels, rows * columns),
+        )
+
+
+def _channels_first(array: Array, shape: tuple[int, ...]) -> Array:
+    """(..., positions and channels, padded) to (..., C, H, W); a dense layer stays."""
+    flat = array[..., : int(np.prod(shape))]
+    if len(shape) == 1:
+        return flat
+    channels, rows, columns = shape
+    return np.moveaxis(flat.reshape(*array.shape[:-1], rows, columns, channels), -1, -3)
+
+
+def _positions_first(array: Array, shape: tuple[int, ...]) -> Array:
+    """(sample, C, H, W) to (sample, positions and channels)."""
+    if len(shape) == 3:
+        array = np.moveaxis(array, 1, -1)
+    return array.reshape(len(array), -1)

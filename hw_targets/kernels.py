@@ -1,0 +1,671 @@
+"""The compiled inner loops of `engine`: one function, `advance`, runs any layer for some steps.
+
+Everything here is position-major: a layer of shape (C, H, W) is H rows of W positions of C channels
+(a dense layer is one row of one position), so that the channels an event reaches lie side by side.
+For every step the non-zero messages of the layer before become a sorted list of events; each output
+position adds up the weight rows of the events in its receptive field (`_sum_row`), and each output
+row goes through the neurons' equation (`_cuba_row`, ...) while its sums are still in the cache.
+
+numba compiles `advance` once per machine and keeps it on disk. Python's integers would make every
+operation 64 bits wide; `_add`, `_mul`, ... keep 32 bits, so that a vector register holds twice as many.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+LANES = 32
+"""Channels that are added at a time; rows of the weight matrix are padded to a multiple."""
+CUBA, SIGMA_DELTA, DELTA, SIGMA, RF_PHASE, RF_IZHIKEVICH = range(6)
+NARROW_SUM = (1 << 17) - 1
+"""Sums up to this size cannot take u or v out of 32 bits: (2^17 - 1) << 6 < 2^23."""
+
+
+class Geometry(NamedTuple):
+    """Sizes of a layer; a dense layer has rows = columns = 1 on both sides."""
+
+    rows: int
+    columns: int
+    channels: int
+    out_rows: int
+    out_columns: int
+    out_channels: int
+    kernel_y: int
+    kernel_x: int
+    stride_y: int
+    stride_x: int
+    padding_y: int
+    padding_x: int
+    dilation_y: int
+    dilation_x: int
+    groups: int
+
+
+class Options(NamedTuple):
+    """How a layer runs: its kind of neurons, and what is known about its sums."""
+
+    kind: int
+    direct: bool
+    """input neurons: the messages of the same step are the sums"""
+    graded: bool
+    """messages carry integers: multiply"""
+    short: bool
+    """every partial sum is proven to fit 16 bits"""
+    bounded: bool
+    """every sum is proven to be at most NARROW_SUM"""
+    wraps: bool
+    """a convolution whose sums may exceed 24 bits"""
+    recurrent: bool
+    """its own messages, counted as single spikes, arrive a step later"""
+    delayed: bool
+    shift: int
+    """sigma-delta: spike_exp + 6"""
+    sin: int
+    cos: int
+    threshold: int
+    """sigma-delta and resonators: the shifted threshold"""
+    reset_interval: int
+    """0: never"""
+    reset_phase: int
+    """forget before step t when t = reset_phase (mod reset_interval)"""
+    band: int
+    """rows whose sums are taken before their neurons are updated together"""
+
+
+# -- machine operations -------------------------------------------------------------------------
+
+
+def _int32(name: str) -> Any:
+    """An LLVM integer instruction on two int32, without Python's widening to int64."""
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def operation(typingctx: Any, a: Any, b: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            return getattr(builder, name)(*args)
+
+        return types.int32(types.int32, types.int32), codegen
+
+    return operation
+
+
+_add, _sub, _mul, _and, _xor = (_int32(n) for n in ("add", "sub", "mul", "and_", "xor"))
+_shl, _shr, _sar = (_int32(n) for n in ("shl", "lshr", "ashr"))
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def _trailing_zeros(typingctx: Any, x: Any) -> Any:
+    """The number of zero bits below the lowest one of a non-zero uint64."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), codegen
+
+
+def _row_adder(lanes: int, graded: bool) -> Any:
+    """acc[at : at + lanes] += sum of weight rows, kept in vector registers meanwhile.
+
+    The row of event e starts at weights[first + events[e] * stride]; `graded` multiplies it by
+    payload[e]. `acc` is int16 or int32, `weights` int16.
+    """
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def add_rows(
+        typingctx: Any,
+        acc: Any,
+        at: Any,
+        weights: Any,
+        first: Any,
+        stride: Any,
+        events: Any,
+        payload: Any,
+        start: Any,
+        stop: Any,
+    ) -> Any:
+        bits = acc.dtype.bitwidth
+        number = types.intp
+        signature = types.void(
+            acc, number, weights, number, number, events, payload, number, number
+        )
+
+        def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+            def data(i: int) -> Any:
+                return context.make_array(signature.args[i])(context, b, args[i]).data
+
+            at, first, stride, start, stop = (args[i] for i in (1, 3, 4, 7, 8))
+            accs, weights, events, payload = data(0), data(2), data(5), data(6)
+            index = ir.IntType(64)
+            wide = ir.VectorType(ir.IntType(bits), lanes)
+            stored = ir.VectorType(ir.IntType(16), lanes)
+            target = b.bitcast(b.gep(accs, [at]), wide.as_pointer())
+            before = b.load(target, align=bits // 8)
+            entry = b.block
+            loop, done = b.append_basic_block("rows"), b.append_basic_block("rows.done")
+            b.cbranch(b.icmp_signed("<", start, stop), loop, done)
+            b.position_at_end(loop)
+            e, total = b.phi(index), b.phi(wide)
+            event = b.sext(b.load(b.gep(events, [e]), align=4), index)
+            place = b.gep(weights, [b.add(b.mul(event, stride), first)])
+            row = b.load(b.bitcast(place, stored.as_pointer()), align=2)
+            if bits != 16:
+                row = b.sext(row, wide)
+            if graded:
+                one = b.load(b.gep(payload, [e]), align=4)
+                if bits != 32:  # never runs: 16-bit sums are of single spikes
+                    one = b.trunc(one, ir.IntType(bits))
+                first_lane = b.insert_element(
+                    ir.Constant(wide, ir.Undefined), one, ir.Constant(ir.IntType(32), 0)
+                )
+                everywhere = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+                row = b.mul(
+                    row,
+                    b.shuffle_vector(first_lane, ir.Constant(wide, ir.Undefined), everywhere),
+                )
+            after = b.add(total, row)
+            following = b.add(e, ir.Constant(index, 1))
+            e.add_incoming(start, entry)
+            e.add_incoming(following, loop)
+            total.add_incoming(before, entry)
+            total.add_incoming(after, loop)
+            b.cbranch(b.icmp_signed("<", following, stop), loop, done)
+            b.position_at_end(done)
+            result = b.phi(wide)
+            result.add_incoming(before, entry)
+            result.add_incoming(after, loop)
+            b.store(result, target, align=bits // 8)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return add_rows
+
+
+_add_1, _add_2, _add_8 = (_row_adder(LANES * n, graded=False) for n in (1, 2, 8))
+_times_1, _times_4 = (_row_adder(LANES * n, graded=True) for n in (1, 4))
+
+_compiled: Callable[..., Any] = njit(nogil=True, cache=True)
+_inline: Callable[..., Any] = njit(nogil=True, cache=True, inline="always")
+
+
+# -- events and sums ----------------------------------------------------------------------------
+
+
+@_compiled
+def _find_spikes(messages: Any, events: Any) -> int:
+    """Indices of the ones among 0 / 1 bytes (a multiple of 8), in order; returns how many."""
+    n = 0
+    packed = messages.view(np.uint64)
+    for w in range(len(packed)):
+        word = packed[w]
+        while word != 0:
+            events[n] = w * 8 + np.int64(_trailing_zeros(word) >> np.uint64(3))
+            n += 1
+            word &= word - np.uint64(1)
+    return n
+
+
+@_compiled
+def _find_graded(messages: Any, events: Any, payload: Any) -> int:
+    n = 0
+    for j in range(len(messages)):
+        if messages[j] != 0:
+            events[n] = j
+            payload[n] = messages[j]
+            n += 1
+    return n
+
+
+@_compiled
+def _index(events: Any, n: int, size: int, starts: Any, units: int) -> None:
+    """starts[k] = first event of unit k, a run of `size` channels (one position and group)."""
+    if units == 1:
+        starts[0], starts[1] = 0, n
+        return
+    starts[: units + 1] = 0
+    for e in range(n):
+        starts[events[e] // size + 1] += 1
+    for k in range(units):
+        starts[k + 1] += starts[k]
+
+
+@_compiled
+def _segment(
+    acc: Any,
+    at: int,
+    width: int,
+    weights: Any,
+    first: int,
+    stride: int,
+    events: Any,
+    payload: Any,
+    start: int,
+    stop: int,
+) -> None:
+    t = 0
+    while t + 8 * LANES <= width:
+        _add_8(acc, at + t, weights, first + t, stride, events, payload, start, stop)
+        t += 8 * LANES
+    while t + 2 * LANES <= width:
+        _add_2(acc, at + t, weights, first + t, stride, events, payload, start, stop)
+        t += 2 * LANES
+    if t < width:
+        _add_1(acc, at + t, weights, first + t, stride, events, payload, start, stop)
+
+
+@_compiled
+def _multiply(
+    acc: Any,
+    at: int,
+    width: int,
+    weights: Any,
+    first: int,
+    stride: int,
+    events: Any,
+    payload: Any,
+    start: int,
+    stop: int,
+) -> None:
+    t = 0
+    while t + 4 * LANES <= width:
+        _times_4(acc, at + t, weights, first + t, stride, events, payload, start, stop)
+        t += 4 * LANES
+    while t < width:
+        _times_1(acc, at + t, weights, first + t, stride, events, payload, start, stop)
+        t += LANES
+
+
+@_compiled
+def _sum_row(
+    acc: Any,
+    offset: int,
+    y: int,
+    g: Geometry,
+    graded: bool,
+    weights: Any,
+    events: Any,
+    payload: Any,
+    starts: Any,
+) -> None:
+    """Add to acc[offset:] what the events bring to output row y.
+
+    `weights` is (group, kernel y, kernel x, channel, padded output channel), flat.
+    """
+    inside = g.channels // g.groups
+    outside = g.out_channels // g.groups
+    stride = (outside + LANES - 1) // LANES * LANES
+    merged = g.groups == 1 and g.dilation_x == 1  # a kernel row meets one run of events
+    pieces = 1 if merged else g.kernel_x
+    for x in range(g.out_columns):
+        left = x * g.stride_x - g.padding_x
+        for group in range(g.groups):
+            at = offset + (x * g.groups + group) * outside
+            for ky in range(g.kernel_y):
+                row = y * g.stride_y - g.padding_y + ky * g.dilation_y
+                if row < 0 or row >= g.rows:
+                    continue
+                base = (group * g.kernel_y + ky) * g.kernel_x
+                for piece in range(pieces):
+                    if merged:
+                        low, high = max(left, 0), min(left + g.kernel_x, g.columns)
+                        tap = base + low - left
+                    else:
+                        low = left + piece * g.dilation_x
+                        high = low + 1
+                        tap = base + piece
+                    if low < 0 or high > g.columns or low >= high:
+                        continue
+                    unit = (row * g.columns + low) * g.groups + group
+                    start, stop = starts[unit], starts[unit + high - low]
+                    if start == stop:
+                        continue
+                    first = (tap - unit) * inside * stride
+                    if graded:
+                        _multiply(
+                            acc, at, stride, weights, first, stride, events, payload, start, stop
+                        )
+                    else:
+                        _segment(
+                            acc, at, stride, weights, first, stride, events, payload, start, stop
+                        )
+
+
+@_compiled
+def _deliver_delayed(
+    ring: Any, t: int, weights: Any, delays: Any, events: Any, payload: Any, n: int, graded: bool
+) -> None:
+    """Put the events into the slots of the steps in which their delays end."""
+    out = ring.shape[1]
+    stride = (out + LANES - 1) // LANES * LANES
+    for e in range(n):
+        first = events[e] * stride
+        factor = payload[e] if graded else np.int32(1)
+        for j in range(out):
+            slot = (t + delays[events[e], j]) & 63
+            ring[slot, j] = _add(ring[slot, j], _mul(np.int32(weights[first + j]), factor))
+
+
+@_compiled
+def _wrap24(acc: Any, n: int) -> int:
+    wraps = 0
+    for j in range(n):
+        wrapped = _sar(_shl(acc[j], np.int32(8)), np.int32(8))
+        wraps += wrapped != acc[j]
+        acc[j] = wrapped
+    return wraps
+
+
+# -- neurons, one row at a time -----------------------------------------------------------------
+
+
+@_inline
+def _decayed(x: Any, keep: Any) -> Any:
+    """sign(x) * (|x| * keep >> 12) in 32 bits, exact for |x| <= 2^24 and keep <= 4096."""
+    sign = _sar(x, np.int32(31))
+    size = _sub(_xor(x, sign), sign)
+    high = _mul(_shr(size, np.int32(12)), keep)
+    low = _shr(_mul(_and(size, np.int32(4095)), keep), np.int32(12))
+    return _sub(_xor(_add(high, low), sign), sign)
+
+
+@_compiled
+def _cuba_row(
+    acc: Any, n: int, u: Any, v: Any, keep_u: Any, keep_v: Any, bias: Any, threshold: Any, out: Any
+) -> tuple[int, int]:
+    """`CubaLIF` for sums up to NARROW_SUM, in 32 bits; returns (u wraps, v clips)."""
+    limit, turn, most = np.int32(1 << 23), np.int32(1 << 24), np.int32((1 << 23) - 1)
+    wraps, clips = np.int32(0), np.int32(0)
+    for j in range(n):
+        new_u = _add(_decayed(u[j], keep_u[j]), _shl(np.int32(acc[j]), np.int32(6)))
+        over, under = new_u > limit, new_u <= -limit
+        new_u = _sub(new_u, turn) if over else new_u
+        new_u = _add(new_u, turn) if under else new_u
+        wraps = _add(wraps, np.int32(over | under))
+        exact = _add(_add(_decayed(v[j], keep_v[j]), new_u), bias[j])
+        new_v = most if exact > most else exact
+        new_v = -most if new_v < -most else new_v
+        clips = _add(clips, np.int32(new_v != exact))
+        spike = new_v > threshold[j]
+        u[j] = new_u
+        v[j] = np.int32(0) if spike else new_v
+        out[j] = spike
+    return wraps, clips
+
+
+@_inline
+def _wrapped32(x: Any) -> Any:
+    return np.int64(np.int32(x))
+
+
+@_inline
+def _scaled(x: Any, by: Any) -> Any:
+    product = np.int64(x) * np.int64(by)
+    return -((-product) >> 12) if product < 0 else product >> 12
+
+
+@_compiled
+def _wide_cuba_row(
+    acc: Any, n: int, u: Any, v: Any, keep_u: Any, keep_v: Any, bias: Any, threshold: Any, out: Any
+) -> tuple[int, int]:
+    """`CubaLIF` for any sum, as the reference does it in 64 bits."""
+    limit = 1 << 23
+    wraps, clips = 0, 0
+    for j in range(n):
+        exact_u = _scaled(u[j], keep_u[j]) + (np.int64(acc[j]) << 6)
+        new_u = _wrapped32(exact_u)
+        if new_u > limit:
+            new_u -= 2 * limit
+        if new_u <= -limit:
+            new_u += 2 * limit
+        new_u = _wrapped32(new_u)
+        wraps += new_u != exact_u
+        exact_v = _scaled(v[j], keep_v[j]) + new_u + bias[j]
+        new_v = min(max(_wrapped32(exact_v), -limit + 1), limit - 1)
+        clips += new_v != exact_v
+        spike = new_v > threshold[j]
+        u[j] = new_u
+        v[j] = 0 if spike else new_v
+        out[j] = spike
+    return wraps, clips
+
+
+@_compiled
+def _fits(acc: Any, n: int, u: Any) -> bool:
+    """Whether `_cuba_row` is exact for these sums and currents."""
+    largest = np.int32(0)
+    for j in range(n):
+        a = np.int32(acc[j])
+        largest = max(largest, max(a, -a))
+    if largest > NARROW_SUM:
+        return False
+    for j in range(n):
+        largest = max(largest, max(u[j], -u[j]))
+    return largest <= 1 << 23
+
+
+@_compiled
+def _sigma_delta_row(
+    acc: Any,
+    n: int,
+    o: Options,
+    sigma: Any,
+    act: Any,
+    residue: Any,
+    bias: Any,
+    out: Any,
+) -> int:
+    """`Delta`, `SigmaDelta` and `Sigma`; returns the number of 32-bit wraps."""
+    wraps = 0
+    for j in range(n):
+        if o.kind == DELTA:
+            exact = np.int64(acc[j]) << o.shift
+            new = _wrapped32(exact)
+            wraps += new != exact
+        else:
+            exact = np.int64(sigma[j]) + np.int64(acc[j])
+            total = _wrapped32(exact)
+            wraps += total != exact
+            sigma[j] = total
+            if o.kind == SIGMA:
+                out[j] = total
+                continue
+            exact = total + bias[j]
+            new = _wrapped32(exact)
+            wraps += new != exact
+            new = max(new, 0)
+        exact = new - act[j]
+        d = _wrapped32(exact)
+        wraps += d != exact
+        exact = d + residue[j]
+        d = _wrapped32(exact)
+        wraps += d != exact
+        sent = d if (d >= o.threshold or (-d >= o.threshold and d != -(1 << 31))) else 0
+        residue[j] = d - sent
+        act[j] = new
+        out[j] = sent >> 6
+    return wraps
+
+
+@_compiled
+def _resonator_row(acc: Any, n: int, o: Options, real: Any, imag: Any, out: Any) -> tuple[int, int]:
+    """`ResonateFire`; acc holds the n real sums, then the n imaginary ones. (sum wraps, clips)."""
+    most = (1 << 23) - 1
+    wraps, clips = 0, 0
+    for j in range(n):
+        exact_a, exact_b = np.int64(acc[j]) << 6, np.int64(acc[n + j]) << 6
+        a, b = _wrapped32(exact_a), _wrapped32(exact_b)
+        wraps += (a != exact_a) + (b != exact_b)
+        exact_re = _scaled(real[j], o.cos) - _scaled(imag[j], o.sin) + a
+        exact_im = _scaled(real[j], o.sin) + _scaled(imag[j], o.cos) + b
+        re, im = min(max(exact_re, -most), most), min(max(exact_im, -most), most)
+        clips += (re != exact_re) + (im != exact_im)
+        if o.kind == RF_PHASE:
+            spike = re >= o.threshold and im >= 0 and imag[j] < 0
+        else:
+            spike = im >= o.threshold
+            if spike:
+                re, im = 0, o.threshold - 1
+        real[j], imag[j] = re, im
+        out[j] = spike
+    return wraps, clips
+
+
+# -- a layer ------------------------------------------------------------------------------------
+
+
+@_compiled
+def advance(
+    g: Geometry,
+    o: Options,
+    first_row: int,
+    last_row: int,
+    first_step: int,
+    steps: int,
+    spikes_in: Any,
+    graded_in: Any,
+    weights: Any,
+    recurrent: Any,
+    delays: Any,
+    ring: Any,
+    keep_u: Any,
+    keep_v: Any,
+    bias: Any,
+    threshold: Any,
+    state: Any,
+    spikes_out: Any,
+    graded_out: Any,
+    u_trace: Any,
+    v_trace: Any,
+    residue_trace: Any,
+    overflow: Any,
+) -> None:
+    """Run rows first_row .. last_row - 1 of a layer for `steps` steps, first_step being the first.
+
+    Messages: (sample, steps + 1, padded size), int8 0 / 1 in `spikes_*` or int32 in `graded_*`, the
+    other one empty; column 0 is the step before the first. `keep_*`, `threshold`: a band of rows,
+    or all of them, flat and already shifted; `bias`: the same, (1 or sample, ...). `state`:
+    (sample, 3, size). `*_trace`: (sample, steps, size), empty where not wanted. `overflow` counts
+    (u wraps, v clips, sum wraps).
+    """
+    units = g.rows * g.columns * g.groups
+    starts = np.empty(units + 1, np.int32)
+    events = np.empty(units * (g.channels // g.groups), np.int32)
+    payload = np.empty(len(events) if o.graded else 1, np.int32)
+    length = g.out_columns * g.out_channels
+    resonator = o.kind == RF_PHASE or o.kind == RF_IZHIKEVICH
+    neurons = length // 2 if resonator else length
+    own = Geometry(1, 1, length, 1, 1, length, 1, 1, 1, 1, 0, 0, 1, 1, 1)
+    own_events = np.empty(length if o.recurrent else 1, np.int32)
+    own_payload = np.empty(length if o.recurrent else 1, np.int32)
+    own_starts = np.zeros(2, np.int32)
+    short = np.empty(o.band * length + 8 * LANES if o.short else 1, np.int16)
+    sums = np.empty(o.band * length + 8 * LANES, np.int32)
+    for s in range(len(state)):
+        for k in range(steps):
+            t = first_step + k
+            if o.reset_interval > 0 and (t - o.reset_phase) % o.reset_interval == 0:
+                state[s, :, first_row * neurons : last_row * neurons] = 0
+            if not o.direct:
+                if o.graded:
+                    count = _find_graded(graded_in[s, k], events, payload)
+                else:
+                    count = _find_spikes(spikes_in[s, k], events)
+                if o.delayed:
+                    _deliver_delayed(ring[s], t, weights, delays, events, payload, count, o.graded)
+                else:
+                    _index(events, count, g.channels // g.groups, starts, units)
+            if o.recurrent:
+                if o.kind == CUBA:
+                    own_starts[1] = _find_spikes(spikes_out[s, k], own_events)
+                else:
+                    own_starts[1] = _find_graded(graded_out[s, k], own_events, own_payload)
+            for top in range(first_row, last_row, o.band):
+                bottom = min(top + o.band, last_row)
+                m = (bottom - top) * length
+                n = (bottom - top) * neurons
+                low, high = top * neurons, top * neurons + n
+                if o.direct:
+                    for j in range(m):
+                        sums[j] = graded_in[s, k + 1, low + j]
+                elif o.delayed:
+                    for j in range(m):
+                        sums[j] = ring[s, t & 63, j]
+                        ring[s, t & 63, j] = 0
+                elif o.short:
+                    short[:m] = 0
+                    for y in range(top, bottom):
+                        offset = (y - top) * length
+                        _sum_row(short, offset, y, g, False, weights, events, payload, starts)
+                    if o.recurrent:
+                        _sum_row(
+                            short, 0, 0, own, False, recurrent, own_events, own_payload, own_starts
+                        )
+                    if o.kind != CUBA:
+                        sums[:m] = short[:m]
+                else:
+                    sums[:m] = 0
+                    for y in range(top, bottom):
+                        offset = (y - top) * length
+                        _sum_row(sums, offset, y, g, o.graded, weights, events, payload, starts)
+                    if o.recurrent:
+                        _sum_row(
+                            sums,
+                            0,
+                            0,
+                            own,
+                            False,
+                            recurrent,
+                            own_events,
+                            own_payload,
+                            own_starts,
+                        )
+                    if o.wraps:
+                        overflow[2] += _wrap24(sums, m)
+                u, v, r = state[s, 0, low:high], state[s, 1, low:high], state[s, 2, low:high]
+                place = low if len(threshold) > o.band * neurons else 0
+                b = bias[s if len(bias) > 1 else 0, low if bias.shape[1] > o.band * neurons else 0 :]
+                if o.kind == CUBA:
+                    ku, kv, th = keep_u[place:], keep_v[place:], threshold[place:]
+                    spikes = spikes_out[s, k + 1, low:high]
+                    if o.short:
+                        wraps, clips = _cuba_row(short, n, u, v, ku, kv, b, th, spikes)
+                    elif o.bounded or _fits(sums, n, u):
+                        wraps, clips = _cuba_row(sums, n, u, v, ku, kv, b, th, spikes)
+                    else:
+                        wraps, clips = _wide_cuba_row(sums, n, u, v, ku, kv, b, th, spikes)
+                    overflow[0] += wraps
+                    overflow[1] += clips
+                elif resonator:
+                    spikes = spikes_out[s, k + 1, low:high]
+                    wraps, clips = _resonator_row(sums, n, o, u, v, spikes)
+                    overflow[2] += wraps
+                    overflow[1] += clips
+                else:
+                    graded = graded_out[s, k + 1, low:high]
+                    overflow[0] += _sigma_delta_row(sums, n, o, u, v, r, b, graded)
+                if len(u_trace):
+                    u_trace[s, k, low:high] = u
+                if len(v_trace):
+                    v_trace[s, k, low:high] = v
+                if len(residue_trace):
+                    residue_trace[s, k, low:high] = r
+
+
+@_compiled
+def to_channels_first(source: Any, target: Any) -> None:
+    """source (sample, step, position, channel) to target (sample, step, channel, position)."""
+    samples, steps, positions, channels = source.shape
+    block = 64
+    for s in range(samples):
+        for t in range(steps):
+            for low in range(0, positions, block):
+                high = min(low + block, positions)
+                for c in range(channels):
+                    for p in range(low, high):
+                        target[s, t, c, p] = source[s, t, p, c]
+
