@@ -46,8 +46,8 @@ def accuracy(
         block = slice(start, start + 500)
         spikes = rate_code(images[block], steps)
         trace = simulate(network, spikes, steps + network.latency)
-        assert trace.spikes is not None
-        right += int((trace.spikes[-1].sum(axis=1).argmax(axis=1) == labels[block]).sum())
+        assert trace.counts is not None
+        right += int((trace.counts.argmax(axis=1) == labels[block]).sum())
     return right / len(images)
 
 

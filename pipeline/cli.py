@@ -13,9 +13,9 @@ import numpy as np
 import typer
 from rich.console import Console
 
+from ..hw_targets.inputs import QUANTITIES
 from ..hw_targets.lava_cpu import LavaError, LavaMissingError
 from ..hw_targets.netx import read_netx
-from ..hw_targets.reference import RECORDABLE
 from . import records
 
 if TYPE_CHECKING:
@@ -339,7 +339,7 @@ def simulate(
     reset_offset: Annotated[
         int | None, typer.Option(help="As in netx. Default: the file's recipe, or 0.", min=0)
     ] = None,
-    record: Annotated[str, typer.Option(help="Comma-separated: spikes, u, v.")] = "spikes",
+    record: Annotated[str, typer.Option(help="Comma-separated: spikes, u, v, residue.")] = "spikes",
     target: Annotated[
         Target, typer.Option(help="auto: Lava where installed and the input is small.")
     ] = "auto",
@@ -353,8 +353,8 @@ def simulate(
         network = read_netx(net)
         inputs = _load_array(input_)
         wanted = tuple(part.strip() for part in record.split(",") if part.strip())
-        if not wanted or set(wanted) - set(RECORDABLE):
-            _fail(f"--record {record!r}: choose from {', '.join(RECORDABLE)}.")
+        if not wanted or set(wanted) - set(QUANTITIES):
+            _fail(f"--record {record!r}: choose from {', '.join(QUANTITIES)}.")
         recipe = network.recipe
         if reset_interval is None and recipe is not None:
             reset_interval = recipe.reset_interval

@@ -232,7 +232,7 @@ def test_simulate_a_constant_input(tmp_path: Path) -> None:
     assert "give --steps" in refused.stderr
     ok(*words, "--steps", 9, "--target", "simulator")
     trace = Trace.load(tmp_path / "t.npz")
-    expected = simulate(SMALL, x, 9)
+    expected = simulate(SMALL, x, 9, record="spikes")
     assert trace.spikes is not None
     assert expected.spikes is not None
     assert (trace.spikes[0] == expected.spikes[0]).all()

@@ -16,7 +16,15 @@ from spikeship.hw_targets.network import (
     Population,
 )
 from spikeship.hw_targets.reference import simulate
-from spikeship.hw_targets.trace import Counts, Overflow, Trace, atomic_path, count, fan_out
+from spikeship.hw_targets.trace import (
+    Counts,
+    Overflow,
+    Recorded,
+    Trace,
+    atomic_path,
+    count,
+    fan_out,
+)
 
 RNG = np.random.default_rng(5)
 NEURON = CubaLIF(2000, 700, 90)
@@ -52,7 +60,7 @@ def run(name: str, samples: int = SAMPLES) -> tuple[Network, np.ndarray, Trace]:
     rng = np.random.default_rng(9)
     shape = (samples, STEPS, *network.input_shape)
     inputs = rng.integers(0, 90, shape) * rng.integers(0, 2, shape)
-    trace = simulate(network, inputs, STEPS + network.latency)
+    trace = simulate(network, inputs, STEPS + network.latency, record="spikes")
     return network, inputs, trace.aligned(network, STEPS)
 
 
@@ -112,7 +120,7 @@ def test_fan_out_of_every_input(name: str, zeros: bool) -> None:
 def test_no_spikes_no_synops() -> None:
     network = NETWORKS["dense"]
     silence = np.zeros((2, 4, 7), int)
-    counts = count(network, silence, simulate(network, silence))
+    counts = count(network, silence, simulate(network, silence, record="spikes"))
     events = [counts.total(k) for k in ("spikes_in", "spikes_out", "synops", "synops_fanout")]
     assert events == [0, 0, 0, 0]
     assert counts.total("neuron_updates") == (5 + 3) * 4 * 2
@@ -191,23 +199,43 @@ def test_aligning_needs_enough_steps() -> None:
         numbered(network, 8).aligned(network, 7)
 
 
-@pytest.mark.parametrize("record", [(), ("spikes",), ("u", "v"), ("spikes", "u", "v")])
+SAVED = {
+    (): (),
+    ("spikes",): ("spikes.0", "spikes.1"),
+    ("u", "v"): ("u.0", "u.1", "v.0", "v.1"),
+    ("spikes", "u", "v"): ("spikes.0", "spikes.1", "u.0", "u.1", "v.0", "v.1"),
+    ("spikes.1", "u.0", "counts"): ("spikes.1", "u.0", "counts"),
+}
+
+
+@pytest.mark.parametrize("record", SAVED)
 def test_save_and_load(record: tuple[str, ...], tmp_path: Path) -> None:
     network = NETWORKS["conv, every option"]
     trace = simulate(network, RNG.integers(0, 2, (2, 4, *IMAGE)), record=record)
     trace.save(tmp_path / "deep" / "trace.npz")
     loaded = Trace.load(tmp_path / "deep" / "trace.npz")
-    for name in ("spikes", "u", "v"):
-        before, after = getattr(trace, name), getattr(loaded, name)
-        assert (before is None) == (after is None)
-        for a, b in zip(before or (), after or (), strict=True):
-            assert a.dtype == b.dtype
-            assert np.array_equal(a, b)
+    for key in SAVED[record]:
+        name, _, number = key.partition(".")
+        before, after = (getattr(t, name) for t in (trace, loaded))
+        if number:
+            before, after = before[int(number)], after[int(number)]
+        assert before.dtype == after.dtype
+        assert np.array_equal(before, after)
     assert (loaded.backend, loaded.overflow) == ("reference", None)
     with np.load(tmp_path / "deep" / "trace.npz") as file:
-        assert sorted(file.files) == sorted(
-            ["backend", *(f"{name}.{i}" for name in record for i in range(2))]
-        )
+        assert sorted(file.files) == sorted(["backend", *SAVED[record]])
+
+
+def test_what_was_not_recorded_is_an_error() -> None:
+    network = NETWORKS["dense"]
+    trace = simulate(network, np.ones((2, 8, 7), int), record=("u.1", "spikes")).aligned(network, 6)
+    assert isinstance(trace.u, Recorded)
+    assert (trace.u.populations, trace.v, trace.counts) == ((1,), None, None)
+    assert trace.u[1].shape == trace.u[-1].shape == (2, 6, 3)
+    assert [s.shape[2:] for s in trace.spikes] == [p.shape for p in network.populations]
+    for ask in (lambda: trace.u[0], lambda: list(trace.u)):
+        with pytest.raises(NetworkError, match=r'u of population 0 .* with record="u\.0"'):
+            ask()
 
 
 def test_overflow_adds_up() -> None:
