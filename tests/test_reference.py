@@ -101,7 +101,7 @@ def tiny(shared_data: Path) -> Callable[[str], np.ndarray]:
 
 def test_input_block(tiny: Callable[[str], np.ndarray]) -> None:
     bias = tiny("input_bias").T.astype(int)  # W, H, C
-    trace = simulate(Network([Input((3, 16, 16), TINY)]), bias[None], 15)
+    trace = simulate(Network([Input((3, 16, 16), TINY)]), bias[None], 15, record="spikes")
     assert np.array_equal(trace.spikes[0][0], time_first(tiny("input"))[1:])
 
 
@@ -134,7 +134,7 @@ def test_dense_block(shared_data: Path) -> None:
 
 def test_tiny_network(tiny: Callable[[str], np.ndarray]) -> None:
     network = read_netx(GOLDEN / "tiny.net")
-    trace = simulate(network, tiny("input_bias").T[None], 20, reset_interval=17)
+    trace = simulate(network, tiny("input_bias").T[None], 20, reset_interval=17, record="spikes")
     expected = time_first(tiny("output"))[1:]
     assert expected.sum() == 92
     assert np.array_equal(trace.spikes[2][0, 2:17], expected)
@@ -545,7 +545,7 @@ REFUSED: dict[str, tuple[Network, Any, dict[str, Any], str]] = {
         DENSE,
         [[[0, 1]]],
         {"record": ("spikes", "w")},
-        r"cannot record \['w'\]; choose from \('spikes', 'u', 'v'\)",
+        r'cannot record "w". Choose "counts", or spikes, u, v, residue, of one population',
     ),
     "reset interval": (
         DENSE,
@@ -569,8 +569,11 @@ def test_refused(name: str) -> None:
         simulate(network, inputs, **arguments)
 
 
-def test_sums_beyond_exact_arithmetic_are_refused() -> None:
+def test_sums_beyond_exact_float64_stay_exact() -> None:
     network = Network([Dense(np.full((1, 1 << 22), 254), None, KEEP)])
-    inputs = np.full((1, 1, 1 << 22), (1 << 24) - 1)
-    with pytest.raises(NetworkError, match=r"0:dense: sums up to \d+ exceed exact float64"):
-        simulate(network, inputs)
+    inputs = np.full((1, 2, 1 << 22), (1 << 24) - 1)
+    trace = simulate(network, inputs, record="u")
+    total = 254 * (1 << 22) * ((1 << 24) - 1)  # -254 * 2^22 modulo 2^32
+    assert total > 1 << 53
+    assert trace.overflow == (Overflow(u_wraps=1, v_clips=1, sum_wraps=2),)
+    assert plain(trace.u) == [0, total * 64 % (1 << 32) - (1 << 24)]
