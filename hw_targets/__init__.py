@@ -3,31 +3,40 @@
 if __name__ == "hw_targets":
     raise ImportError("`pip install -e .`, then import this folder as spikeship.hw_targets")
 
+from .engine import Engine, simulate
 from .network import (
     Conv,
     CubaLIF,
+    Delta,
     Dense,
     Flatten,
     Input,
     Network,
     NetworkError,
     Recipe,
+    ResonateFire,
+    Sigma,
+    SigmaDelta,
 )
 from .netx import NetxError, read_netx, write_netx
-from .reference import simulate
 from .trace import Counts, Trace, count
 
 __all__ = [
     "Conv",
     "Counts",
     "CubaLIF",
+    "Delta",
     "Dense",
+    "Engine",
     "Flatten",
     "Input",
     "Network",
     "NetworkError",
     "NetxError",
     "Recipe",
+    "ResonateFire",
+    "Sigma",
+    "SigmaDelta",
     "Trace",
     "count",
     "read_netx",

@@ -31,7 +31,6 @@ from .network import (
     Network,
     Population,
     ResonateFire,
-    Sigma,
     SigmaDelta,
 )
 from .reference import RunningLayer
@@ -45,6 +44,9 @@ SPLIT = 1 << 16
 """A layer of a single sample is shared among threads from this many neuron updates a call."""
 
 Array = NDArray[Any]
+
+_NO_SPIKES = np.zeros((0, 0, 0), np.int8)
+_NO_INTEGERS = np.zeros((0, 0, 0), np.int32)
 
 
 def simulate(
@@ -115,11 +117,10 @@ class Engine:
         samples = len(drive.x)
         size = run.block(threads)
         blocks = [(low, min(low + size, samples)) for low in range(0, samples, size)]
-        with _pool(threads) as pool:
-            if len(blocks) == 1:
-                overflow = [run.samples(*blocks[0], pool)]  # the threads share its layers
-            elif pool is None:
-                overflow = [run.samples(*block, None) for block in blocks]
+        shared = len(blocks) == 1 and any(run.shareable(layer, blocks[0]) for layer in self._layers)
+        with _pool(threads if shared or len(blocks) > 1 else 1) as pool:
+            if len(blocks) == 1 or pool is None:
+                overflow = [run.samples(*block, pool) for block in blocks]
             else:
                 overflow = list(pool.map(lambda block: run.samples(*block, None), blocks))
         return run.trace(overflow)
@@ -233,7 +234,7 @@ class _Layer:
 
     def _spread(self, parameter: Any) -> NDArray[np.int32]:
         """A parameter in our order: of every neuron, or of one band where rows are alike."""
-        channels, rows, columns = _image(self.population.shape)
+        channels, _, columns = _image(self.population.shape)
         array = np.asarray(parameter, np.int32)
         if array.ndim == 3:
             return np.ascontiguousarray(array.transpose(1, 2, 0)).ravel()
@@ -369,6 +370,16 @@ class _Run:
         fitting = SCRATCH // (self._step_bytes * min(self.drive.steps, 16))
         return max(1, min(fitting, -(-len(self.drive.x) // threads)))
 
+    def columns(self, samples: int) -> int:
+        """Steps that a layer takes at a time."""
+        return max(4, min(self.drive.steps, SCRATCH // (self._step_bytes * samples)))
+
+    def shareable(self, layer: _Layer, block: tuple[int, int]) -> bool:
+        """Whether the rows of a layer are worth sharing among threads."""
+        samples = block[1] - block[0]
+        work = samples * self.columns(samples) * layer.population.size
+        return layer.rows > 1 and work >= SPLIT
+
     def samples(self, low: int, high: int, pool: ThreadPoolExecutor | None) -> Array:
         """Run samples low .. high - 1; returns the overflow of each layer, (layer, 3)."""
         slow: set[int] = set()
@@ -387,18 +398,21 @@ class _Block:
     ) -> None:
         self.run_, self.low, self.high, self.pool = run, low, high, pool
         samples = high - low
-        self.columns = max(4, min(run.drive.steps, SCRATCH // (run._step_bytes * samples)))
+        self.columns = run.columns(samples)
         first = run.layers[0].population
         self.graded_input = run.drive.largest > 1 or isinstance(first.layer, Input)
         self.source = self._messages(int(np.prod(run.network.input_shape)), self.graded_input)
         self.sent = [self._messages(p.population.size, p.population.graded) for p in run.layers]
         self.state = [np.zeros((samples, 3, p.population.size), np.int32) for p in run.layers]
         self.ring = [
-            np.zeros((samples, 64, p.geometry.out_channels) if p.delays.size else (0, 0, 0), np.int32)
+            np.zeros(
+                (samples, 64, p.geometry.out_channels) if p.delays.size else (0, 0, 0), np.int32
+            )
             for p in run.layers
         ]
         self.overflow = np.zeros((len(run.layers), 3), np.int64)
         self.largest = [0] * len(run.layers)
+        self.options: dict[tuple[int, int], Any] = {}
         self.slow = {
             i: RunningLayer(
                 run.layers[i].population,
@@ -438,14 +452,14 @@ class _Block:
         """Bring the input of these steps into our layout."""
         x, shape = self.run_.drive.x, self.run_.network.input_shape
         there = max(0, min(steps, x.shape[1] - start))
-        size = int(np.prod(shape))
         self.source[:, 1 + there :] = 0
-        if not there:
-            return
         part = x[self.low : self.high, start : start + there]
-        if len(shape) == 3:
-            part = np.moveaxis(part, 2, -1)
-        self.source[:, 1 : 1 + there, :size] = part.reshape(len(part), there, size)
+        target = self.source[:, 1 : 1 + there, : int(np.prod(shape))]
+        if len(shape) == 1:
+            target[:] = part
+            return
+        for c in range(shape[0]):
+            target[:, :, c :: shape[0]] = part[:, :, c].reshape(*target.shape[:2], -1)
 
     def _advance(self, i: int, start: int, steps: int) -> None:
         from . import kernels
@@ -453,13 +467,12 @@ class _Block:
         run, layer = self.run_, self.run_.layers[i]
         before = self.sent[i - 1] if i else self.source
         options = self._options(i, before)
-        empty8, empty32 = np.zeros((0, 0, 0), np.int8), np.zeros((0, 0, 0), np.int32)
         graded_out = layer.population.graded
         sent = self.sent[i]
         traces = [
             np.empty((len(sent), steps, layer.population.size), np.int32)
             if i in getattr(run.kept, name)
-            else empty32
+            else _NO_INTEGERS
             for name in STATES
         ]
         bias = layer.bias
@@ -475,8 +488,8 @@ class _Block:
                 *part,
                 start + 1,
                 steps,
-                before if before.dtype == np.int8 else empty8,
-                before if before.dtype == np.int32 else empty32,
+                before if before.dtype == np.int8 else _NO_SPIKES,
+                before if before.dtype == np.int32 else _NO_INTEGERS,
                 layer.weights,
                 layer.recurrent,
                 layer.delays,
@@ -486,15 +499,14 @@ class _Block:
                 bias,
                 layer.thresholds,
                 self.state[i],
-                empty8 if graded_out else sent,
-                sent if graded_out else empty32,
+                _NO_SPIKES if graded_out else sent,
+                sent if graded_out else _NO_INTEGERS,
                 *traces,
                 overflow,
             )
             return overflow
 
-        work = len(sent) * steps * layer.population.size
-        if self.pool is not None and layer.rows > 1 and work >= SPLIT:
+        if self.pool is not None and run.shareable(layer, (self.low, self.high)):
             middle = layer.rows // 2
             parts = self.pool.map(rows, [(0, middle), (middle, layer.rows)])
             self.overflow[i] += sum(parts)
@@ -511,13 +523,15 @@ class _Block:
         run, layer = self.run_, self.run_.layers[i]
         graded = before.dtype == np.int32
         reach = run.drive.largest if i == 0 else self.largest[i - 1]
+        if (i, reach) in self.options:
+            return self.options[i, reach]
         direct = isinstance(layer.population.layer, Input)
         bound = layer.sums.graded * reach if graded else layer.sums.spikes
         if not direct and layer.sums.stored * (reach if graded else 1) >= 1 << 31:
             raise _NeedsReference(i)
         if layer.recurrent.size and layer.population.graded and graded:
             raise _NeedsReference(i)  # its own messages may grow beyond any bound
-        return kernels.Options(
+        self.options[i, reach] = kernels.Options(
             kind=layer.kind,
             direct=direct,
             graded=graded,
@@ -534,6 +548,7 @@ class _Block:
             reset_phase=run.reset_offset + 1 + i,
             band=layer.band,
         )
+        return self.options[i, reach]
 
     def _step_slowly(self, i: int, start: int, steps: int) -> None:
         """The same in the reference."""

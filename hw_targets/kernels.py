@@ -23,6 +23,8 @@ from numba.extending import intrinsic
 LANES = 32
 """Channels that are added at a time; rows of the weight matrix are padded to a multiple."""
 CUBA, SIGMA_DELTA, DELTA, SIGMA, RF_PHASE, RF_IZHIKEVICH = range(6)
+SPARSE = 1
+"""Up to this many events in a kernel row on average, event by event is the faster way."""
 NARROW_SUM = (1 << 17) - 1
 """Sums up to this size cannot take u or v out of 32 bits: (2^17 - 1) << 6 < 2^23."""
 
@@ -190,7 +192,7 @@ _add_1, _add_2, _add_8 = (_row_adder(LANES * n, graded=False) for n in (1, 2, 8)
 _times_1, _times_4 = (_row_adder(LANES * n, graded=True) for n in (1, 4))
 
 _compiled: Callable[..., Any] = njit(nogil=True, cache=True)
-_inline: Callable[..., Any] = njit(nogil=True, cache=True, inline="always")
+_inline: Callable[..., Any] = njit(nogil=True, cache=True, forceinline=True)
 
 
 # -- events and sums ----------------------------------------------------------------------------
@@ -222,23 +224,28 @@ def _find_graded(messages: Any, events: Any, payload: Any) -> int:
 
 
 @_compiled
-def _index(events: Any, n: int, size: int, starts: Any, units: int) -> None:
-    """starts[k] = first event of unit k, a run of `size` channels (one position and group)."""
+def _index(events: Any, n: int, size: int, starts: Any, places: Any, units: int) -> None:
+    """places[e] = unit of event e; starts[k] = first event of unit k.
+
+    A unit is a run of `size` channels: one position and group.
+    """
     if units == 1:
         starts[0], starts[1] = 0, n
         return
     starts[: units + 1] = 0
     for e in range(n):
-        starts[events[e] // size + 1] += 1
+        unit = np.uint32(events[e]) // np.uint32(size)
+        places[e] = unit
+        starts[unit + 1] += 1
     for k in range(units):
         starts[k + 1] += starts[k]
 
 
-@_compiled
-def _segment(
+@_inline
+def _add_rows(
     acc: Any,
     at: int,
-    width: int,
+    graded: bool,
     weights: Any,
     first: int,
     stride: int,
@@ -247,37 +254,37 @@ def _segment(
     start: int,
     stop: int,
 ) -> None:
+    """The weight rows of events start .. stop - 1, all `stride` output channels of them."""
     t = 0
-    while t + 8 * LANES <= width:
+    if graded:
+        while t + 4 * LANES <= stride:
+            _times_4(acc, at + t, weights, first + t, stride, events, payload, start, stop)
+            t += 4 * LANES
+        while t < stride:
+            _times_1(acc, at + t, weights, first + t, stride, events, payload, start, stop)
+            t += LANES
+        return
+    while t + 8 * LANES <= stride:
         _add_8(acc, at + t, weights, first + t, stride, events, payload, start, stop)
         t += 8 * LANES
-    while t + 2 * LANES <= width:
+    while t + 2 * LANES <= stride:
         _add_2(acc, at + t, weights, first + t, stride, events, payload, start, stop)
         t += 2 * LANES
-    if t < width:
+    if t < stride:
         _add_1(acc, at + t, weights, first + t, stride, events, payload, start, stop)
 
 
 @_compiled
-def _multiply(
-    acc: Any,
-    at: int,
-    width: int,
-    weights: Any,
-    first: int,
-    stride: int,
-    events: Any,
-    payload: Any,
-    start: int,
-    stop: int,
-) -> None:
-    t = 0
-    while t + 4 * LANES <= width:
-        _times_4(acc, at + t, weights, first + t, stride, events, payload, start, stop)
-        t += 4 * LANES
-    while t < width:
-        _times_1(acc, at + t, weights, first + t, stride, events, payload, start, stop)
-        t += LANES
+def _taps(g: Geometry, count: Any, tap: Any, column: Any) -> None:
+    """For each input column: how many kernel columns meet it, which, and for which output column."""
+    for c in range(g.columns):
+        n = 0
+        for kx in range(g.kernel_x):
+            left = c + g.padding_x - kx * g.dilation_x
+            if left >= 0 and left % g.stride_x == 0 and left // g.stride_x < g.out_columns:
+                tap[c, n], column[c, n] = kx, left // g.stride_x
+                n += 1
+        count[c] = n
 
 
 @_compiled
@@ -292,47 +299,76 @@ def _sum_row(
     payload: Any,
     starts: Any,
 ) -> None:
-    """Add to acc[offset:] what the events bring to output row y.
+    """Add to acc[offset:] what the events bring to output row y, position by position.
 
-    `weights` is (group, kernel y, kernel x, channel, padded output channel), flat.
+    `weights` is (group, kernel y, kernel x, channel, padded output channel), flat. Without groups
+    and dilation a kernel row meets one unbroken run of events.
     """
-    inside = g.channels // g.groups
-    outside = g.out_channels // g.groups
+    inside, outside = g.channels // g.groups, g.out_channels // g.groups
     stride = (outside + LANES - 1) // LANES * LANES
-    merged = g.groups == 1 and g.dilation_x == 1  # a kernel row meets one run of events
-    pieces = 1 if merged else g.kernel_x
-    for x in range(g.out_columns):
-        left = x * g.stride_x - g.padding_x
+    size = inside * stride
+    merged = g.groups == 1 and g.dilation_x == 1
+    pieces, width = (1, g.kernel_x) if merged else (g.kernel_x, 1)
+    for ky in range(g.kernel_y):
+        row = y * g.stride_y - g.padding_y + ky * g.dilation_y
+        if row < 0 or row >= g.rows:
+            continue
+        units = row * g.columns * g.groups
+        if starts[units] == starts[units + g.columns * g.groups]:
+            continue
         for group in range(g.groups):
-            at = offset + (x * g.groups + group) * outside
-            for ky in range(g.kernel_y):
-                row = y * g.stride_y - g.padding_y + ky * g.dilation_y
-                if row < 0 or row >= g.rows:
-                    continue
-                base = (group * g.kernel_y + ky) * g.kernel_x
-                for piece in range(pieces):
-                    if merged:
-                        low, high = max(left, 0), min(left + g.kernel_x, g.columns)
-                        tap = base + low - left
-                    else:
-                        low = left + piece * g.dilation_x
-                        high = low + 1
-                        tap = base + piece
-                    if low < 0 or high > g.columns or low >= high:
-                        continue
-                    unit = (row * g.columns + low) * g.groups + group
+            taps = (group * g.kernel_y + ky) * g.kernel_x
+            for piece in range(pieces):
+                left = piece * g.dilation_x - g.padding_x
+                for x in range(g.out_columns):
+                    low = min(max(left, 0), g.columns)
+                    high = max(min(left + width, g.columns), low)
+                    unit = units + low * g.groups + group
                     start, stop = starts[unit], starts[unit + high - low]
-                    if start == stop:
-                        continue
-                    first = (tap - unit) * inside * stride
-                    if graded:
-                        _multiply(
-                            acc, at, stride, weights, first, stride, events, payload, start, stop
+                    if start < stop:
+                        at = offset + (x * g.groups + group) * outside
+                        first = (taps + piece + low - left - unit) * size
+                        _add_rows(
+                            acc, at, graded, weights, first, stride, events, payload, start, stop
                         )
-                    else:
-                        _segment(
-                            acc, at, stride, weights, first, stride, events, payload, start, stop
-                        )
+                    left += g.stride_x
+
+
+@_compiled
+def _scatter_row(
+    acc: Any,
+    offset: int,
+    y: int,
+    g: Geometry,
+    graded: bool,
+    weights: Any,
+    events: Any,
+    payload: Any,
+    starts: Any,
+    places: Any,
+    tap_count: Any,
+    tap: Any,
+    tap_column: Any,
+) -> None:
+    """The same event by event: better while few positions have any."""
+    inside, outside = g.channels // g.groups, g.out_channels // g.groups
+    stride = (outside + LANES - 1) // LANES * LANES
+    size = inside * stride
+    for ky in range(g.kernel_y):
+        row = y * g.stride_y - g.padding_y + ky * g.dilation_y
+        if row < 0 or row >= g.rows:
+            continue
+        units = row * g.columns * g.groups
+        for e in range(starts[units], starts[units + g.columns * g.groups]):
+            unit = places[e]
+            c, group = unit - units, 0
+            if g.groups > 1:
+                c, group = c // g.groups, c % g.groups
+            taps = (group * g.kernel_y + ky) * g.kernel_x - unit
+            for i in range(tap_count[c]):
+                at = offset + (tap_column[c, i] * g.groups + group) * outside
+                first = (taps + tap[c, i]) * size
+                _add_rows(acc, at, graded, weights, first, stride, events, payload, e, e + 1)
 
 
 @_compiled
@@ -440,11 +476,11 @@ def _fits(acc: Any, n: int, u: Any) -> bool:
     largest = np.int32(0)
     for j in range(n):
         a = np.int32(acc[j])
-        largest = max(largest, max(a, -a))
+        largest = max(largest, a, -a)
     if largest > NARROW_SUM:
         return False
     for j in range(n):
-        largest = max(largest, max(u[j], -u[j]))
+        largest = max(largest, u[j], -u[j])
     return largest <= 1 << 23
 
 
@@ -556,6 +592,11 @@ def advance(
     starts = np.empty(units + 1, np.int32)
     events = np.empty(units * (g.channels // g.groups), np.int32)
     payload = np.empty(len(events) if o.graded else 1, np.int32)
+    places = np.empty(len(events), np.int32)
+    tap_count = np.empty(g.columns, np.int64)
+    tap = np.empty((g.columns, g.kernel_x), np.int64)
+    tap_column = np.empty((g.columns, g.kernel_x), np.int64)
+    _taps(g, tap_count, tap, tap_column)
     length = g.out_columns * g.out_channels
     resonator = o.kind == RF_PHASE or o.kind == RF_IZHIKEVICH
     neurons = length // 2 if resonator else length
@@ -568,6 +609,7 @@ def advance(
     for s in range(len(state)):
         for k in range(steps):
             t = first_step + k
+            sparse = False
             if o.reset_interval > 0 and (t - o.reset_phase) % o.reset_interval == 0:
                 state[s, :, first_row * neurons : last_row * neurons] = 0
             if not o.direct:
@@ -578,7 +620,8 @@ def advance(
                 if o.delayed:
                     _deliver_delayed(ring[s], t, weights, delays, events, payload, count, o.graded)
                 else:
-                    _index(events, count, g.channels // g.groups, starts, units)
+                    _index(events, count, g.channels // g.groups, starts, places, units)
+                    sparse = units > 1 and count * g.kernel_x < SPARSE * units
             if o.recurrent:
                 if o.kind == CUBA:
                     own_starts[1] = _find_spikes(spikes_out[s, k], own_events)
@@ -600,7 +643,24 @@ def advance(
                     short[:m] = 0
                     for y in range(top, bottom):
                         offset = (y - top) * length
-                        _sum_row(short, offset, y, g, False, weights, events, payload, starts)
+                        if sparse:
+                            _scatter_row(
+                                short,
+                                offset,
+                                y,
+                                g,
+                                False,
+                                weights,
+                                events,
+                                payload,
+                                starts,
+                                places,
+                                tap_count,
+                                tap,
+                                tap_column,
+                            )
+                        else:
+                            _sum_row(short, offset, y, g, False, weights, events, payload, starts)
                     if o.recurrent:
                         _sum_row(
                             short, 0, 0, own, False, recurrent, own_events, own_payload, own_starts
@@ -611,7 +671,24 @@ def advance(
                     sums[:m] = 0
                     for y in range(top, bottom):
                         offset = (y - top) * length
-                        _sum_row(sums, offset, y, g, o.graded, weights, events, payload, starts)
+                        if sparse:
+                            _scatter_row(
+                                sums,
+                                offset,
+                                y,
+                                g,
+                                o.graded,
+                                weights,
+                                events,
+                                payload,
+                                starts,
+                                places,
+                                tap_count,
+                                tap,
+                                tap_column,
+                            )
+                        else:
+                            _sum_row(sums, offset, y, g, o.graded, weights, events, payload, starts)
                     if o.recurrent:
                         _sum_row(
                             sums,
@@ -628,7 +705,9 @@ def advance(
                         overflow[2] += _wrap24(sums, m)
                 u, v, r = state[s, 0, low:high], state[s, 1, low:high], state[s, 2, low:high]
                 place = low if len(threshold) > o.band * neurons else 0
-                b = bias[s if len(bias) > 1 else 0, low if bias.shape[1] > o.band * neurons else 0 :]
+                b = bias[
+                    s if len(bias) > 1 else 0, low if bias.shape[1] > o.band * neurons else 0 :
+                ]
                 if o.kind == CUBA:
                     ku, kv, th = keep_u[place:], keep_v[place:], threshold[place:]
                     spikes = spikes_out[s, k + 1, low:high]
@@ -668,4 +747,3 @@ def to_channels_first(source: Any, target: Any) -> None:
                 for c in range(channels):
                     for p in range(low, high):
                         target[s, t, c, p] = source[s, t, p, c]
-

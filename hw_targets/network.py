@@ -310,8 +310,12 @@ class Dense:
             self._freeze_delay(out, into)
 
     def _freeze_delay(self, out: int, into: int) -> None:
-        fix = f"Loihi 2 and netx hold whole delays of 0 to {arithmetic.DELAY_MAX} steps: shorten it."
-        delay = integers(0 if self.delay is None else self.delay, "delay", 0, arithmetic.DELAY_MAX, fix)
+        fix = (
+            f"Loihi 2 and netx hold whole delays of 0 to {arithmetic.DELAY_MAX} steps: shorten it."
+        )
+        delay = integers(
+            0 if self.delay is None else self.delay, "delay", 0, arithmetic.DELAY_MAX, fix
+        )
         if delay.shape not in ((), (out,), (into,), (out, into)):
             raise NetworkError(
                 f"delay has shape {delay.shape}; one for all, ({out},) per output, ({into},) per "
@@ -632,7 +636,9 @@ def _integers_of(layer: Layer) -> Iterator[tuple[str, Any]]:
         value = getattr(layer, part.name)
         if part.name == "neuron" and value is not None:
             kind = getattr(value, "kind", "")  # CUBA and LOIHI run alike and share a digest
-            name = {CubaLIF: "", ResonateFire: f".{kind}"}.get(type(value), f".{type(value).__name__}")
+            name = {CubaLIF: "", ResonateFire: f".{kind}"}.get(
+                type(value), f".{type(value).__name__}"
+            )
             yield f"neuron{name}", 0
             for inner in fields(value):
                 if inner.name != "kind":

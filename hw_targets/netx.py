@@ -74,7 +74,7 @@ from .network import (
     Shape,
     SigmaDelta,
 )
-from .netx_read import check_shape, read_layer
+from .netx_read import array, check_shape, read_layer
 from .netx_write import check_layer, write_layer
 from .trace import atomic_path
 
@@ -117,7 +117,8 @@ def read_netx(
     `num_layers`, `skip_layers`: as in lava-dl, layers of the file to keep, then how many of these to
     leave out at the start (flatten layers count); the part then starts with an `Input` of the shape
     that the layer before it had, unless it starts with a dense layer, and has no recipe.
-    `lower_pooling`: read SLAYER's `pool` layers as the depthwise convolutions that they are.
+    `lower_pooling`: read SLAYER's `pool` layers as the depthwise convolutions that they are, where
+    that is exact (kernels must tile the height: SLAYER's pool mixes channels otherwise).
 
     Raises FileNotFoundError, or NetxError naming file, layer, value, limit and fix. Warns with
     `NetxWarning` of entries that lava-dl ignores.
@@ -176,6 +177,7 @@ def _read(
         names = names[:num_layers]
     ours = file["spikeship"].attrs if "spikeship" in file else {}
     layers: list[Layer] = []
+    before = input_shape
     for name in names:
         notes: list[str] = []
         with _naming(f"{path}: layer {name}"):
@@ -183,15 +185,19 @@ def _read(
                 read_layer(
                     groups[name],
                     first=name == "0",
+                    before=before,
                     spike_exp=ours.get("spike_exp", _SPIKE_EXP),
                     lower_pooling=lower_pooling,
                     ignored=notes,
                 )
             )
+            stored = array(groups[name], "shape")  # `check_shape` compares it below
+            before = None if stored is None else tuple(stored.ravel().tolist())
         ignored += [f"layer {name}: {note}" for note in notes]
-    if input_shape is not None and isinstance(layers[0], Conv | Flatten):
+    added = input_shape is not None and isinstance(layers[0], Conv | Flatten)
+    if added and input_shape is not None:
         layers.insert(0, Input(tuple(input_shape)))
-    with _naming(path):
+    with _naming(f"{path} (counting an input layer put first)" if added else path):
         network = Network(layers, _read_recipe(file, path))
         if input_shape is not None and network.input_shape != tuple(input_shape):
             raise NetworkError(
@@ -205,7 +211,7 @@ def _read(
         _check_digest(ours.get("digest"), path, network)
         return network
     with _naming(path):
-        return _part(network, skip_layers, len(layers) - len(names))
+        return _part(network, skip_layers, int(added))
 
 
 def _check_digest(stored: str | None, path: str, network: Network) -> None:

@@ -79,11 +79,20 @@ _NAMES = {
 
 
 def read_layer(
-    group: h5py.Group, *, first: bool, spike_exp: int, lower_pooling: bool, ignored: list[str]
+    group: h5py.Group,
+    *,
+    first: bool,
+    before: Shape | None,
+    spike_exp: int,
+    lower_pooling: bool,
+    ignored: list[str],
 ) -> Layer:
-    """The layer in a group; what lava-dl would ignore, and we do, is told to `ignored`."""
+    """The layer in a group; what lava-dl would ignore, and we do, is told to `ignored`.
+
+    `before`: output shape of the layer before, where it is known; only a pool needs it.
+    """
     try:
-        return _read_layer(group, first, spike_exp, lower_pooling, ignored)
+        return _read_layer(group, first, before, spike_exp, lower_pooling, ignored)
     except NetworkError as error:  # `Network` has its own names for some datasets
         name, end, rest = str(error).partition(" ")
         stem, bracket, index = name.partition("[")
@@ -93,7 +102,12 @@ def read_layer(
 
 
 def _read_layer(
-    group: h5py.Group, first: bool, spike_exp: int, lower_pooling: bool, ignored: list[str]
+    group: h5py.Group,
+    first: bool,
+    before: Shape | None,
+    spike_exp: int,
+    lower_pooling: bool,
+    ignored: list[str],
 ) -> Layer:
     kind = _text(group, "type")
     if kind not in LAYERS:
@@ -107,7 +121,7 @@ def _read_layer(
     if kind == "flatten":
         return Flatten()
     if kind == "pool":
-        return _read_pool(group, neuron, lower_pooling)
+        return _read_pool(group, neuron, before, lower_pooling)
     if kind == "conv":
         return _read_conv(group, neuron, ignored)
     return _read_dense(group, neuron, kind == "dense_rec", ignored)
@@ -213,35 +227,69 @@ def _kernel(group: h5py.Group) -> NDArray[Any]:
     return weight[..., 0] if weight.ndim == 5 and weight.shape[4] == 1 else weight
 
 
-def _read_pool(group: h5py.Group, neuron: Any, lower: bool) -> Conv:
-    """SLAYER's pool is a layer of neurons with one kernel for every channel: a depthwise conv."""
-    shape, kernel = needed(group, "shape"), _kernel(group)
-    delay = array(group, "delay")
-    if shape.size != 3 or kernel.ndim != 4 or kernel.shape[:2] != (1, 1):
+def _read_pool(group: h5py.Group, neuron: Any, before: Shape | None, lower: bool) -> Conv:
+    """SLAYER's pool is a layer of neurons with one kernel for every channel: a depthwise conv.
+
+    Its synapse (`slayer.synapse.Pool`) first appends H mod ky empty rows and W mod kx empty columns,
+    then stacks the channels on top of each other. Here the former becomes a kernel that starts with
+    as many zeros, in as much more padding; the latter is harmless where no window leaves its channel.
+    """
+    kernel, delay = _kernel(group), array(group, "delay")
+    if before is None or len(before) != 3 or kernel.ndim != 4 or kernel.shape[:2] != (1, 1):
         raise NetworkError(
-            f"a pool of shape {shape.tolist()} with weight {kernel.shape} is not what SLAYER "
-            f"writes: (C, H, W) and (1, 1, kernel y, kernel x). Export the network again."
-        )
-    channels = int(shape[0])
-    if channels > 127:
-        raise NetworkError(
-            f"layer type 'pool' cannot be built by netx, and with {channels} channels not lowered: "
-            f"it would be a convolution with as many groups, which Lava's CPU keeps in 8 bits (at "
-            f"most 127). Pool over fewer channels, or train with strided convolutions."
-        )
-    if delay is not None and delay.any():
-        raise NetworkError(
-            "layer type 'pool' cannot be built by netx, and with delays not lowered: netx has no "
-            "delays of convolutions. Train the pool without delay."
+            f"a pool with weight {kernel.shape} after a layer of shape {before} is not what SLAYER "
+            f"writes: (1, 1, kernel y, kernel x) after (C, H, W). Export the network again."
         )
     options: dict[str, Any] = {name: needed(group, name) for name in _SPATIAL}
-    conv = Conv(np.repeat(kernel, channels, axis=0), None, neuron, **options, groups=channels)
+    one = Conv(kernel, None, neuron, **options)
+    extra = [n % k for n, k in zip(before[1:], kernel.shape[2:], strict=True)]
+    window = one.dilation[0] * (kernel.shape[2] - 1) + 1
+    reason = None
+    if before[0] > 127:
+        reason = (
+            f"with {before[0]} channels it would be a convolution with as many groups, which Lava's "
+            f"CPU keeps in 8 bits (at most 127)"
+        )
+    elif delay is not None and delay.any():
+        reason = "it has delays, and netx has no delays of convolutions"
+    elif one.padding[0] or window > one.stride[0] or (before[1] + extra[0]) % one.stride[0]:
+        reason = (
+            "SLAYER stacks the channels along y, and windows of this pool reach into the next "
+            "channel (unless its windows tile the height without padding or overlap)"
+        )
+    if reason is not None:
+        raise NetworkError(
+            f"layer type 'pool' cannot be built by netx, and not be lowered to a convolution: {reason}. "
+            f"Train with a pool whose stride is its kernel and divides the height, or with strided "
+            f"convolutions."
+        )
     if not lower:
         raise NetworkError(
             "layer type 'pool' cannot be built by netx. It is exactly a depthwise convolution: "
             "read_netx(..., lower_pooling=True) reads it as that, and write_netx writes it so."
         )
-    return conv
+    weight, dilation = one.weight, list(one.dilation)
+    for axis, zeros in enumerate(extra):
+        if zeros:
+            weight, dilation[axis] = _shifted(weight, 2 + axis, dilation[axis], zeros), 1
+    return Conv(
+        np.repeat(weight, before[0], axis=0),
+        None,
+        neuron,
+        stride=one.stride,
+        padding=(one.padding[0] + extra[0], one.padding[1] + extra[1]),
+        dilation=(dilation[0], dilation[1]),
+        groups=before[0],
+    )
+
+
+def _shifted(weight: NDArray[Any], axis: int, dilation: int, zeros: int) -> NDArray[Any]:
+    """The kernel with its dilation written out and `zeros` put first, along one axis."""
+    shape = list(weight.shape)
+    shape[axis] = zeros + dilation * (shape[axis] - 1) + 1
+    out = np.zeros(shape, weight.dtype)
+    np.moveaxis(out, axis, 0)[zeros::dilation] = np.moveaxis(weight, axis, 0)
+    return out
 
 
 def check_shape(group: h5py.Group, shape: Shape) -> None:

@@ -18,7 +18,6 @@ from .network import (
     Conv,
     CubaLIF,
     Delta,
-    Dense,
     Input,
     IntArray,
     Network,
@@ -107,7 +106,9 @@ class RunningLayer:
         """`binary`: the network's input counts as single spikes (message_bits = 0)."""
         layer = population.layer
         before = network.populations[population.index - 1] if population.index else None
-        self._synapses = _synapses(population, samples, binary if before is None else not before.graded)
+        self._synapses = _synapses(
+            population, samples, binary if before is None else not before.graded
+        )
         shape = (samples, *population.shape)
         bias = input_bias if isinstance(layer, Input) else layer.bias
         self._neurons = _neurons(layer.neuron, shape, None if isinstance(layer, Input) else bias)
@@ -216,7 +217,9 @@ class _SigmaDelta:
 
     def _changes(self, act: NDArray[np.int32]) -> Array:
         d = self._held(self._held(act.astype(np.int64) - self.act) + self.residue.astype(np.int64))
-        out = np.where(np.abs(d) >= self.threshold, d, 0)  # |-2^31| is -2^31 in 32 bits, in Lava too
+        out = np.where(
+            np.abs(d) >= self.threshold, d, 0
+        )  # |-2^31| is -2^31 in 32 bits, in Lava too
         self.residue = d - out
         self.act = act
         return out >> arithmetic.STATE_SHIFT
@@ -383,9 +386,9 @@ def _product(messages: Array, weight: Array) -> NDArray[np.int64]:
     largest = int(np.abs(messages.astype(np.int64)).max(initial=0))
     bound = int(np.abs(weight).sum(axis=1, dtype=np.int64).max()) * largest
     if bound < 1 << 53:
-        exact: NDArray[np.int64] = (messages.astype(np.float64) @ weight.T.astype(np.float64)).astype(
-            np.int64
-        )
+        exact: NDArray[np.int64] = (
+            messages.astype(np.float64) @ weight.T.astype(np.float64)
+        ).astype(np.int64)
         return exact
     return messages.astype(np.int64) @ weight.T.astype(np.int64)
 

@@ -160,7 +160,7 @@ class Trace:
                 if keys:
                     kept = [data[keys[i]] if i in keys else None for i in range(max(keys) + 1)]
                     found[name] = Recorded(name, kept)
-            counts = data["counts"] if "counts" in data else None
+            counts = data.get("counts")
             return Trace(**found, counts=counts, backend=str(data["backend"]))
 
 

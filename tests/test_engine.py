@@ -1,0 +1,217 @@
+"""What is particular to the engine; that it equals the reference is tests/test_parity.py."""
+
+import os
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from spikeship.hw_targets import engine, kernels, reference
+from spikeship.hw_targets.network import (
+    Conv,
+    CubaLIF,
+    Delta,
+    Dense,
+    Flatten,
+    Input,
+    Network,
+    ResonateFire,
+    Sigma,
+    SigmaDelta,
+)
+from spikeship.hw_targets.trace import Overflow, Trace
+
+ALL = ("spikes", "u", "v", "counts")
+
+
+def same(one: Trace, other: Trace) -> bool:
+    """Every recorded integer, and every counted overflow, is equal."""
+    assert one.spikes is not None
+    assert other.spikes is not None
+    arrays = [(one.counts, other.counts), *zip(one.spikes, other.spikes, strict=True)]
+    for name in ("u", "v"):
+        mine, theirs = getattr(one, name), getattr(other, name)
+        assert mine.populations == theirs.populations
+        arrays += [(mine[i], theirs[i]) for i in mine.populations]
+    return one.overflow == other.overflow and all(np.array_equal(a, b) for a, b in arrays)
+
+
+def conv_net(seed: int = 0) -> Network:
+    rng = np.random.default_rng(seed)
+    first = Conv(
+        rng.integers(-90, 90, (5, 2, 3, 3)),
+        rng.integers(-40, 40, 5),
+        CubaLIF(1024, 512, 150),
+        stride=2,
+        padding=1,
+    )
+    second = Conv(rng.integers(-90, 90, (6, 5, 2, 3)), None, CubaLIF(600, 4096, 200))
+    head = Network([Input((2, 12, 15)), first, second])
+    size = int(np.prod(head.output_shape))
+    dense = Dense(rng.integers(-50, 50, (7, size)), None, CubaLIF(0, 100, 600))
+    return Network([*head.layers, Flatten(), dense])
+
+
+def spikes(network: Network, samples: int, steps: int, rate: float = 0.3) -> np.ndarray:
+    rng = np.random.default_rng(5)
+    return (rng.random((samples, steps, *network.input_shape)) < rate).astype(np.int8)
+
+
+@pytest.mark.parametrize("rate", [0, 0.02, 0.2, 1])
+def test_every_activity_takes_the_right_path(rate: float) -> None:
+    network = conv_net()
+    x = spikes(network, 3, 12, rate)
+    assert same(engine.simulate(network, x, record=ALL), reference.simulate(network, x, record=ALL))
+
+
+@pytest.mark.parametrize("scratch", [1, 4000, 1 << 20])
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("samples", [1, 7])
+def test_blocks_chunks_and_threads_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, scratch: int, threads: int, samples: int
+) -> None:
+    monkeypatch.setattr(engine, "SCRATCH", scratch)
+    monkeypatch.setattr(engine, "SPLIT", 1)
+    network = conv_net()
+    x = spikes(network, samples, 21)
+    options = {"reset_interval": 8, "reset_offset": 1, "record": ALL}
+    expected = reference.simulate(network, x, **options)
+    assert same(engine.simulate(network, x, threads=threads, **options), expected)
+
+
+@pytest.mark.parametrize("band", [1, 20, 10**6])
+def test_parameters_of_every_neuron_meet_their_neuron(
+    monkeypatch: pytest.MonkeyPatch, band: int
+) -> None:
+    monkeypatch.setattr(engine, "BAND", band)
+    rng = np.random.default_rng(3)
+    shape = (4, 5, 6)
+    neuron = CubaLIF(
+        rng.integers(0, 4097, shape), rng.integers(0, 4097, 4), rng.integers(0, 300, shape)
+    )
+    layer = Conv(
+        rng.integers(-90, 90, (4, 2, 3, 3)), rng.integers(-50, 50, shape), neuron, padding=1
+    )
+    network = Network([Input((2, 5, 6)), layer])
+    x = spikes(network, 2, 15)
+    assert same(engine.simulate(network, x, record=ALL), reference.simulate(network, x, record=ALL))
+
+
+@pytest.mark.parametrize("total", [32766, 32767, 32768, 40000, -32767, -32768, -32769])
+def test_sums_at_the_edge_of_16_bits(total: int) -> None:
+    row = np.full(200, 200 if total > 0 else -200)
+    row[np.cumsum(row) * np.sign(total) > abs(total)] = 0
+    row[-1] += total - row.sum()
+    network = Network([Dense(np.stack([row, -row // 2]), None, CubaLIF(4096, 4096, 131071))])
+    trace = engine.simulate(network, np.ones((1, 2, 200), np.int8), record=ALL)
+    assert trace.u is not None
+    assert trace.u[0][0, 1].tolist() == [total << 6, int((-row // 2).sum()) << 6]
+
+
+@pytest.mark.parametrize("payload", [515, 516, 517, -516, -517, 4000, (1 << 23) - 1])
+@pytest.mark.parametrize("decay", [0, 4096])
+def test_sums_at_the_edge_of_24_and_32_bits(payload: int, decay: int) -> None:
+    """254 * 516 = 131064 is the last sum of its kind that the 32-bit neurons may see."""
+    weight = np.array([[254, 0], [-256, 100]])
+    network = Network([Dense(weight, None, CubaLIF(decay, 77, 131071))])
+    x = np.full((2, 30, 2), payload)
+    x[1, ::2] //= -3
+    mine = engine.simulate(network, x, record=ALL)
+    expected = reference.simulate(network, x, record=ALL)
+    assert same(mine, expected)
+    assert any(expected.overflow or ())
+
+
+def test_sums_beyond_32_bits_run_in_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    slow = reference.RunningLayer.step
+    monkeypatch.setattr(
+        engine.RunningLayer, "step", lambda self, m: used.append(1) or slow(self, m)
+    )
+    rng = np.random.default_rng(1)
+    network = Network(
+        [
+            Input((9,), Delta(0, 6)),
+            Dense(rng.integers(-256, 254, (12, 9)), None, SigmaDelta(3, 6)),
+            Dense(rng.integers(-256, 254, (5, 12)), None, SigmaDelta(3, 6)),
+            Dense(rng.integers(-256, 254, (2, 5)), None, Sigma()),
+        ]
+    )
+    x = rng.integers(-20, 20, (2, 9, 9))
+    mine = engine.simulate(network, x, record=ALL)
+    quiet = len(used)
+    x[:, 5:] *= 20_000
+    loud = engine.simulate(network, x, record=ALL)
+    assert len(used) > quiet
+    monkeypatch.undo()
+    assert same(loud, reference.simulate(network, x, record=ALL))
+    assert any(loud.overflow or ())
+    x[:, 5:] //= 20_000
+    assert same(mine, reference.simulate(network, x, record=ALL))
+
+
+def test_one_compilation_serves_every_network() -> None:
+    rng = np.random.default_rng(0)
+    resonators = Dense(
+        rng.integers(-99, 99, (4, 6)),
+        None,
+        ResonateFire(2287, 3148, 20),
+        imaginary=rng.integers(-99, 99, (4, 6)),
+    )
+    delayed = Dense(rng.integers(-99, 99, (4, 6)), None, CubaLIF(9, 9, 90), delay=3)
+    looped = Dense(
+        rng.integers(-99, 99, (4, 6)),
+        None,
+        CubaLIF(9, 9, 90),
+        recurrent=rng.integers(-99, 99, (4, 4)),
+    )
+    for network in (conv_net(), *(Network([layer]) for layer in (resonators, delayed, looped))):
+        for dtype in (np.int8, np.uint8, np.int64, bool):
+            x = spikes(network, 3, 5).astype(dtype)
+            engine.simulate(network, x, record=ALL)
+            engine.simulate(network, np.asfortranarray(x)[::2])
+    assert len(kernels.advance.signatures) == 1
+
+
+def test_memory_does_not_grow_with_steps_or_samples() -> None:
+    network = conv_net()
+    runner = engine.Engine(network)
+    constant = np.ones((1, *network.input_shape), np.int8)
+    x = np.broadcast_to(constant, (40, *network.input_shape))
+    runner.simulate(x, 10, threads=1)
+
+    def peak(samples: int, steps: int) -> int:
+        tracemalloc.start()
+        runner.simulate(x[:samples], steps, threads=1)
+        highest = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return highest
+
+    most = 3 * engine.SCRATCH
+    assert peak(40, 20) < most
+    assert peak(40, 400) < most
+
+
+def test_the_cache_on_disk_spares_the_next_process_the_compilation(tmp_path: object) -> None:
+    program = (
+        "import time, numpy as np\n"
+        "from spikeship.hw_targets import CubaLIF, Dense, Network, simulate\n"
+        "net = Network([Dense(np.ones((3, 4), int), None, CubaLIF(0, 0, 9))])\n"
+        "simulate(net, np.ones((1, 5, 4), int))\n"
+        "from spikeship.hw_targets import kernels\n"
+        "print(sum(kernels.advance.stats.cache_misses.values()))\n"
+    )
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    misses = [
+        subprocess.run(
+            [sys.executable, "-c", program],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for _ in range(2)
+    ]
+    assert misses == ["1", "0"]
