@@ -29,6 +29,7 @@ from spikeship.hw_targets.network import (
     SigmaDelta,
 )
 from spikeship.hw_targets.netx import NetxError, NetxWarning, read_netx, write_netx
+from spikeship.hw_targets.reference import simulate
 
 GOLDEN = Path(__file__).parent / "golden"
 RNG = np.random.default_rng(7)
@@ -528,16 +529,17 @@ def put_complex(file: h5py.File, layer: int) -> None:
 
 
 def put_pool(file: h5py.File, channels: int) -> None:
-    """A pool layer as SLAYER writes it, in place of layer 2."""
+    """A pool layer as SLAYER writes it, in place of layer 2, after (3, 5, 4)."""
     del file["layer/2"]
     pool = file.create_group("layer/2")
     file.copy("layer/1/neuron", pool)
     pool["type"] = np.array(["pool"], "S10")
-    pool["shape"] = [channels, 5, 3]
+    pool["shape"] = [channels, 3, 3]
     pool["weight"] = np.full((1, 1, 2, 2), 16, "f4")
-    for name, value in (("kernelSize", [2, 2]), ("stride", [1, 1]), ("padding", [1, 0])):
+    for name, value in (("kernelSize", [2, 2]), ("stride", [2, 2]), ("padding", [0, 1])):
         pool[name] = value
-    pool["dilation"] = [2, 1]
+    pool["dilation"] = [1, 1]
+    put(file, "layer/1/shape", [channels, 5, 4])
 
 
 BAD_FILES: dict[str, tuple[Callable[[h5py.File], None], list[str]]] = {
@@ -706,15 +708,27 @@ BAD_FILES: dict[str, tuple[Callable[[h5py.File], None], list[str]]] = {
     ),
     "pool of 128 channels": (
         lambda f: put_pool(f, 128),
-        [": layer 2: layer type 'pool' cannot be built", "128 channels", "at most 127"],
+        [": layer 2: layer type 'pool' cannot be built", "with 128 channels", "at most 127"],
     ),
     "pool with delay": (
         lambda f: (put_pool(f, 3), put(f, "layer/2/delay", [0, 1, 0])),
         [": layer 2: layer type 'pool' cannot be built", "no delays of convolutions"],
     ),
+    "pool with padding": (
+        lambda f: (put_pool(f, 3), put(f, "layer/2/padding", [1, 0])),
+        [": layer 2: layer type 'pool' cannot be built", "reach into the next channel"],
+    ),
+    "pool with overlap": (
+        lambda f: (put_pool(f, 3), put(f, "layer/2/stride", 1)),
+        [": layer 2: layer type 'pool' cannot be built", "reach into the next channel"],
+    ),
+    "pool that does not tile": (
+        lambda f: (put_pool(f, 3), put(f, "layer/2/stride", [4, 2])),
+        [": layer 2: layer type 'pool' cannot be built", "whose stride is its kernel"],
+    ),
     "pool of another making": (
         lambda f: (put_pool(f, 3), put(f, "layer/2/weight", np.ones((3, 1, 2, 2)))),
-        [": layer 2: a pool of shape [3, 5, 3] with weight (3, 1, 2, 2) is not what SLAYER"],
+        [": layer 2: a pool with weight (3, 1, 2, 2) after a layer of shape (3, 5, 4) is not"],
     ),
     "graded spikes": (
         setting("layer/1/neuron/gradedSpike", True),
@@ -951,10 +965,9 @@ def test_a_changed_layer_is_noticed_only_in_the_whole_file(tmp_path: Path) -> No
 def test_pool_is_lowered(tmp_path: Path) -> None:
     path = edited(GOOD, tmp_path / "a.net", lambda f: put_pool(f, 3))
     pool = read_netx(path, num_layers=3, lower_pooling=True).layers[2]
-    depthwise = np.full((3, 1, 2, 2), 16)
-    assert plain(pool) == plain(
-        Conv(depthwise, None, NEURON, padding=(1, 0), dilation=(2, 1), groups=3)
-    )
+    kernel = [[0, 0], [16, 16], [16, 16]]  # the row appended at the bottom comes first
+    expected = Conv([[kernel]] * 3, None, NEURON, stride=2, padding=1, groups=3)
+    assert plain(pool) == plain(expected)
 
 
 TAMPERED: dict[str, Callable[[h5py.File], None]] = {
@@ -1161,42 +1174,144 @@ def test_lava_builds_the_same_from_a_rewritten_shared_file(
     assert built_by_lava(rewritten(source, tmp_path)) == built_by_lava(source)
 
 
-@pytest.mark.lava
-def test_file_written_by_slayer(tmp_path: Path) -> None:
-    """Blocks of lava-dl's own trainer; a bias comes from the norm."""
+SLAYER_CUBA = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.1}
+SLAYER_RF = {"threshold": 1.0, "period": 10, "decay": 0.1}
+
+
+def exported_by_slayer(name: str, path: Path, shape: tuple[int, ...]) -> list[Any]:
+    """Blocks of lava-dl's own trainer after a forward pass, written to `path`; x and all outputs."""
     with quiet(), contextlib.redirect_stderr(io.StringIO()):
         import torch
         from lava.lib.dl import slayer
 
-        torch.manual_seed(0)
-        cuba, norm = slayer.block.cuba, slayer.neuron.norm.MeanOnlyBatchNorm
-        neuron = {"threshold": 1.0, "current_decay": 0.25, "voltage_decay": 0.1}
-        blocks = [
-            cuba.Input(neuron, weight=2, bias=1),
-            cuba.Conv(neuron, 2, 4, 3, stride=2, padding=1, groups=2, weight_scale=2),
-            cuba.Flatten(),
-            cuba.Dense({**neuron, "norm": norm}, 36, 5, weight_norm=True),
-        ]
-        x = (torch.rand(2, 2, 6, 6, 8) > 0.5).float()
-        for block in blocks:  # shapes and running means come from a forward pass
-            x = block(x)
-        with h5py.File(tmp_path / "slayer.net", "w") as file:
+        torch.manual_seed(3)
+        cuba, sdnn, rf = slayer.block.cuba, slayer.block.sigma_delta, slayer.block.rf
+        norm = slayer.neuron.norm.MeanOnlyBatchNorm
+        changing = {"threshold": 0.1, "activation": torch.nn.functional.relu}
+        chains: dict[str, Callable[[], list[Any]]] = {
+            "cuba": lambda: [
+                cuba.Input(SLAYER_CUBA, weight=2, bias=1),
+                cuba.Conv(SLAYER_CUBA, 2, 4, 3, stride=2, padding=1, groups=2, weight_scale=2),
+                cuba.Flatten(),
+                cuba.Dense({**SLAYER_CUBA, "norm": norm}, 36, 5, weight_norm=True),
+            ],
+            "affine": lambda: [cuba.Affine(SLAYER_CUBA, 5, 4, dynamics=False)],
+            "delay": lambda: [
+                cuba.Dense(SLAYER_CUBA, 5, 4, weight_scale=4, delay=True),
+                cuba.Dense(SLAYER_CUBA, 4, 3, weight_scale=4, delay=True),
+            ],
+            "recurrent": lambda: [cuba.Recurrent(SLAYER_CUBA, 5, 4, weight_scale=2)],
+            "sigma-delta": lambda: [
+                sdnn.Input(changing),
+                sdnn.Dense({**changing, "norm": norm}, 5, 4, weight_scale=2),
+                sdnn.Output(changing, 4, 1, weight_scale=2),
+            ],
+            "resonators": lambda: [
+                rf.Dense(SLAYER_RF, 5, 4, weight_scale=2),
+                slayer.block.rf_iz.Dense(SLAYER_RF, 4, 3, weight_scale=2),
+            ],
+            "pool, every option": lambda: [
+                cuba.Pool(SLAYER_CUBA, (2, 3), (4, 2), (0, 1), (3, 2), weight_scale=0.4)
+            ],
+            "pool, odd sizes": lambda: [cuba.Pool(SLAYER_CUBA, 2, dilation=(1, 2))],
+            "pool, conv, pool, flatten, dense": lambda: [
+                cuba.Pool(SLAYER_CUBA, (3, 1), weight_scale=0.7),
+                cuba.Conv(SLAYER_CUBA, 2, 4, 3, groups=2, weight_scale=4),
+                cuba.Pool(SLAYER_CUBA, 2),
+                cuba.Flatten(),
+                cuba.Dense(SLAYER_CUBA, 8, 5, weight_scale=6),
+            ],
+        }
+        blocks = chains[name]()
+        outputs = [(torch.rand(2, *shape, 30) > 0.5).float()]
+        with torch.no_grad():
             for i, block in enumerate(blocks):
-                block.export_hdf5(file.create_group(f"layer/{i}"))
-        stored = blocks[1].synapse.weight.reshape(4, 1, 3, 3)
-        rounded = slayer.utils.quantize(stored, step=2 / 64) * 64
-    network = read_netx(tmp_path / "slayer.net")
+                outputs.append(block(outputs[-1]))
+                if name == "delay":
+                    block.delay.delay.data = torch.arange(len(block.delay.delay)) * 7.6 + i
+            with h5py.File(path, "w") as file:
+                for i, block in enumerate(blocks):
+                    block.export_hdf5(file.create_group(f"layer/{i}"))
+        return [np.moveaxis(x.numpy(), -1, 1).astype(int) for x in outputs]
+
+
+def raw(path: Path, name: str) -> Any:
+    """A dataset as plain integers."""
+    with h5py.File(path) as file:
+        return np.asarray(file[f"layer/{name}"][()]).astype(int).tolist()
+
+
+@pytest.mark.lava
+def test_convolution_written_by_slayer(tmp_path: Path) -> None:
+    """A transform comes from the input block."""
+    path = tmp_path / "slayer.net"
+    exported_by_slayer("cuba", path, (2, 6, 6))
+    network = read_netx(path)
     first, conv, flatten, dense = network.layers
     assert network.shapes == ((2, 6, 6), (4, 3, 3), (36,), (5,))
     assert plain(first) == plain(Input((2, 6, 6), CubaLIF(1024, 410, 64), 128, 64))
-    assert isinstance(conv, Conv)
+    neuron = CubaLIF(1024, 410, 64)
+    options: Any = {"stride": (2, 2), "padding": (1, 1), "groups": 2}
+    assert plain(conv) == plain(Conv(raw(path, "1/weight"), None, neuron, **options))
     assert isinstance(flatten, Flatten)
-    assert isinstance(dense, Dense)
-    assert conv.weight.tolist() == rounded.int().tolist()
-    assert (conv.stride, conv.padding, conv.groups) == ((2, 2), (1, 1), 2)
-    assert dense.bias is not None
-    assert dense.bias.any()
-    assert plain(dense.neuron) == plain(CubaLIF(1024, 410, 64))
+    assert plain(dense) == plain(Dense(raw(path, "3/weight"), raw(path, "3/bias"), neuron))
+
+
+SLAYER_NEURON = CubaLIF(1024, 410, 64)
+BY_SLAYER: dict[str, Callable[[Path], list[Any]]] = {
+    "affine": lambda path: [Dense(raw(path, "0/weight"))],
+    "delay": lambda path: [
+        Dense(raw(path, "0/weight"), None, SLAYER_NEURON, delay=[0, 7, 15, 22]),
+        Dense(raw(path, "1/weight"), None, SLAYER_NEURON, delay=[1, 8, 16]),
+    ],
+    "recurrent": lambda path: [
+        Dense(raw(path, "0/weight"), None, SLAYER_NEURON, recurrent=raw(path, "0/weight_rec"))
+    ],
+    "sigma-delta": lambda path: [
+        Input((5,), Delta(6)),
+        Dense(raw(path, "1/weight"), raw(path, "1/bias"), SigmaDelta(6)),
+        Dense(raw(path, "2/weight"), None, Sigma()),
+    ],
+    "resonators": lambda path: [
+        Dense(
+            raw(path, f"{i}/weight/real"),
+            None,
+            ResonateFire(2167, 2982, 64, kind),
+            imaginary=raw(path, f"{i}/weight/imag"),
+        )
+        for i, kind in enumerate(("RF_PHASE", "RF_IZHIKEVICH"))
+    ],
+}
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("name", BY_SLAYER)
+def test_file_written_by_slayer(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "slayer.net"
+    exported_by_slayer(name, path, (5,))
+    assert plain(read_netx(path).layers) == plain(Network(BY_SLAYER[name](path)).layers)
+
+
+POOLS = {
+    "pool, every option": (2, 7, 8),
+    "pool, odd sizes": (3, 7, 9),
+    "pool, conv, pool, flatten, dense": (2, 18, 4),
+}
+
+
+@pytest.mark.lava
+@pytest.mark.parametrize("name", POOLS)
+def test_lowered_pool_fires_as_in_slayer(name: str, tmp_path: Path) -> None:
+    """Every spike of every block, without bias, in the very same step."""
+    path = tmp_path / "slayer.net"
+    x, *expected = exported_by_slayer(name, path, POOLS[name])
+    expected = [spikes for i, spikes in enumerate(expected) if i != 3]  # flatten
+    network = read_netx(path, POOLS[name], lower_pooling=True)
+    trace = simulate(network, x, record="spikes")
+    assert trace.spikes is not None
+    for found, spikes in zip(trace.spikes, expected, strict=True):
+        assert (spikes != 0).mean() > 0.01
+        assert np.array_equal(found, spikes)
 
 
 def test_error_is_a_value_error() -> None:
