@@ -16,9 +16,9 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from ..hw_targets.engine import simulate
 from ..hw_targets.network import Network
 from ..hw_targets.netx import read_netx
-from ..hw_targets.reference import simulate
 from ..models import datasets
 from ..pipeline import records
 

@@ -453,6 +453,8 @@ class _Block:
         x, shape = self.run_.drive.x, self.run_.network.input_shape
         there = max(0, min(steps, x.shape[1] - start))
         self.source[:, 1 + there :] = 0
+        if not there:
+            return
         part = x[self.low : self.high, start : start + there]
         target = self.source[:, 1 : 1 + there, : int(np.prod(shape))]
         if len(shape) == 1:

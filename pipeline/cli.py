@@ -31,7 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Target = Literal["auto", "simulator", "lava"]
+Target = Literal["engine", "reference", "lava"]
 NetArgument = Annotated[Path, typer.Argument(help="A netx file (.net).", metavar="NET.net")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 DataRoot = Annotated[
@@ -341,14 +341,14 @@ def simulate(
     ] = None,
     record: Annotated[str, typer.Option(help="Comma-separated: spikes, u, v, residue.")] = "spikes",
     target: Annotated[
-        Target, typer.Option(help="auto: Lava where installed and the input is small.")
-    ] = "auto",
+        Target, typer.Option(help="What computes; the results are the same, bit for bit.")
+    ] = "engine",
     json_: Json = False,
 ) -> None:
     """Run a netx file on an input, bit for bit as Lava does."""
     with _errors():
         from . import views
-        from .run import choose, run
+        from .run import run
 
         network = read_netx(net)
         inputs = _load_array(input_)
@@ -370,14 +370,11 @@ def simulate(
             _say(
                 f"note: --steps {steps} leaves out the last {inputs.shape[1] - steps} input steps."
             )
-        length = steps if steps is not None else inputs.shape[1] if inputs.ndim > 1 else 0
-        backend, why = choose(target, network, len(inputs), length)
-        _say(f"running on {backend}: {why}")
         trace = run(
             network,
             inputs,
             steps,
-            target="lava" if backend == "lava" else "simulator",
+            target=target,
             reset_interval=reset_interval or None,
             reset_offset=reset_offset,
             record=wanted,
@@ -386,8 +383,7 @@ def simulate(
         names = [p.name for p in network.populations]
         result = {
             "out": out,
-            "backend": backend,
-            "why": why,
+            "backend": target,
             "digest": network.digest,
             "reset_interval": reset_interval or None,
             "reset_offset": reset_offset,

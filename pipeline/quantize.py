@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..hw_targets import arithmetic
+from ..hw_targets.engine import simulate
 from ..hw_targets.network import Conv, CubaLIF, Dense, Flatten, Input, Layer, Network, Recipe
-from ..hw_targets.reference import simulate
 from ..hw_targets.trace import Trace
 from .execute import FloatTrace, execute
 from .graph import NEURONS, READOUTS, chain

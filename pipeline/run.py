@@ -10,39 +10,17 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hw_targets import arithmetic, lava_cpu
+from ..hw_targets import arithmetic, engine, lava_cpu, reference
 from ..hw_targets.network import Network, NetworkError, Recipe
-from ..hw_targets.reference import simulate
 from ..hw_targets.trace import Counts, Overflow, Trace, count
 
 if TYPE_CHECKING:
     from ..models.datasets import Split
     from ..models.encoding import Encoding
 
-Target: TypeAlias = Literal["auto", "simulator", "lava"]
+Target: TypeAlias = Literal["engine", "reference", "lava"]
 BLOCK = 256
 """Images encoded at a time, always: the noise of an image depends on its place, not on the caller."""
-SMALL = 20_000
-"""`auto` takes Lava up to this many layer-steps (its time is per layer and step, about 1 ms)."""
-SMALL_NEURONS = 5_000
-
-
-def choose(target: Target, network: Network, samples: int, steps: int) -> tuple[str, str]:
-    """The backend for a run, "lava" or "simulator", and why."""
-    if target == "simulator":
-        return "simulator", "as asked"
-    reason = lava_cpu.why_unavailable()
-    if target == "lava":
-        if reason:
-            raise lava_cpu.LavaMissingError(reason)
-        return "lava", "as asked"
-    if reason:
-        return "simulator", reason
-    work = samples * steps * len(network.populations)
-    neurons = sum(p.size for p in network.populations)
-    if work > SMALL or neurons > SMALL_NEURONS:
-        return "simulator", f"{samples} samples x {steps} steps are many for Lava"
-    return "lava", "it is installed and the input is small"
 
 
 def run(
@@ -50,17 +28,15 @@ def run(
     inputs: Any,
     steps: int | None = None,
     *,
-    target: Target = "simulator",
+    target: Target = "engine",
     reset_interval: int | None = None,
     reset_offset: int = 0,
     message_bits: int | None = None,
-    record: Collection[str] = ("spikes",),
+    record: str | Collection[str] = "counts",
 ) -> Trace:
-    """`reference.simulate`, or the same on Lava; arguments as there, backend from `target`."""
-    length = steps if steps is not None else np.shape(inputs)[1]
-    backend, _ = choose(target, network, len(inputs), length)
-    function = lava_cpu.run if backend == "lava" else simulate
-    return function(
+    """`engine.simulate`, or the same by the reference or on Lava; arguments as there."""
+    functions = {"engine": engine.simulate, "reference": reference.simulate, "lava": lava_cpu.run}
+    return functions[target](
         network,
         inputs,
         steps,
@@ -85,7 +61,7 @@ def run_recipe(
     network: Network,
     messages: NDArray[np.int32],
     *,
-    target: Target = "simulator",
+    target: Target = "engine",
     record: Collection[str] = ("spikes",),
 ) -> Trace:
     """Run encoded inputs (sample, steps, *input shape) as the recipe says; the trace is aligned.

@@ -18,7 +18,6 @@ from spikeship.hw_targets.network import CubaLIF, Dense, Input, Network
 from spikeship.hw_targets.netx import read_netx, write_netx
 from spikeship.hw_targets.reference import simulate
 from spikeship.hw_targets.trace import Trace
-from spikeship.pipeline import run as run_module
 from spikeship.pipeline.cli import app
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -173,7 +172,6 @@ def test_simulate(dense: tuple[Path, Network, np.ndarray]) -> None:
     result = ok(
         "simulate", folder / "dense.net", "--input", folder / "x.npy", "--out", folder / "t.npz",
         "--record", "spikes,u,v", "--steps", 15, "--reset-interval", 5, "--reset-offset", 1,
-        "--target", "simulator",
     )  # fmt: skip
     expected = simulate(
         network, x, 15, reset_interval=5, reset_offset=1, record=("spikes", "u", "v")
@@ -183,7 +181,7 @@ def test_simulate(dense: tuple[Path, Network, np.ndarray]) -> None:
         assert got["spikes.0"].shape == (3, 15, 5)
         for name in ("spikes", "u", "v"):
             assert (got[f"{name}.0"] == getattr(expected, name)[0]).all()
-    assert result["backend"] == "simulator"
+    assert result["backend"] == "engine"
     assert result["overflow"] == [{"u_wraps": 0, "v_clips": 0, "sum_wraps": 0}]
 
 
@@ -198,7 +196,7 @@ def test_inspect_and_simulate_need_no_torch(dense: tuple[Path, Network, np.ndarr
     )
     for words in (
         ["inspect", "dense.net"],
-        ["simulate", "dense.net", "--input", "x.npy", "--out", "t.npz", "--target", "simulator"],
+        ["simulate", "dense.net", "--input", "x.npy", "--out", "t.npz"],
     ):
         done = subprocess.run(
             [sys.executable, "-c", code, *words],
@@ -230,7 +228,7 @@ def test_simulate_a_constant_input(tmp_path: Path) -> None:
     refused = call(*words)
     assert refused.exit_code == 1
     assert "give --steps" in refused.stderr
-    ok(*words, "--steps", 9, "--target", "simulator")
+    ok(*words, "--steps", 9)
     trace = Trace.load(tmp_path / "t.npz")
     expected = simulate(SMALL, x, 9, record="spikes")
     assert trace.spikes is not None
@@ -239,7 +237,7 @@ def test_simulate_a_constant_input(tmp_path: Path) -> None:
     assert trace.spikes[0].any()
 
 
-def test_auto_says_which_backend(
+def test_the_engine_is_the_default_and_a_missing_lava_says_why(
     dense: tuple[Path, Network, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, _, _ = dense
@@ -256,8 +254,8 @@ def test_auto_says_which_backend(
     )
     result = call(*words)
     assert result.exit_code == 0
-    assert "running on simulator: Lava needs Python 3.10" in result.stderr
-    assert "run on reference" in result.stdout
+    assert "run on engine" in result.stdout
+    assert "run on reference" in call(*words, "--target", "reference").stdout
     refused = call(*words, "--target", "lava")
     assert refused.exit_code == 1
     assert "Lava needs Python 3.10" in refused.stderr
@@ -275,21 +273,11 @@ def test_a_lava_that_fails_and_a_file_that_cannot_be_written_are_words(
     monkeypatch.setattr(lava_cpu, "why_unavailable", lambda: None)
     monkeypatch.setattr(lava_cpu, "run", fail)
     broken = call(*words, "lava", "--out", folder / "t.npz")
-    unwritable = call(*words, "simulator", "--out", folder / "x.npy" / "t.npz")
+    unwritable = call(*words, "engine", "--out", folder / "x.npy" / "t.npz")
     for result, message in ((broken, "error: Lava ended with status 1"), (unwritable, "x.npy")):
         assert result.exit_code == 1
         assert message in result.stderr
         assert isinstance(result.exception, SystemExit)  # not a traceback
-
-
-@pytest.mark.parametrize(
-    ("samples", "steps", "backend"), [(1, 10, "lava"), (10_000, 20, "simulator")]
-)
-def test_auto_takes_lava_for_small_inputs(
-    monkeypatch: pytest.MonkeyPatch, samples: int, steps: int, backend: str
-) -> None:
-    monkeypatch.setattr(lava_cpu, "why_unavailable", lambda: None)
-    assert run_module.choose("auto", SMALL, samples, steps)[0] == backend
 
 
 @pytest.mark.lava
@@ -297,7 +285,7 @@ def test_simulate_on_lava(dense: tuple[Path, Network, np.ndarray]) -> None:
     folder, network, x = dense
     result = ok(
         "simulate", folder / "dense.net", "--input", folder / "x.npy", "--out", folder / "t.npz",
-        "--record", "spikes,u,v",
+        "--record", "spikes,u,v", "--target", "lava",
     )  # fmt: skip
     assert result["backend"] == "lava"
     expected = simulate(network, x, record=("spikes", "u", "v"))
