@@ -1,6 +1,3 @@
-import ast
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,11 +13,9 @@ from spikeship.hw_targets.network import (
     NetworkError,
     Population,
 )
-from spikeship.hw_targets.netx import read_netx
 from spikeship.hw_targets.reference import simulate
 from spikeship.hw_targets.trace import Overflow, Trace
 
-GOLDEN = Path(__file__).parent / "golden"
 LIMIT = 1 << 23
 ALL = ("spikes", "u", "v")
 
@@ -32,144 +27,6 @@ def same(one: Trace, other: Trace) -> bool:
         for name in ALL
         for a, b in zip(getattr(one, name), getattr(other, name), strict=True)
     )
-
-
-def time_first(array: np.ndarray) -> np.ndarray:
-    """(..., T), as Lava's recordings have it, to integers (T, ...)."""
-    return np.moveaxis(array, -1, 0).astype(int)
-
-
-# -- runs recorded from Lava -------------------------------------------------------------------
-
-RECORDED = [
-    # recording, its network where the names differ, currents that wrap: u[t] != u[t - 1] + (a << 6)
-    ("wrap_clip_100", None, 421),
-    ("perchannel_100", None, 0),
-    ("default_neuron_100", None, 0),
-    ("mnist_dense_64", "mnist_mlp/trained_mnist_network.net", 0),
-    ("oxford_2000", "oxford/network.net", 0),
-    ("tiny_40_reset16", "tiny/tiny.net", 0),
-]
-
-
-def check_recording(recording: Path, network_file: Path, wraps: int) -> None:
-    network = read_netx(network_file)
-    with np.load(recording) as data:
-        arguments = ast.literal_eval(str(data["kwargs"]))
-        bits = arguments.pop("input_message_bits", 0)
-        columns = {key: time_first(data[key]) for key in data.files if key[0] in "suv"}
-        if "input_bias" in data.files:
-            inputs = data["input_bias"][None]
-        else:
-            inputs = time_first(data["input"])[None]
-    steps = len(columns["s0"])
-    trace = simulate(network, inputs, steps, **arguments, message_bits=bits, record=ALL)
-    found = {"s": trace.spikes, "u": trace.u, "v": trace.v}
-    assert sum(key[0] == "s" for key in columns) == len(network.populations)
-    for key, expected in columns.items():
-        assert np.array_equal(found[key[0]][int(key[1])][0], expected), key
-    assert sum((o for o in trace.overflow), Overflow()).u_wraps == wraps
-
-
-def test_recorded_run() -> None:
-    """Groups, strides, padding, dilation, bias, flatten, dense and resets, with every u and v."""
-    check_recording(GOLDEN / "conv_mix_30.npz", GOLDEN / "conv_mix_30.net", 0)
-
-
-@pytest.mark.parametrize(("name", "network", "wraps"), RECORDED)
-def test_shared_recorded_run(name: str, network: str | None, wraps: int, shared_data: Path) -> None:
-    golden = shared_data / "golden"
-    file = golden / (network or f"lava_runs/{name}.net")
-    check_recording(golden / f"lava_runs/{name}.npz", file, wraps)
-
-
-# -- what lava-dl's own tests ship -------------------------------------------------------------
-
-TINY = CubaLIF(4096, 1024, 25)
-
-
-@pytest.fixture
-def tiny(shared_data: Path) -> Callable[[str], np.ndarray]:
-    """Load a recording of lava-dl's tiny network, without its batch axis."""
-
-    def load(name: str) -> np.ndarray:
-        array = np.load(shared_data / f"golden/tiny/lif/{name}.npy")
-        return array[0] if array.ndim == 5 else array
-
-    return load
-
-
-def test_input_block(tiny: Callable[[str], np.ndarray]) -> None:
-    bias = tiny("input_bias").T.astype(int)  # W, H, C
-    trace = simulate(Network([Input((3, 16, 16), TINY)]), bias[None], 15, record="spikes")
-    assert np.array_equal(trace.spikes[0][0], time_first(tiny("input"))[1:])
-
-
-def test_conv_block(tiny: Callable[[str], np.ndarray]) -> None:
-    """State forgotten after step 1; the recording has no spikes in that step."""
-    kernel = tiny("layer1_kernel")[:, ::-1, ::-1].transpose(
-        0, 3, 2, 1
-    )  # Lava's, a true convolution
-    conv = Conv(kernel, tiny("layer1_bias"), TINY, stride=(2, 2))
-    trace = simulate(
-        Network([Input((3, 16, 16)), conv]),
-        time_first(tiny("input"))[None, 1:],
-        16,
-        reset_interval=16,
-        reset_offset=1,
-        record=ALL,
-    )
-    assert np.array_equal(trace.spikes[0][0, 1:], time_first(tiny("layer1"))[1:])
-    assert np.array_equal(trace.u[0][0], 64 * time_first(tiny("current")))
-
-
-def test_dense_block(shared_data: Path) -> None:
-    with np.load(shared_data / "golden/dense/dense.npz") as data:
-        network = Network([Dense(data["weight"], None, CubaLIF(4096, 415, 6))])
-        trace = simulate(network, time_first(data["in"])[None], record=ALL)
-        assert int(trace.spikes[0].sum()) == 1826
-        assert np.array_equal(trace.spikes[0][0], time_first(data["out"]))
-        assert np.array_equal(trace.u[0][0], 64 * time_first(data["current"]))
-
-
-def test_tiny_network(tiny: Callable[[str], np.ndarray]) -> None:
-    network = read_netx(GOLDEN / "tiny.net")
-    trace = simulate(network, tiny("input_bias").T[None], 20, reset_interval=17, record="spikes")
-    expected = time_first(tiny("output"))[1:]
-    assert expected.sum() == 92
-    assert np.array_equal(trace.spikes[2][0, 2:17], expected)
-
-
-@pytest.mark.parametrize("pair", range(10))
-def test_torch_convolution(pair: int, shared_data: Path) -> None:
-    """Real inputs in [0, 1) go through as six hexadecimal digits, one sample each."""
-    with np.load(shared_data / f"golden/conv/gt_conv_paris_{pair}.npz") as data:
-        x = data["input"].T  # W, H, C
-        expected = data["out_gt"].T
-        weight = data["weights"][:, ::-1, ::-1].transpose(0, 3, 2, 1)
-        options = {k: data[k].tolist()[::-1] for k in ("stride", "padding", "dilation")}
-        groups = int(data["groups"])
-    digits = np.stack([np.floor(x * 16**k) % 16 for k in range(1, 7)])
-    conv = Conv(weight, None, CubaLIF(4096, 4096, 0), **options, groups=groups)
-    trace = simulate(Network([Input(x.shape), conv]), digits[:, None], 2, record=["u"])
-    assert trace.overflow == (Overflow(),)
-    sums = np.tensordot(16.0 ** -np.arange(1, 7), trace.u[0][:, 1] / 64, 1)
-    # the digits beyond the sixth, and the rounding of torch's float32 sums
-    bound = np.abs(weight).sum(axis=(1, 2, 3)).max() * (16.0**-6 + 2.0**-20)
-    assert sums.shape == expected.shape
-    assert np.abs(sums - expected).max() < bound < 0.05
-
-
-def test_real_loihi_2_chip(shared_data: Path) -> None:
-    """The chip shows 128 (a refractory count) as v in the step of a spike, the reference 0."""
-    recorded = np.loadtxt(shared_data / "golden/nir_lif/lif_lava_loihi_fixed.csv", delimiter=",")
-    spikes_in, voltage, spikes_out = recorded.T
-    network = Network([Dense([[10]], None, CubaLIF(4096, 163, 25))])
-    trace = simulate(network, spikes_in[None, :, None], record=ALL)
-    found = trace.spikes[0][0, :, 0]
-    assert found.sum() == 4
-    assert np.array_equal(found, spikes_out)
-    assert np.array_equal(np.where(found > 0, 128, trace.v[0][0, :, 0]), voltage)
 
 
 # -- the equations in plain Python integers ----------------------------------------------------
@@ -315,34 +172,11 @@ def test_equals_the_equations(name: str) -> None:
 
 # -- behaviour ---------------------------------------------------------------------------------
 
-MEMORYLESS = {"i_decay": 4096, "v_decay": 4096}
-
-
-@pytest.mark.parametrize(("bias", "first"), [(20, 1), (11, 1), (10, 0), (9, 0)])
-def test_firing_needs_more_than_the_threshold(bias: int, first: int) -> None:
-    """A bias acts from the first step on, before any input; a spike leaves u and v at 0."""
-    network = Network([Dense([[1]], [bias], CubaLIF(**MEMORYLESS, threshold=10))])
-    trace = simulate(network, np.zeros((1, 3, 1), int), record=ALL)
-    assert plain(trace.spikes) == [first] * 3
-    assert plain(trace.u) == [0] * 3
-    assert plain(trace.v) == [0 if first else bias * 64] * 3
-
 
 def plain(arrays: tuple[np.ndarray, ...] | None, population: int = 0) -> list[int]:
     """The columns of the only neuron of the first sample."""
     assert arrays is not None
     return arrays[population][0].reshape(-1).tolist()
-
-
-@pytest.mark.parametrize(
-    ("bits", "u"),
-    [(0, [0, 5, 5, 0]), (8, [0, 35, -5, 0]), (None, [0, 35, -5, 0])],
-)
-def test_message_bits(bits: int | None, u: list[int]) -> None:
-    """Width 0: any message is one spike, negative ones too."""
-    network = Network([Dense([[5]], None, CubaLIF(4096, 0, 99))])
-    trace = simulate(network, [[[7], [-1], [0], [0]]], message_bits=bits, record=["u"])
-    assert plain(trace.u) == [64 * x for x in u]
 
 
 def test_default_neuron_adds_up_and_never_spikes() -> None:
