@@ -425,7 +425,7 @@ class _Block:
         }
 
     def _messages(self, size: int, graded: bool) -> Array:
-        padded = -(-size // 8) * 8
+        padded = -(-size // 64) * 64
         dtype = np.int32 if graded else np.int8
         return np.zeros((self.high - self.low, self.columns + 1, padded), dtype)
 

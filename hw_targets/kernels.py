@@ -110,6 +110,20 @@ def _trailing_zeros(typingctx: Any, x: Any) -> Any:
     return types.uint64(types.uint64), codegen
 
 
+@intrinsic  # type: ignore[untyped-decorator]
+def _ones(typingctx: Any, messages: Any, at: Any) -> Any:
+    """A bit for each non-zero one of the 64 bytes messages[at : at + 64], the first lowest."""
+
+    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, b, args[0]).data
+        octets = ir.VectorType(ir.IntType(8), 64)
+        loaded = b.load(b.bitcast(b.gep(data, [args[1]]), octets.as_pointer()), align=1)
+        bits = b.icmp_signed("!=", loaded, ir.Constant(octets, None))
+        return b.bitcast(bits, ir.IntType(64))
+
+    return types.uint64(messages, types.intp), codegen
+
+
 def _row_adder(lanes: int, graded: bool) -> Any:
     """acc[at : at + lanes] += sum of weight rows, kept in vector registers meanwhile.
 
@@ -200,15 +214,14 @@ _inline: Callable[..., Any] = njit(nogil=True, cache=True, forceinline=True)
 
 @_compiled
 def _find_spikes(messages: Any, events: Any) -> int:
-    """Indices of the ones among 0 / 1 bytes (a multiple of 8), in order; returns how many."""
+    """Indices of the ones among 0 / 1 bytes (a multiple of 64), in order; returns how many."""
     n = 0
-    packed = messages.view(np.uint64)
-    for w in range(len(packed)):
-        word = packed[w]
-        while word != 0:
-            events[n] = w * 8 + np.int64(_trailing_zeros(word) >> np.uint64(3))
+    for at in range(0, len(messages), 64):
+        bits = _ones(messages, at)
+        while bits != 0:
+            events[n] = at + np.int64(_trailing_zeros(bits))
             n += 1
-            word &= word - np.uint64(1)
+            bits &= bits - np.uint64(1)
     return n
 
 
