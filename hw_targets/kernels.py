@@ -20,6 +20,10 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+_intrinsic: Callable[..., Any] = intrinsic  # untyped: the decorator changes the arguments
+_compiled: Callable[..., Any] = njit(nogil=True, cache=True)
+_inline: Callable[..., Any] = njit(nogil=True, cache=True, forceinline=True)
+
 LANES = 32
 """Channels that are added at a time; rows of the weight matrix are padded to a multiple."""
 CUBA, SIGMA_DELTA, DELTA, SIGMA, RF_PHASE, RF_IZHIKEVICH = range(6)
@@ -86,7 +90,7 @@ class Options(NamedTuple):
 def _int32(name: str) -> Any:
     """An LLVM integer instruction on two int32, without Python's widening to int64."""
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @_intrinsic
     def operation(typingctx: Any, a: Any, b: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             return getattr(builder, name)(*args)
@@ -100,7 +104,7 @@ _add, _sub, _mul, _and, _xor = (_int32(n) for n in ("add", "sub", "mul", "and_",
 _shl, _shr, _sar = (_int32(n) for n in ("shl", "lshr", "ashr"))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def _trailing_zeros(typingctx: Any, x: Any) -> Any:
     """The number of zero bits below the lowest one of a non-zero uint64."""
 
@@ -110,7 +114,7 @@ def _trailing_zeros(typingctx: Any, x: Any) -> Any:
     return types.uint64(types.uint64), codegen
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@_intrinsic
 def _ones(typingctx: Any, messages: Any, at: Any) -> Any:
     """A bit for each non-zero one of the 64 bytes messages[at : at + 64], the first lowest."""
 
@@ -131,7 +135,7 @@ def _row_adder(lanes: int, graded: bool) -> Any:
     payload[e]. `acc` is int16 or int32, `weights` int16.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator]
+    @_intrinsic
     def add_rows(
         typingctx: Any,
         acc: Any,
@@ -204,9 +208,6 @@ def _row_adder(lanes: int, graded: bool) -> Any:
 
 _add_1, _add_2, _add_8 = (_row_adder(LANES * n, graded=False) for n in (1, 2, 8))
 _times_1, _times_4 = (_row_adder(LANES * n, graded=True) for n in (1, 4))
-
-_compiled: Callable[..., Any] = njit(nogil=True, cache=True)
-_inline: Callable[..., Any] = njit(nogil=True, cache=True, forceinline=True)
 
 
 # -- events and sums ----------------------------------------------------------------------------
@@ -425,7 +426,7 @@ def _decayed(x: Any, keep: Any) -> Any:
 @_compiled
 def _cuba_row(
     acc: Any, n: int, u: Any, v: Any, keep_u: Any, keep_v: Any, bias: Any, threshold: Any, out: Any
-) -> tuple[int, int]:
+) -> Any:
     """`CubaLIF` for sums up to NARROW_SUM, in 32 bits; returns (u wraps, v clips)."""
     limit, turn, most = np.int32(1 << 23), np.int32(1 << 24), np.int32((1 << 23) - 1)
     wraps, clips = np.int32(0), np.int32(0)
@@ -484,7 +485,7 @@ def _wide_cuba_row(
 
 
 @_compiled
-def _fits(acc: Any, n: int, u: Any) -> bool:
+def _fits(acc: Any, n: int, u: Any) -> Any:
     """Whether `_cuba_row` is exact for these sums and currents."""
     largest = np.int32(0)
     for j in range(n):

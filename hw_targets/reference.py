@@ -78,17 +78,14 @@ def simulate(
                     of[i].append(message if name == "spikes" else layer.state(name))
         if counts is not None:
             counts += message
-    return Trace(
-        **{
-            name: Recorded(
-                name, [np.stack(of[i], axis=1) if i in of else None for i in range(len(layers))]
-            )
-            for name, of in columns.items()
-            if of
-        },
-        counts=counts,
-        overflow=tuple(layer.overflow for layer in layers),
-    )
+    recorded: dict[str, Any] = {
+        name: Recorded(
+            name, [np.stack(of[i], axis=1) if i in of else None for i in range(len(layers))]
+        )
+        for name, of in columns.items()
+        if of
+    }
+    return Trace(**recorded, counts=counts, overflow=tuple(layer.overflow for layer in layers))
 
 
 class RunningLayer:
@@ -245,7 +242,8 @@ class _ResonateFire:
 
         def part(state: Array, by: int) -> NDArray[np.int64]:
             product = state.astype(np.int64) * by
-            return np.sign(product) * (np.abs(product) >> 12)
+            rounded: NDArray[np.int64] = np.sign(product) * (np.abs(product) >> 12)
+            return rounded
 
         def shifted(x: Array) -> Array:
             current = x.astype(np.int64) << arithmetic.STATE_SHIFT

@@ -132,7 +132,7 @@ class Trace:
                 out[i] = arrays[i][:, start : start + steps]
             return Recorded(name, out)
 
-        states = {name: cut(name) for name in STATES}
+        states: dict[str, Any] = {name: cut(name) for name in STATES}
         return Trace(cut("spikes"), **states, overflow=self.overflow, backend=self.backend)
 
     def save(self, path: str | Path) -> None:

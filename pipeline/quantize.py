@@ -338,7 +338,7 @@ def _check_integers(stage: _Stage, best: _Candidate) -> Iterator[Violation]:
             "bias, threshold or voltages are too large beside the weights",
         )
     neuron = best.layer.neuron
-    assert neuron is not None
+    assert isinstance(neuron, CubaLIF)
     exact = np.zeros(1) if stage.threshold is None else stage.threshold
     if exact.min() > 0 and np.any(neuron.threshold == 0):
         yield Violation(
@@ -433,7 +433,7 @@ def _narrow(values: Any) -> Any:
 def _loss(stage: _Stage, best: _Candidate) -> LayerLoss:
     layer = best.layer
     neuron = layer.neuron
-    assert neuron is not None
+    assert isinstance(neuron, CubaLIF)
     error = layer.weight / best.scale - stage.weight
     bias = layer.bias if layer.bias is not None else np.zeros(1, int)
     threshold_error = 0.0

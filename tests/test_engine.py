@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from spikeship.hw_targets import engine, kernels, reference
+from spikeship.hw_targets import engine, kernels, layout, reference
 from spikeship.hw_targets.network import (
     Conv,
     CubaLIF,
@@ -85,7 +85,7 @@ def test_blocks_chunks_and_threads_change_nothing(
 def test_parameters_of_every_neuron_meet_their_neuron(
     monkeypatch: pytest.MonkeyPatch, band: int
 ) -> None:
-    monkeypatch.setattr(engine, "BAND", band)
+    monkeypatch.setattr(layout, "BAND", band)
     rng = np.random.default_rng(3)
     shape = (4, 5, 6)
     neuron = CubaLIF(
