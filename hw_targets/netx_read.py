@@ -28,6 +28,7 @@ from .network import (
     SigmaDelta,
     integers,
 )
+from .netx_pool import lowered_pool
 
 _SPATIAL = ("stride", "padding", "dilation")
 _SYNAPSES = {"neuron", "weight", "bias", "delay", "inFeatures", "outFeatures"}
@@ -228,68 +229,20 @@ def _kernel(group: h5py.Group) -> NDArray[Any]:
 
 
 def _read_pool(group: h5py.Group, neuron: Any, before: Shape | None, lower: bool) -> Conv:
-    """SLAYER's pool is a layer of neurons with one kernel for every channel: a depthwise conv.
-
-    Its synapse (`slayer.synapse.Pool`) first appends H mod ky empty rows and W mod kx empty columns,
-    then stacks the channels on top of each other. Here the former becomes a kernel that starts with
-    as many zeros, in as much more padding; the latter is harmless where no window leaves its channel.
-    """
-    kernel, delay = _kernel(group), array(group, "delay")
-    if before is None or len(before) != 3 or kernel.ndim != 4 or kernel.shape[:2] != (1, 1):
-        raise NetworkError(
-            f"a pool with weight {kernel.shape} after a layer of shape {before} is not what SLAYER "
-            f"writes: (1, 1, kernel y, kernel x) after (C, H, W). Export the network again."
-        )
     options: dict[str, Any] = {name: needed(group, name) for name in _SPATIAL}
-    one = Conv(kernel, None, neuron, **options)
-    extra = [n % k for n, k in zip(before[1:], kernel.shape[2:], strict=True)]
-    window = one.dilation[0] * (kernel.shape[2] - 1) + 1
-    reason = None
-    if before[0] > 127:
-        reason = (
-            f"with {before[0]} channels it would be a convolution with as many groups, which Lava's "
-            f"CPU keeps in 8 bits (at most 127)"
-        )
-    elif delay is not None and delay.any():
-        reason = "it has delays, and netx has no delays of convolutions"
-    elif one.padding[0] or window > one.stride[0] or (before[1] + extra[0]) % one.stride[0]:
-        reason = (
-            "SLAYER stacks the channels along y, and windows of this pool reach into the next "
-            "channel (unless its windows tile the height without padding or overlap)"
-        )
-    if reason is not None:
+    delay = array(group, "delay")
+    if delay is not None and delay.any():
         raise NetworkError(
-            f"layer type 'pool' cannot be built by netx, and not be lowered to a convolution: {reason}. "
-            f"Train with a pool whose stride is its kernel and divides the height, or with strided "
-            f"convolutions."
+            "layer type 'pool' cannot be built by netx, nor lowered to a convolution where it has "
+            "delays: netx has none there. Train the pool without delay."
         )
+    conv = lowered_pool(_kernel(group), neuron, before, **options)
     if not lower:
         raise NetworkError(
             "layer type 'pool' cannot be built by netx. It is exactly a depthwise convolution: "
             "read_netx(..., lower_pooling=True) reads it as that, and write_netx writes it so."
         )
-    weight, dilation = one.weight, list(one.dilation)
-    for axis, zeros in enumerate(extra):
-        if zeros:
-            weight, dilation[axis] = _shifted(weight, 2 + axis, dilation[axis], zeros), 1
-    return Conv(
-        np.repeat(weight, before[0], axis=0),
-        None,
-        neuron,
-        stride=one.stride,
-        padding=(one.padding[0] + extra[0], one.padding[1] + extra[1]),
-        dilation=(dilation[0], dilation[1]),
-        groups=before[0],
-    )
-
-
-def _shifted(weight: NDArray[Any], axis: int, dilation: int, zeros: int) -> NDArray[Any]:
-    """The kernel with its dilation written out and `zeros` put first, along one axis."""
-    shape = list(weight.shape)
-    shape[axis] = zeros + dilation * (shape[axis] - 1) + 1
-    out = np.zeros(shape, weight.dtype)
-    np.moveaxis(out, axis, 0)[zeros::dilation] = np.moveaxis(weight, axis, 0)
-    return out
+    return conv
 
 
 def check_shape(group: h5py.Group, shape: Shape) -> None:
@@ -336,13 +289,13 @@ def _read_neuron(
             "Train with binary spikes."
         )
     if kind in ("CUBA", "LOIHI"):
-        values: list[Any] = [
+        i_decay, v_decay, threshold = (
             value.transpose(2, 1, 0) if value.ndim == 3 else value
             for value in (needed(group, name) for name in ("iDecay", "vDecay", "vThMant"))
-        ]
-        return CubaLIF(*values, kind)
-    resonator: list[Any] = [needed(group, name) for name in ("sinDecay", "cosDecay", "vThMant")]
-    return ResonateFire(*resonator, kind)  # type: ignore[arg-type]
+        )
+        return CubaLIF(i_decay, v_decay, threshold, kind)  # type: ignore[arg-type]
+    sin, cos, threshold = (needed(group, name) for name in ("sinDecay", "cosDecay", "vThMant"))
+    return ResonateFire(sin, cos, threshold, kind)  # type: ignore[arg-type]
 
 
 def _tell_ignored(group: h5py.Group, kind: str, ignored: list[str]) -> None:
