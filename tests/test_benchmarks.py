@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
 
-from spikeship.benchmarks import readme_figures
+from spikeship.benchmarks import _speed_report, readme_figures, speed
+from spikeship.benchmarks._speed_lava import lava_process
+from spikeship.benchmarks._speed_networks import QUICK_PLANS, build, random_input
+from spikeship.benchmarks._speed_peers import CONTENDERS, NOTES, disagreement
 from spikeship.benchmarks.mnist_mlp import PUBLISHED, accuracy
+from spikeship.hw_targets import simulate
 from spikeship.hw_targets.netx import read_netx
 from spikeship.models import datasets
 
@@ -58,3 +66,113 @@ def test_the_published_mnist_network(shared_data: Path, tmp_path: Path) -> None:
     assert len(test) == 10_000
     measured = accuracy(network, test.images.flatten(1).numpy(), test.labels.numpy(), 20)
     assert abs(measured - PUBLISHED) <= 0.003
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
+    """What `speed --quick` prints for two networks, and its JSON."""
+    path = tmp_path_factory.mktemp("speed") / "speed.json"
+    app = typer.Typer()
+    app.command()(speed.main)
+    done = CliRunner().invoke(app, ["--quick", "--only", "mlp,nmnist", "--out", str(path)])
+    assert done.exit_code == 0, done.exception
+    assert not path.with_name("speed.json.part").exists()
+    return done.stdout, json.loads(path.read_text())
+
+
+def test_speed_says_everything(quick: tuple[str, dict]) -> None:
+    text, stored = quick
+    assert stored["command"] == "python -m spikeship.benchmarks.speed --quick --only mlp,nmnist"
+    assert stored["without_lava"] == "not in --quick"
+    assert all(value > 0 for value in stored["machine_limits"].values())
+    assert [(c["network"], c["batch"]) for c in stored["cells"]] == [
+        (network, batch) for network in ("mlp", "nmnist") for batch in (1, 4)
+    ]
+    for cell in stored["cells"]:
+        assert cell["digest"] == stored["networks"][f"{cell['network']}/0.05"]["digest"]
+        assert set(cell["contenders"]) == {
+            "engine",
+            "engine, all spikes",
+            "reference",
+            "torch",
+            "norse",
+        }
+        for name, contender in cell["contenders"].items():
+            assert contender["median"] > 0
+            assert len(contender["seconds_per_sample_step"]) == 2
+            assert (name == "engine") <= (contender["times_engine"] == 1)
+        assert cell["machine"]["share"] > 0
+        assert cell["machine"]["limit"] in ("arithmetic", "memory")
+    assert set(stored["growth"]) == {"network", "at", "steps", "batch"}
+    assert [f["network"] for f in stored["fresh_processes"]] == ["mlp", "nmnist"]
+    assert all(f["first_call_seconds"] > 0 for f in stored["fresh_processes"])
+    assert {g["what"] for g in stored["goals"]} == {
+        "mlp: import and first call",
+        "nmnist: import and first call",
+    }
+    assert stored["versions"]["norse"]
+    assert "time of the others / engine's" in text
+    assert "import and first call" in text
+
+
+def test_an_interrupted_speed_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells that are stored are not measured again; with other settings everything is."""
+    setup = replace(
+        speed.QUICK, plans={"mlp": QUICK_PLANS["mlp"]}, contenders=("engine", "torch"), sweeps={}
+    )
+    part, measured = tmp_path / "speed.json.part", []
+
+    def cell(setup, plan, network, rate, batch, lava):
+        measured.append(batch)
+        if len(measured) == 2:
+            raise KeyboardInterrupt
+        return measure(setup, plan, network, rate, batch, lava)
+
+    measure = speed.cell
+    monkeypatch.setattr(speed, "cell", cell)
+    monkeypatch.setattr(speed, "children", lambda setup, plan: {})
+    with pytest.raises(KeyboardInterrupt):
+        speed.run(setup, part, Console(quiet=True))
+    speed.run(setup, part, Console(quiet=True))
+    assert measured == [1, 4, 4]
+    speed.run(replace(setup, repeats_at_goal=1), part, Console(quiet=True))
+    assert measured == [1, 4, 4, 1, 4]
+
+
+def test_slow_contenders_are_left_out_aloud(quick: tuple[str, dict]) -> None:
+    plan = QUICK_PLANS["mlp"]
+    setup = replace(speed.QUICK, limit=1e-9, contenders=("engine",))
+    cell = speed.cell(setup, plan, build(plan, 0.05), 0.05, 4, {})
+    assert cell["contenders"]["engine"]["left_out"].startswith("estimated 0 s for 4 steps")
+    result = {**quick[1], "cells": [cell]}
+    assert _speed_report.goals(result)  # the fresh processes; no ratio without a measurement
+    assert list(_speed_report.tables(result))
+
+
+@pytest.mark.parametrize("rate", [0.05, 0.2, 1.0])
+@pytest.mark.parametrize("name", QUICK_PLANS)
+def test_all_speed_networks_fire_at_their_rate_and_agree(name: str, rate: float) -> None:
+    """The torch loop and the engine: every spike of every layer."""
+    plan = QUICK_PLANS[name]
+    network = build(plan, rate)
+    x = random_input(plan.input_shape, rate, 4, 40, seed=2)
+    assert disagreement(network, x) is None
+    trace = simulate(network, x, record="spikes")
+    assert trace.spikes is not None
+    first = trace.spikes[0][:, 1:].mean()
+    assert first == pytest.approx(rate, rel=0.5)
+
+
+@pytest.mark.lava
+def test_slayer_and_lava_run_the_speed_networks() -> None:
+    """SLAYER gives the engine's output; Lava answers with times."""
+    plan = QUICK_PLANS["nmnist"]
+    network = build(plan, 0.2)
+    x = random_input(plan.input_shape, 0.2, 3, 30)
+    counts = CONTENDERS["engine"](network, x)(30)
+    assert counts.sum() > 0
+    assert (CONTENDERS["slayer"](network, x)(30).numpy() == counts).all()
+    with lava_process(network, x[0], "all") as lava:
+        assert lava.measure() > 0
+        assert set(lava.parts[0]) == {"run", "get"}
+    assert {"slayer", "lava", "lava, all spikes"} <= set(NOTES)
