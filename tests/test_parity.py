@@ -916,15 +916,19 @@ def test_batch_equals_one_by_one(kind: Callable[[Rng], Case], simulate: Simulate
     assert difference(one.network, run(simulate, one), joined(one.network, alone)) is None
 
 
-@pytest.mark.parametrize(
-    "kind", [recurrent, delays_per_synapse, sigma_delta, resonate_phase, conv_once]
-)
-def test_long_runs_of_many_samples(kind: Callable[[Rng], Case]) -> None:
-    """Longer and wider than any block that a backend may run at a time."""
-    one = case(kind, 2)
-    x = np.random.default_rng(3).choice(one.inputs.ravel(), (67, 300, *one.network.input_shape))
-    expected = run(reference.simulate, one, inputs=x, steps=300)
-    assert difference(one.network, run(engine.simulate, one, inputs=x, steps=300), expected) is None
+@every_kind
+def test_engine_in_small_pieces(
+    kind: Callable[[Rng], Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sample and four steps at a time, rows shared among threads."""
+    monkeypatch.setattr(engine, "SCRATCH", 1)
+    monkeypatch.setattr(engine, "SPLIT", 1)
+    for seed in range(3):
+        one = case(kind, seed)
+        for x in (one.inputs, one.inputs[:1]):
+            found = run(engine.simulate, one, inputs=x, threads=3)
+            expected = run(reference.simulate, one, inputs=x)
+            assert difference(one.network, found, expected) is None, f"seed {seed}"
 
 
 @every_simulator
