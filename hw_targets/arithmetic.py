@@ -71,17 +71,26 @@ def wrap32(x: Integers) -> NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class SynapseFormat:
-    """How netx and Lava store a dense weight matrix: weight = mantissa >> shift."""
+    """How netx and Lava store a dense weight matrix: sums of mantissas are shifted by `shift`."""
 
     mantissa: NDArray[np.int64]
     shift: int
 
     @property
     def weight(self) -> NDArray[np.int64]:
-        """The weights Lava really applies to single binary spikes."""
+        """The weights Lava really applies to single binary spikes, rounded down."""
         if self.shift < 0:
             return self.mantissa << -self.shift
         return self.mantissa >> self.shift
+
+    @property
+    def whole(self) -> bool:
+        """Whether every weight is a whole number, so that sums can be taken of weights.
+
+        Lava can leave halves in one of the two matrices of a recurrent layer, see
+        `synapse_formats`.
+        """
+        return self.shift <= 0 or not (self.mantissa & ((1 << self.shift) - 1)).any()
 
 
 def synapse_format(weight: Integers) -> SynapseFormat:

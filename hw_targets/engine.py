@@ -140,7 +140,7 @@ def _pool(threads: int) -> Iterator[ThreadPoolExecutor | None]:
 
 
 class _NeedsReference(Exception):
-    """Nothing proves that the sums of this layer stay within 32 bits."""
+    """Nothing proves that the sums of this layer are whole and stay within 32 bits."""
 
     def __init__(self, layer: int) -> None:
         self.layer = layer
@@ -181,7 +181,7 @@ class _Run:
 
     def trace(self, overflow: list[Array]) -> Trace:
         """The results as a `Trace`."""
-        total = np.sum(overflow, axis=0, dtype=np.int64)
+        total = sum(overflow, np.zeros((len(self.layers), 3), np.int64))
         return Trace(
             **{
                 name: Recorded(name, arrays)
@@ -362,6 +362,8 @@ class _Block:
             return self.options[i, reach]
         direct = isinstance(layer.population.layer, Input)
         bound = layer.sums.graded * reach if graded else layer.sums.spikes
+        if not layer.whole:
+            raise _NeedsReference(i)
         if not direct and layer.sums.stored * (reach if graded else 1) >= 1 << 31:
             raise _NeedsReference(i)
         if layer.recurrent.size and layer.population.graded and graded:

@@ -83,8 +83,9 @@ def _messages(array: NDArray[Any], message_bits: int | None) -> tuple[NDArray[An
     width = MESSAGE_LIMIT if not message_bits else 1 << message_bits
     if array.dtype.kind == "b":
         return array.view(np.int8), 1
-    low, high = (array.min(), array.max()) if array.size else (0, 0)
-    if array.dtype.kind not in "iu" or low <= -width or high >= width:
+    whole = array.dtype.kind in "iu"
+    low, high = (array.min(), array.max()) if whole and array.size else (0, 0)
+    if not whole or low <= -width or high >= width:
         array = integers(
             array,
             "input",
@@ -93,6 +94,7 @@ def _messages(array: NDArray[Any], message_bits: int | None) -> tuple[NDArray[An
             "Spikes are 0 / 1 or graded integers: encode real values on an integer grid first, and "
             "give enough message bits.",
         )
+        low, high = array.min(initial=0), array.max(initial=0)
     if message_bits == 0 and (low < 0 or high > 1):
         return (array != 0).view(np.int8), 1
     return array, int(high) if low >= 0 else max(int(high), -int(low), 2)

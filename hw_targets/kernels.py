@@ -718,10 +718,9 @@ def advance(
                     if o.wraps:
                         overflow[2] += _wrap24(sums, m)
                 u, v, r = state[s, 0, low:high], state[s, 1, low:high], state[s, 2, low:high]
-                place = low if len(threshold) > o.band * neurons else 0
-                b = bias[
-                    s if len(bias) > 1 else 0, low if bias.shape[1] > o.band * neurons else 0 :
-                ]
+                everywhere = g.out_rows * neurons  # else a band stands for all
+                place = low if len(threshold) == everywhere else 0
+                b = bias[s if len(bias) > 1 else 0, low if bias.shape[1] == everywhere else 0 :]
                 if o.kind == CUBA:
                     ku, kv, th = keep_u[place:], keep_v[place:], threshold[place:]
                     spikes = spikes_out[s, k + 1, low:high]

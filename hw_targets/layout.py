@@ -23,6 +23,7 @@ class Layer:
         """`before`: the shape of the layer before, as it is before any Flatten."""
         self.population = population
         layer, neuron = population.layer, population.layer.neuron
+        self.whole = True
         self.delays = np.zeros((0, 0), np.int32)
         self.recurrent = np.zeros(0, np.int16)
         if isinstance(layer, Conv):
@@ -45,7 +46,7 @@ class Layer:
 
     def _dense(self, layer: Dense, before: tuple[int, ...]) -> None:
         out, into = layer.weight.shape
-        own = None
+        own = back = imaginary = None
         if layer.recurrent is not None:
             stored, back = arithmetic.synapse_formats(layer.weight, layer.recurrent)
             own, mantissas = back.weight, np.hstack([stored.mantissa, back.mantissa])
@@ -59,9 +60,10 @@ class Layer:
             weight = np.vstack([weight, imaginary.weight])
             mantissas = np.vstack([mantissas, imaginary.mantissa])
             out *= 2
+        self.whole = all(part is None or part.whole for part in (stored, back, imaginary))
         self.weights = _rows(_by_position(weight.T, before))
         if layer.delays is not None:
-            self.delays = np.array(_by_position(layer.delays.T, before), np.int32)
+            self.delays = np.array(_by_position(layer.delays.T, before), np.int32, order="C")
         self.geometry = kernels.Geometry(1, 1, into, 1, 1, out, 1, 1, 1, 1, 0, 0, 1, 1, 1)
         self.sums = Bounds(weight if own is None else np.hstack([weight, own]), mantissas)
 

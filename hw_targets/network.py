@@ -362,6 +362,7 @@ class Conv:
         _freeze_synapses(self, 4, "(out channels, in channels / groups, kernel y, kernel x)")
         for name, low in (("stride", 1), ("padding", 0), ("dilation", 1)):
             object.__setattr__(self, name, _pair(getattr(self, name), name, low))
+        _pair(self.weight.shape[2:], "kernel size", 1)
         fix = "Lava's CPU keeps groups in 8 bits: split the layer, or use groups=1 with zeros."
         groups = int(integers(self.groups, "groups", 1, 127, fix, scalar=True).item())
         if self.weight.shape[0] % groups:

@@ -303,10 +303,12 @@ class _Synapses:
         self.recurrent = recurrent
         self.binary = binary
         self.overflow = Overflow()
+        self.wraps = 0
         self.waiting: list[Array] = [np.zeros(shape, np.int32) for _ in forward]
 
     def arriving(self) -> list[Array]:
-        """The sums that reach the neurons in this step."""
+        """The sums that reach the neurons in this step; what wrapped on the way counts now."""
+        self.overflow += Overflow(sum_wraps=self.wraps)
         return self.waiting
 
     def receive(self, message: Array, own: Array) -> None:
@@ -314,12 +316,12 @@ class _Synapses:
         sums = [part(message) for part in self.forward]
         if self.recurrent is not None:
             sums.append(self.recurrent((own != 0).astype(np.int8) if self.binary else own))
-        self.overflow += Overflow(sum_wraps=sum(wraps for _, wraps in sums))
+        self.wraps = sum(wraps for _, wraps in sums)
         self.waiting = [summed for summed, _ in sums[: len(self.forward)]]
         if self.recurrent is not None:
             both = self.waiting[0].astype(np.int64) + sums[-1][0]
             self.waiting = [arithmetic.wrap32(both)]
-            self.overflow += Overflow(sum_wraps=int(np.count_nonzero(self.waiting[0] != both)))
+            self.wraps += int(np.count_nonzero(self.waiting[0] != both))
 
 
 class _Matrix:
@@ -329,7 +331,7 @@ class _Matrix:
         self.mantissa, self.shift = stored.mantissa, max(stored.shift, 0)
 
     def __call__(self, message: Array) -> tuple[Array, int]:
-        exact = _product(message.reshape(len(message), -1), self.mantissa)
+        exact = _product(message.reshape(len(message), self.mantissa.shape[1]), self.mantissa)
         wrapped = arithmetic.wrap32(exact)
         return wrapped >> np.int32(self.shift), int(np.count_nonzero(wrapped != exact))
 
@@ -344,7 +346,7 @@ class _DelayedMatrix(_Matrix):
         self.step = 0
 
     def __call__(self, message: Array) -> tuple[Array, int]:
-        flat = message.reshape(len(message), -1).astype(np.int64)
+        flat = message.reshape(len(message), self.mantissa.shape[1]).astype(np.int64)
         small = int(np.abs(flat).max(initial=0)) * int(np.abs(self.mantissa).max()) < 1 << 31
         wraps = 0
         for delay, mantissa in self.by_delay.items():
@@ -364,11 +366,7 @@ class _DelayedMatrix(_Matrix):
 
 
 class _Convolution:
-    """messages (sample, C, H, W) to (sums, how many wrapped at 24 bit).
-
-    Lava takes the sums in float32 when torch is installed, so where sums exceed 2^24, which wrap
-    anyway and are counted, Lava itself is not exact.
-    """
+    """messages (sample, C, H, W) to (sums, how many wrapped at 24 bit)."""
 
     def __init__(self, layer: Conv) -> None:
         self.layer = layer
@@ -397,8 +395,8 @@ def _correlate(x: Array, layer: Conv) -> NDArray[np.int64]:
     x = np.pad(x, ((0, 0), (0, 0), (py, py), (px, px)))
     ky, kx = layer.weight.shape[2:]
     patches = np.lib.stride_tricks.sliding_window_view(
-        x, (1, 1, dy * (ky - 1) + 1, dx * (kx - 1) + 1)
-    )[:, :, ::sy, ::sx, 0, 0, ::dy, ::dx]
+        x, (dy * (ky - 1) + 1, dx * (kx - 1) + 1), axis=(2, 3)
+    )[:, :, ::sy, ::sx, ::dy, ::dx]
     samples, _, rows, columns = patches.shape[:4]
     out = []
     for p, w in zip(
@@ -406,6 +404,7 @@ def _correlate(x: Array, layer: Conv) -> NDArray[np.int64]:
         np.split(layer.weight, layer.groups, axis=0),
         strict=True,
     ):
-        flat = p.transpose(0, 2, 3, 1, 4, 5).reshape(samples * rows * columns, -1)
-        out.append(_product(flat, w.reshape(len(w), -1)).reshape(samples, rows, columns, -1))
+        flat = p.transpose(0, 2, 3, 1, 4, 5).reshape(samples * rows * columns, w[0].size)
+        summed = _product(flat, w.reshape(len(w), -1))
+        out.append(summed.reshape(samples, rows, columns, len(w)))
     return np.moveaxis(np.concatenate(out, axis=3), 3, 1)
