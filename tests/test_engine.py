@@ -152,6 +152,20 @@ def test_sums_beyond_32_bits_run_in_the_reference(monkeypatch: pytest.MonkeyPatc
     assert same(mine, reference.simulate(network, x, record=ALL))
 
 
+def test_half_weights_are_summed_before_they_are_rounded() -> None:
+    """Lava clips -128 of this all-inhibitory part to -127.5 beside its excitatory recurrence."""
+    layer = Dense(
+        [[-67, -128], [-22, -19]], None, CubaLIF(0, 0, 40), recurrent=[[25, 24], [31, 25]]
+    )
+    network = Network([layer])
+    x = np.ones((1, 8, 2), np.int8) * np.array([1, 1, 0, 0, -3, 2, -9, -9])[:, None]
+    for bits in (0, None):
+        found = engine.simulate(network, x, message_bits=bits, record=ALL)
+        assert same(found, reference.simulate(network, x, message_bits=bits, record=ALL))
+        assert found.u is not None
+        assert found.u[0][0, 1].tolist() == [-195 << 6, -41 << 6]  # floor(-194.5)
+
+
 def test_one_compilation_serves_every_network() -> None:
     rng = np.random.default_rng(0)
     resonators = Dense(

@@ -313,6 +313,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: conv(1, 1, 1, 1, padding=(0, -1)),
         r"padding\[1\] = -1 is outside \[0, 127\]",
     ),
+    "kernel 128": (
+        lambda: conv(1, 1, 1, 128),
+        r"kernel size\[1\] = 128 is outside \[1, 127\].*8 bits",
+    ),
     "dilation 128": (lambda: conv(1, 1, 1, 1, dilation=128), r"dilation = 128 .* in 8 bits"),
     "three strides": (lambda: conv(1, 1, 1, 1, stride=(1, 1, 1)), "stride has 3 entries. .*two in"),
     "kernel too large": (
