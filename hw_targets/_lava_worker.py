@@ -2,8 +2,8 @@
 
 `python -m spikeship.hw_targets._lava_worker FOLDER` loads `network.net` with lava-dl, runs the job in
 `job.json` and leaves one .npy file, (step, *shape), per probe. Lava's own
-`Var.get` moves one number at a time; the processes here keep whole arrays where they are received and
-write them at the last step.
+`Var.get` moves one number at a time; the observer here keeps whole arrays where they are received and
+writes them at the last step.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,101 +31,69 @@ from lava.magma.core.sync.protocols.loihi_protocol import LoihiProtocol
 from lava.proc.io.source import RingBuffer
 
 
-class SpikeProbe(AbstractProcess):  # type: ignore[misc]
-    """Saves what an output port sends, (step, *shape), to a .npy file after `steps` steps."""
+class Observer(AbstractProcess):  # type: ignore[misc]
+    """Keeps what ports send and variables hold in every step, and rewinds variables.
 
-    def __init__(self, shape: tuple[int, ...], steps: int, path: str) -> None:
-        super().__init__(shape=shape, steps=steps, path=path)
-        self.a_in = InPort(shape=shape)
+    `sent`, `held`: ports and variables, each with the .npy file for its rows (step, *shape).
+    `rewound`: variables, each with an array whose row k it becomes at the end of step
+    (k + 1) * `period`, or None for 0. One process for all, as each costs a fork and a share of
+    every step.
+    """
 
-    @classmethod
-    def of(cls, port: OutPort, steps: int, path: Path) -> SpikeProbe:
-        probe = cls(port.shape, steps, str(path))
-        port.connect(probe.a_in)
-        return probe
+    def __init__(
+        self,
+        sent: Sequence[tuple[OutPort, Path]],
+        held: Sequence[tuple[Var, Path]],
+        rewound: Sequence[tuple[Var, Any]],
+        steps: int,
+        period: int,
+    ) -> None:
+        rows = [(var.shape, rows) for var, rows in rewound]
+        files = [str(path) for _, path in (*sent, *held)]
+        super().__init__(files=files, senders=len(sent), rewound=rows, steps=steps, period=period)
+        for i, (port, _) in enumerate(sent):
+            setattr(self, f"kept{i}", InPort(shape=port.shape))
+            port.connect(getattr(self, f"kept{i}"))
+        for name, start, variables in (("kept", len(sent), held), ("rewound", 0, rewound)):
+            for i, (var, _) in enumerate(variables, start):
+                setattr(self, f"{name}{i}", RefPort(shape=var.shape))
+                getattr(self, f"{name}{i}").connect_var(var)
+
+    @property
+    def model(self) -> type[PyObserver]:
+        """The class that runs this observer: it must name every port."""
+        ports = {port.name: LavaPyType(PyInPort.VEC_DENSE, np.int32) for port in self.in_ports}
+        ports |= {port.name: LavaPyType(PyRefPort.VEC_DENSE, np.int32) for port in self.ref_ports}
+        model = type("PyObserverOfThese", (PyObserver,), ports)
+        decorated = implements(proc=Observer, protocol=LoihiProtocol)(requires(CPU)(model))
+        return tag("fixed_pt")(decorated)  # type: ignore[no-any-return]
 
 
-@implements(proc=SpikeProbe, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PySpikeProbe(PyLoihiProcessModel):  # type: ignore[misc]
-    a_in: PyInPort = LavaPyType(PyInPort.VEC_DENSE, np.int32)
-
+class PyObserver(PyLoihiProcessModel):  # type: ignore[misc]
     def __init__(self, proc_params: dict[str, Any]) -> None:
         super().__init__(proc_params)
-        self.rows: list[Any] = []
+        self.rows: list[list[Any]] = [[] for _ in proc_params["files"]]
 
     def run_spk(self) -> None:
-        self.rows.append(np.array(self.a_in.recv(), dtype=np.int32))
-        if self.time_step == self.proc_params["steps"]:
-            np.save(self.proc_params["path"], np.stack(self.rows))
-
-
-class StateProbe(AbstractProcess):  # type: ignore[misc]
-    """Saves the value a variable has at the end of every step, (step, *shape), to a .npy file."""
-
-    def __init__(self, shape: tuple[int, ...], steps: int, path: str) -> None:
-        super().__init__(shape=shape, steps=steps, path=path)
-        self.state = RefPort(shape=shape)
-
-    @classmethod
-    def of(cls, var: Var, steps: int, path: Path) -> StateProbe:
-        probe = cls(var.shape, steps, str(path))
-        probe.state.connect_var(var)
-        return probe
-
-
-@implements(proc=StateProbe, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PyStateProbe(PyLoihiProcessModel):  # type: ignore[misc]
-    state: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, np.int32)
-
-    def __init__(self, proc_params: dict[str, Any]) -> None:
-        super().__init__(proc_params)
-        self.rows: list[Any] = []
+        for i in range(self.proc_params["senders"]):
+            self.rows[i].append(np.array(getattr(self, f"kept{i}").recv(), dtype=np.int32))
 
     def post_guard(self) -> bool:
         return True
 
     def run_post_mgmt(self) -> None:
-        self.rows.append(np.array(self.state.read(), dtype=np.int32))
+        for i in range(self.proc_params["senders"], len(self.rows)):
+            self.rows[i].append(np.array(getattr(self, f"kept{i}").read(), dtype=np.int32))
+        row, left = divmod(self.time_step, self.proc_params["period"])
+        if left == 0:
+            for i, (shape, rows) in enumerate(self.proc_params["rewound"]):
+                port = getattr(self, f"rewound{i}")
+                value = np.zeros(shape) if rows is None else rows[row - 1]
+                port.write(np.asarray(value, dtype=np.int32))
+                port.wait()
         if self.time_step == self.proc_params["steps"]:
-            np.save(self.proc_params["path"], np.stack(self.rows))
-
-
-class Rewind(AbstractProcess):  # type: ignore[misc]
-    """Sets a variable to row k of `values` at the end of step (k + 1) * period."""
-
-    def __init__(self, shape: tuple[int, ...], period: int, path: str) -> None:
-        super().__init__(shape=shape, period=period, path=path)
-        self.state = RefPort(shape=shape)
-
-    @classmethod
-    def of(cls, var: Var, values: Any, period: int, path: Path) -> Rewind:
-        np.save(path, values)
-        process = cls(var.shape, period, str(path))
-        process.state.connect_var(var)
-        return process
-
-
-@implements(proc=Rewind, protocol=LoihiProtocol)
-@requires(CPU)
-@tag("fixed_pt")
-class PyRewind(PyLoihiProcessModel):  # type: ignore[misc]
-    state: PyRefPort = LavaPyType(PyRefPort.VEC_DENSE, np.int32)
-
-    def post_guard(self) -> bool:
-        return bool(self.time_step % self.proc_params["period"] == 0)
-
-    def run_post_mgmt(self) -> None:
-        values = np.load(self.proc_params["path"], mmap_mode="r")
-        row = self.time_step // self.proc_params["period"] - 1
-        self.state.write(np.array(values[row], dtype=np.int32))
-        self.state.wait()
-
-
-MODELS = {SpikeProbe: PySpikeProbe, StateProbe: PyStateProbe, Rewind: PyRewind}
+            for file, kept in zip(self.proc_params["files"], self.rows, strict=True):
+                np.save(file, np.stack(kept))
 
 
 def states(layer: Any, names: list[str]) -> list[Var]:
@@ -143,31 +112,31 @@ def main(folder: Path) -> None:
     period, steps = job["period"], job["steps"]
     net = netx.hdf5.Network(net_config=str(folder / "network.net"), **job["network"])
     first = net.layers[0]
-    added: list[AbstractProcess] = []
+    rewound = [
+        (state, None)
+        for layer, names in zip(net.layers, job["states"], strict=True)
+        for state in states(layer, names)
+    ]
     if (folder / "bias.npy").exists():
         biases = np.load(folder / "bias.npy")
         first.neuron.bias_mant.init = biases[0]
         first.neuron.bias_mant.shape = biases[0].shape
-        following = np.concatenate([biases[1:], biases[:1]])
-        next_bias = folder / "next_bias.npy"
-        added.append(Rewind.of(first.neuron.bias_mant, following, period, next_bias))
+        rewound.append((first.neuron.bias_mant, np.concatenate([biases[1:], biases[:1]])))
     else:
         source = RingBuffer(data=np.load(folder / "input.npy"))
         source.s_out.connect(first.neuron.a_in if first.block == "Input" else first.inp)
+    sent, held = [], []
     for i, what, variable in job["probes"]:
         neuron, path = net.layers[i].neuron, folder / f"{what}.{i}.npy"
         if what == "spikes":
-            added.append(SpikeProbe.of(neuron.s_out, steps, path))
+            sent.append((neuron.s_out, path))
         else:
-            added.append(StateProbe.of(getattr(neuron, variable), steps, path))
-    for i, (layer, names) in enumerate(zip(net.layers, job["states"], strict=True)):
-        for k, state in enumerate(states(layer, names)):
-            zeros = np.zeros((steps // period, *state.shape), np.int32)
-            added.append(Rewind.of(state, zeros, period, folder / f"zeros.{i}.{k}.npy"))
-    net._log_config.level = logging.ERROR
-    # to find a model, Lava runs every file beside the process's own, again for every process
-    models = {process: MODELS[type(process)] for process in added}
+            held.append((getattr(neuron, variable), path))
+    observer = Observer(sent, held, rewound, steps, period)
+    # to find a model, Lava would run every file beside this one
+    models = {observer: observer.model}
     configuration = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=models)
+    net._log_config.level = logging.ERROR
     try:
         net.run(condition=RunSteps(num_steps=steps), run_cfg=configuration)
         net.pause()
