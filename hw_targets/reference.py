@@ -394,7 +394,7 @@ def _correlate(x: Array, layer: Conv) -> NDArray[np.int64]:
     (py, px), (sy, sx), (dy, dx) = layer.padding, layer.stride, layer.dilation
     x = np.pad(x, ((0, 0), (0, 0), (py, py), (px, px)))
     ky, kx = layer.weight.shape[2:]
-    patches = np.lib.stride_tricks.sliding_window_view(
+    patches = np.lib.stride_tricks.sliding_window_view(  # type: ignore[call-overload]  # axis: pairs
         x, (dy * (ky - 1) + 1, dx * (kx - 1) + 1), axis=(2, 3)
     )[:, :, ::sy, ::sx, ::dy, ::dx]
     samples, _, rows, columns = patches.shape[:4]
