@@ -1,14 +1,15 @@
 """A published SLAYER network (784-128-64-10) on MNIST: the published accuracy against ours.
 
-Usage: python -m spikeship.benchmarks.mnist_mlp --net NET.net --data-root ROOT [--out FILE.json]
+Usage: python -m spikeship.benchmarks.mnist_mlp --net NET.net --data-root ROOT [--steps 20 --steps 32]
 
 Input coding of the network's authors (R-Gaurav/mnist-on-loihi): one integrator per pixel adds the
 intensity in [0, 1] in every step, spikes when it exceeds 1 and is then set to 0. The class is the
-output neuron with the most spikes. Published: 95.32 % at 20 steps.
+output neuron with the most spikes. All 10,000 test images.
 """
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,8 @@ from ..hw_targets.netx import read_netx
 from ..models import datasets
 from ..pipeline import records
 
-PUBLISHED = 0.9532
+PUBLISHED = {20: 0.9532, 32: 0.9523}
+"""Accuracy by number of steps."""
 
 
 def rate_code(images: NDArray[np.float32], steps: int) -> NDArray[np.int8]:
@@ -55,23 +57,40 @@ def main(
     net: Annotated[Path, typer.Option()],
     data_root: Annotated[Path, typer.Option()],
     out: Annotated[Path, typer.Option()] = Path("benchmarks/results/mnist_mlp.json"),
-    steps: Annotated[int, typer.Option()] = 20,
+    steps: Annotated[list[int] | None, typer.Option(help="Repeatable. Default: 20 and 32.")] = None,
 ) -> None:
     """Measure, print, write JSON."""
     network = read_netx(net)
     test = datasets.load("mnist", data_root).test
     images, labels = test.images.flatten(1).numpy(), test.labels.numpy()
+    runs = []
+    for count in steps or PUBLISHED:
+        start = time.perf_counter()
+        measured = accuracy(network, images, labels, count)
+        speed = len(images) / (time.perf_counter() - start)
+        runs.append(
+            {
+                "steps": count,
+                "accuracy": measured,
+                "published_accuracy": PUBLISHED.get(count),
+                "images_per_second": speed,
+            }
+        )
+        published = f" (published {100 * PUBLISHED[count]:.2f} %)" if count in PUBLISHED else ""
+        print(
+            f"{count} steps: {100 * measured:.2f} %{published}, {speed:,.0f} images per second, "
+            f"their coding included"
+        )
     result = {
-        "command": "python -m spikeship.benchmarks.mnist_mlp --net NET.net --data-root ROOT",
+        "command": "python -m spikeship.benchmarks.mnist_mlp"
+        + "".join(f" --steps {run['steps']}" for run in runs),
         "network_digest": network.digest,
-        "steps": steps,
         "test_images": len(images),
-        "accuracy": accuracy(network, images, labels, steps),
-        "published_accuracy_at_20_steps": PUBLISHED,
+        "runs": runs,
         **records.environment(),
     }
     records.write_json(result, out)
-    print(f"{100 * result['accuracy']:.2f} % (published {100 * PUBLISHED:.2f} %), wrote {out}")
+    print(f"wrote {out}")
 
 
 if __name__ == "__main__":

@@ -11,14 +11,11 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from spikeship.benchmarks import _speed_report, readme_figures, speed
+from spikeship.benchmarks import _speed_report, mnist_mlp, readme_figures, speed
 from spikeship.benchmarks._speed_lava import lava_process
 from spikeship.benchmarks._speed_networks import QUICK_PLANS, build, random_input
 from spikeship.benchmarks._speed_peers import CONTENDERS, NOTES, disagreement
-from spikeship.benchmarks.mnist_mlp import PUBLISHED, accuracy
 from spikeship.hw_targets import simulate
-from spikeship.hw_targets.netx import read_netx
-from spikeship.models import datasets
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -56,16 +53,22 @@ def test_the_readme_shows_the_stored_figures() -> None:
     assert readme_figures.updated(text) == text
 
 
-@pytest.mark.slow
-def test_the_published_mnist_network(shared_data: Path, tmp_path: Path) -> None:
-    """All 10,000 test images, the authors' own input coding, 20 steps."""
+@pytest.mark.parametrize("steps", mnist_mlp.PUBLISHED)
+def test_the_published_mnist_network(
+    shared_data: Path, tmp_path: Path, steps: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All 10,000 test images, the authors' own input coding, by the command."""
     (tmp_path / "MNIST").mkdir()
     (tmp_path / "MNIST" / "raw").symlink_to(shared_data / "datasets" / "mnist")
-    network = read_netx(shared_data / "golden/mnist_mlp/trained_mnist_network.net")
-    test = datasets.load("mnist", tmp_path).test
-    assert len(test) == 10_000
-    measured = accuracy(network, test.images.flatten(1).numpy(), test.labels.numpy(), 20)
-    assert abs(measured - PUBLISHED) <= 0.003
+    net = shared_data / "golden/mnist_mlp/trained_mnist_network.net"
+    mnist_mlp.main(net, tmp_path, tmp_path / "out.json", [steps])
+    stored = json.loads((tmp_path / "out.json").read_text())
+    assert stored["command"] == f"python -m spikeship.benchmarks.mnist_mlp --steps {steps}"
+    assert stored["test_images"] == 10_000
+    (run,) = stored["runs"]
+    assert run["published_accuracy"] == mnist_mlp.PUBLISHED[steps]
+    assert abs(run["accuracy"] - mnist_mlp.PUBLISHED[steps]) <= 0.003
+    assert "images per second" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
