@@ -1,8 +1,10 @@
-"""Image classification data: scikit-learn's digits built in, MNIST and Fashion-MNIST from disk."""
+"""Classification data: scikit-learn's digits built in; MNIST, Fashion-MNIST and N-MNIST from disk."""
 
 from __future__ import annotations
 
 import gzip
+import re
+import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-DATASETS = ("digits", "mnist", "fashion_mnist")
+DATASETS = ("digits", "mnist", "fashion_mnist", "nmnist")
+EVENT_STEPS = 30
+"""Steps of an event sample where nothing else is said: 10 ms each for N-MNIST."""
 _FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 
 
@@ -20,7 +24,7 @@ class DatasetError(ValueError):
 
 @dataclass(frozen=True)
 class Split:
-    """`images` float32 (N, C, H, W) in [0, 1], `labels` int64 (N,)."""
+    """`images` float32 (N, C, H, W) in [0, 1], or events int8 (N, steps, C, H, W); `labels` int64."""
 
     images: torch.Tensor
     labels: torch.Tensor
@@ -43,24 +47,33 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self.train.images.shape[1:])
+        """(C, H, W) of an image, or of one step of events."""
+        return tuple(self.train.images.shape[-3:])
+
+    @property
+    def event_steps(self) -> int | None:
+        """Time steps of a sample of events; None where the samples are images."""
+        return self.train.images.shape[1] if self.train.images.ndim == 5 else None
 
     @property
     def classes(self) -> int:
         return int(self.train.labels.max()) + 1
 
 
-def load(name: str, data_root: str | Path | None = None) -> Dataset:
-    """`digits` (scikit-learn, 8x8, 17 grey levels), `mnist` or `fashion_mnist`.
+def load(name: str, data_root: str | Path | None = None, event_steps: int = EVENT_STEPS) -> Dataset:
+    """`digits` (scikit-learn, 8x8, 17 grey levels), `mnist`, `fashion_mnist` or `nmnist` (events).
 
-    The last two are read from `<data_root>/MNIST/raw` or `<data_root>/FashionMNIST/raw`, where
-    torchvision puts them (idx files, gzipped or not). One tenth of the training images, picked by a
-    fixed seed, is the validation split; digits has a fixed fifth as test images.
+    The images are read from `<data_root>/MNIST/raw` or `<data_root>/FashionMNIST/raw`, where
+    torchvision puts them (idx files, gzipped or not); nmnist from `<data_root>/nmnist_small.tar`, see
+    `nmnist`, in `event_steps` steps. One tenth of the training samples, picked by a fixed seed, is
+    the validation split; digits and nmnist have a fixed fifth as test samples.
     """
     if name == "digits":
         return _digits()
     if name not in DATASETS:
         raise DatasetError(f"unknown data set {name!r}; choose from {', '.join(DATASETS)}.")
+    if name == "nmnist":
+        return _nmnist(data_root, event_steps)
     if data_root is None:
         raise DatasetError(
             f"{name} is not shipped: give the folder that holds {_FOLDERS[name]}/raw with --data-root "
@@ -77,12 +90,16 @@ def _digits() -> Dataset:
 
     data = load_digits()
     images = torch.tensor(data.images, dtype=torch.float32)[:, None] / 16
-    everything = Split(images, torch.tensor(data.target, dtype=torch.int64))
+    return _in_three("digits", Split(images, torch.tensor(data.target, dtype=torch.int64)))
+
+
+def _in_three(name: str, everything: Split) -> Dataset:
+    """A fifth for testing, a tenth of the rest for validation."""
     rest, test = _divide(len(everything), 0.2)
     first, second = _divide(len(rest), 0.1)
     train = [rest[i] for i in first]
     validation = [rest[i] for i in second]
-    return Dataset("digits", *(Split(*everything[part]) for part in (train, validation, test)))
+    return Dataset(name, *(Split(*everything[part]) for part in (train, validation, test)))
 
 
 def _divide(count: int, fraction: float) -> tuple[list[int], list[int]]:
@@ -118,3 +135,76 @@ def _idx(path: Path, axes: int) -> NDArray[np.uint8]:
     if raw[:4] != bytes((0, 0, 8, axes)) or len(sizes) != axes or body.size != sizes.prod():
         raise DatasetError(f"{path}: not an idx file of {axes} axes; download it again.")
     return body.reshape(sizes)
+
+
+NMNIST_MILLISECONDS = 300
+NMNIST_SHAPE = (2, 34, 34)
+_TAR = "nmnist_small.tar"
+
+
+def _nmnist(data_root: str | Path | None, steps: int) -> Dataset:
+    if data_root is None:
+        raise DatasetError(
+            f"nmnist is not shipped: give the folder that holds {_TAR} with --data-root."
+        )
+    spikes, labels = nmnist(data_root, steps)
+    return _in_three("nmnist", Split(torch.from_numpy(spikes), torch.from_numpy(labels)))
+
+
+def nmnist(
+    root: str | Path, steps: int = EVENT_STEPS
+) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """N-MNIST (Orchard et al. 2015): spikes (sample, steps, 2, 34, 34) of 0 and 1, and labels.
+
+    `root` holds `nmnist_small.tar`, in itself or in a folder `nmnist_small`: files
+    `train/{number}.bs2` and the list `train/train1K.txt` of numbers and classes. An event has 40
+    bits: x (8), y (8), polarity (1: brighter), time in microseconds (23). Each of the `steps` steps is
+    300 ms / steps long (300 steps: 1 ms); channel 0 is darker, 1 brighter, (y, x) as in an image.
+    Several events of a pixel within a step are one spike; those after 300 ms are left out.
+    """
+    if steps < 1:
+        raise DatasetError(f"steps = {steps}; give 1 or more.")
+    path = next(
+        (p for p in (Path(root) / _TAR, Path(root) / "nmnist_small" / _TAR) if p.is_file()), None
+    )
+    if path is None:
+        raise DatasetError(f"{Path(root) / _TAR}: no such file. --data-root must hold {_TAR}.")
+    events: dict[int, NDArray[np.uint8]] = {}
+    listing = None
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                file = tar.extractfile(member)
+                number = re.search(r"(\d+)\.bs2$", member.name)
+                if file is not None and number:
+                    events[int(number[1])] = _events(file.read(), f"{path}, {member.name}")
+                elif file is not None and member.name.endswith("train1K.txt"):
+                    listing = file.read().decode()
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DatasetError(f"{path}: damaged ({error}); copy it again.") from None
+    if listing is None:
+        raise DatasetError(f"{path}: has no train1K.txt with the labels; copy it again.")
+    rows = [line.split() for line in listing.splitlines() if line[:1].isdigit()]
+    missing = [number for number, _ in rows if int(number) not in events]
+    if missing or not rows:
+        raise DatasetError(
+            f"{path}: {len(missing)} of {len(rows)} listed samples are not there "
+            f"({', '.join(missing[:3])} ...); copy it again."
+        )
+    spikes = np.zeros((len(rows), steps, *NMNIST_SHAPE), np.int8)
+    for sample, (row, _) in zip(spikes, rows, strict=True):
+        x, y, high, middle, low = events[int(row)].astype(np.int64).T
+        step = ((high & 127) << 16 | middle << 8 | low) * steps // (1000 * NMNIST_MILLISECONDS)
+        kept = step < steps
+        sample[step[kept], high[kept] >> 7, y[kept], x[kept]] = 1
+    return spikes, np.array([int(label) for _, label in rows], np.int64)
+
+
+def _events(raw: bytes, where: str) -> NDArray[np.uint8]:
+    """Rows of the 5 bytes of an event."""
+    if len(raw) % 5:
+        raise DatasetError(f"{where}: {len(raw)} bytes are not whole events of 5; copy it again.")
+    events = np.frombuffer(raw, np.uint8).reshape(-1, 5)
+    if events.size and events[:, :2].max() >= NMNIST_SHAPE[1]:
+        raise DatasetError(f"{where}: a pixel beyond 33; this is not N-MNIST.")
+    return events

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Coding: TypeAlias = Literal["direct", "rsc1", "rsc2"]
+Coding: TypeAlias = Literal["direct", "rsc1", "rsc2", "events"]
 CODINGS: tuple[Coding, ...] = get_args(Coding)
 
 
@@ -25,6 +25,8 @@ class Encoding:
     - ``direct``: x_g in every step.
     - ``rsc1``: x_g + sigma * z, one z ~ N(0, I) per image, the same in every step.
     - ``rsc2``: x_g + sigma * z_t, a fresh z_t in every step.
+    - ``events``: the data are spikes already, (sample, steps, C, H, W) of 0 and 1, and frame t is
+      their step t; levels are 1, message bits 0 (single spikes).
 
     The integer form is round(x * levels) + floor(sigma * z * levels + 1/2): graded input spikes.
     Averaged over the steps, the noise of rsc2 has variance sigma^2 / steps, that of rsc1 keeps
@@ -50,16 +52,20 @@ class Encoding:
             raise ValueError(
                 f"steps = {self.steps}, levels = {self.levels}; both must be 1 or more."
             )
-        noisy = self.coding != "direct"
+        if self.coding == "events" and (self.levels, self.message_bits) != (1, 0):
+            raise ValueError(
+                "events are single spikes: levels = 1 and message_bits = 0 are needed."
+            )
+        noisy = self.coding in ("rsc1", "rsc2")
         if noisy != (self.sigma > 0):
             raise ValueError(
                 f"coding {self.coding!r} with sigma = {self.sigma}: rsc1 and rsc2 need a sigma above "
-                f"0, direct has none."
+                f"0, direct and events have none."
             )
 
     def noise(self, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
         """sigma * z, float64, shape (steps, *shape); `generator` makes the draw repeatable."""
-        draws = {"direct": 0, "rsc1": 1, "rsc2": self.steps}[self.coding]
+        draws = {"rsc1": 1, "rsc2": self.steps}.get(self.coding, 0)
         if not draws:
             return torch.zeros((self.steps, *shape), dtype=torch.float64)
         z = torch.randn((draws, *shape), generator=generator, dtype=torch.float64)
@@ -71,12 +77,16 @@ class Encoding:
         Differentiable: the noise is additive, so d frame / d image = 1 exactly; rounding to the
         grid passes the gradient straight through.
         """
+        if self.coding == "events":
+            return self._events(images).transpose(0, 1).float()
         on_grid = images + (torch.round(images * self.levels) / self.levels - images).detach()
         noise = self.noise(tuple(images.shape), generator).to(images)
         return on_grid + noise
 
     def integers(self, images: torch.Tensor, generator: torch.Generator) -> NDArray[np.int32]:
         """Graded spikes (sample, steps, C, H, W): frames in units of 1 / levels."""
+        if self.coding == "events":
+            return np.ascontiguousarray(self._events(images).numpy().astype(np.int32))
         grid = torch.round(images.double() * self.levels)
         noise = self.noise(tuple(images.shape), generator)
         messages = grid + torch.floor(noise * self.levels + 0.5)
@@ -87,6 +97,14 @@ class Encoding:
                 f"bits hold {-limit} .. {limit - 1}. Lower levels or sigma, or give more message bits."
             )
         return np.ascontiguousarray(messages.transpose(0, 1).numpy().astype(np.int32))
+
+    def _events(self, spikes: torch.Tensor) -> torch.Tensor:
+        if spikes.ndim != 5 or spikes.shape[1] != self.steps:
+            raise ValueError(
+                f"data of shape {tuple(spikes.shape)} are not events of {self.steps} steps; "
+                f"(sample, {self.steps}, C, H, W) is needed."
+            )
+        return spikes
 
 
 def generator(seed: int) -> torch.Generator:

@@ -48,7 +48,8 @@ class Settings:
 
     @property
     def encoding(self) -> Encoding:
-        return Encoding(self.coding, self.steps, self.levels, self.sigma)
+        bits = {} if self.coding != "events" else {"message_bits": 0}
+        return Encoding(self.coding, self.steps, self.levels, self.sigma, **bits)
 
 
 class Classifier(lightning.LightningModule):
@@ -68,8 +69,13 @@ class Classifier(lightning.LightningModule):
         self.draws = generator(s.seed)
 
     def logits(self, images: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
-        """Logits (sample, classes) of images (sample, C, H, W), encoded with fresh draws."""
+        """Logits (sample, classes) of images (sample, C, H, W), encoded with fresh draws.
+
+        Of events, an ANN sees how often each pixel has one, (sample, C, H, W).
+        """
         if not self.settings.spiking:
+            if self.settings.coding == "events":
+                images = images.float().mean(1)
             return self.net(images)  # type: ignore[no-any-return]
         return self.net(self.settings.encoding.real(images, draws))  # type: ignore[no-any-return]
 
@@ -92,6 +98,14 @@ class Classifier(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
+def suited(settings: Settings, data: Dataset) -> Settings:
+    """The settings with what the data decide: name, shape, classes; of events also the coding."""
+    settings = replace(settings, dataset=data.name, shape=data.shape, classes=data.classes)
+    if data.event_steps is None:
+        return settings
+    return replace(settings, coding="events", sigma=0.0, levels=1, steps=data.event_steps)
+
+
 def train(
     settings: Settings, data: Dataset, folder: str | Path, *, progress: bool = True
 ) -> tuple[Classifier, Path]:
@@ -100,7 +114,7 @@ def train(
     A run interrupted in `folder` goes on from its last epoch; a finished one with the same settings
     is loaded. Same settings, same machine, same versions: same weights.
     """
-    settings = replace(settings, dataset=data.name, shape=data.shape, classes=data.classes)
+    settings = suited(settings, data)
     folder = Path(folder)
     last, done = folder / "last.ckpt", folder / "best.ckpt"
     if not last.is_file() and _same(done, settings):

@@ -1,4 +1,4 @@
-"""The command line: `spikeship demo | train | export | inspect | simulate | verify | profile`."""
+"""The command line: `spikeship demo`, `train`, `export`, `inspect`, `simulate`, `verify`, ..."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 DataRoot = Annotated[
     Path | None,
     typer.Option(
-        help="Folder with torchvision's MNIST/raw and FashionMNIST/raw.",
+        help="Folder with torchvision's MNIST/raw and FashionMNIST/raw, or with nmnist_small.tar.",
         envvar="SPIKESHIP_DATA_ROOT",
     ),
 ]
@@ -118,17 +118,21 @@ def demo(
 @app.command()
 def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")] = Path("runs/train"),
-    data: Annotated[str, typer.Option(help="digits, mnist or fashion_mnist.")] = "digits",
+    data: Annotated[str, typer.Option(help="digits, mnist, fashion_mnist or nmnist.")] = "digits",
     model: Annotated[str, typer.Option(help="mlp or cnn.")] = "mlp",
     ann: Annotated[bool, typer.Option("--ann", help="Train the ANN twin instead.")] = False,
     readout: Annotated[
         Literal["spikes", "voltage"], typer.Option(help="What the answer is read from.")
     ] = "spikes",
     coding: Annotated[
-        Literal["direct", "rsc1", "rsc2"], typer.Option(help="Input coding.")
-    ] = "rsc1",
+        Literal["direct", "rsc1", "rsc2"] | None,
+        typer.Option(help="Input coding. Default: rsc1; events (nmnist) need none."),
+    ] = None,
     sigma: Annotated[float, typer.Option(help="Noise of rsc1 and rsc2, in pixel units.")] = 0.1,
-    steps: Annotated[int, typer.Option(help="Time steps per image.", min=1)] = 8,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Time steps per sample. Default: 8; of events (nmnist) 30.", min=1),
+    ] = None,
     levels: Annotated[int, typer.Option(help="Input grid: integers per 1.0.", min=1)] = 16,
     epochs: Annotated[int, typer.Option(min=1)] = 60,
     batch: Annotated[int, typer.Option(min=1)] = 32,
@@ -141,14 +145,17 @@ def train(
     with _errors():
         from ..models import datasets, training
 
-        dataset = datasets.load(data, data_root)
+        dataset = datasets.load(data, data_root, steps or datasets.EVENT_STEPS)
+        if dataset.event_steps and coding is not None:
+            _fail(f"{data} is events, which are not coded again: leave out --coding.")
+        coding = coding or "rsc1"
         settings = training.Settings(
             model=model,
             spiking=not ann,
             readout=readout,
             coding=coding,
             sigma=0.0 if coding == "direct" else sigma,
-            steps=steps,
+            steps=steps or 8,
             levels=levels,
             epochs=epochs,
             batch=batch,
@@ -219,10 +226,11 @@ def export(
 
         model: nn.Module
         if ":" in source:
-            dataset = datasets.load(data, data_root)
+            dataset = datasets.load(data, data_root, steps)
             settings = training.Settings(
-                dataset=data, coding=coding, sigma=sigma, steps=steps, levels=levels, seed=seed
+                coding=coding, sigma=sigma, steps=steps, levels=levels, seed=seed
             )
+            settings = training.suited(settings, dataset)
             model = _build(source, weights)
             provenance = {"model": source, "dataset": data}
         else:
@@ -231,7 +239,7 @@ def export(
             model = classifier.net
             if not settings.spiking:
                 _fail(f"{source} is an ANN twin; export a spiking network.")
-            dataset = datasets.load(settings.dataset, data_root)
+            dataset = datasets.load(settings.dataset, data_root, settings.steps)
             provenance = {
                 "model": settings.model,
                 "dataset": settings.dataset,
@@ -425,7 +433,7 @@ def _dataset_of(net: Path, recipe: Any, data: str | None, data_root: Path | None
     name = data or recipe.provenance.get("dataset")
     if name is None:
         _fail(f"{net} does not say which data set it was made for: give --data.")
-    return datasets.load(name, data_root)
+    return datasets.load(name, data_root, recipe.steps)
 
 
 @app.command()
@@ -472,6 +480,44 @@ def verify(
         )
         if not result.ok:
             raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    net: NetArgument,
+    data: Annotated[str | None, typer.Option(help="Data set. Default: the file's own.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Test samples. Default: all.", min=1)] = None,
+    data_root: DataRoot = None,
+    json_: Json = False,
+) -> None:
+    """Accuracy of the integer network on test data, and samples per second."""
+    with _errors():
+        from . import views
+        from .run import classify, needed_recipe
+
+        network = read_netx(net)
+        recipe = needed_recipe(network)
+        dataset = _dataset_of(net, recipe, data, data_root)
+        result = classify(network, dataset.test, limit, progress=not json_)
+        samples = len(result.predictions)
+        rate = samples / result.seconds
+        _show(
+            json_,
+            {
+                "file": net,
+                "digest": network.digest,
+                "data": dataset.name,
+                "samples": samples,
+                "steps": recipe.steps,
+                "accuracy": result.accuracy,
+                "samples_per_second": rate,
+                "overflow": result.overflow,
+                **records.environment(),
+            },
+            f"accuracy {views.percent(result.accuracy)} on {samples} test samples of {dataset.name}",
+            f"{rate:,.0f} samples per second, {recipe.steps} steps each",
+            *views.overflow_lines([p.name for p in network.populations], result.overflow),
+        )
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -129,6 +130,39 @@ def scores(network: Network, trace: Trace) -> NDArray[Any]:
     v = trace.v[-1].reshape(*trace.v[-1].shape[:2], -1)
     value: NDArray[Any] = v.mean(axis=1) if recipe.decode == "mean voltage" else v[:, -1]
     return value / (recipe.output_unit * (1 << arithmetic.STATE_SHIFT))
+
+
+@dataclass(frozen=True)
+class Classification:
+    """A network's answers on a data set, and the seconds that simulating took."""
+
+    predictions: NDArray[np.int64]
+    accuracy: float
+    seconds: float
+    overflow: tuple[Overflow, ...]
+
+
+def classify(
+    network: Network, split: Split, limit: int | None = None, *, progress: bool = False
+) -> Classification:
+    """Answers for (the first `limit` samples of) a data set, only the output layer recorded."""
+    recipe = needed_recipe(network)
+    record = tuple(f"{name}.-1" for name in records_for(recipe)[-1:])
+    predictions, right, seconds = [], 0, 0.0
+    overflow = [Overflow()] * len(network.populations)
+    size = len(split) if limit is None else min(limit, len(split))
+    for messages, labels in track(encoded(recipe, split, limit), size, "simulating", progress):
+        start = time.perf_counter()
+        trace = run_recipe(network, messages, record=record)
+        seconds += time.perf_counter() - start
+        predicted = scores(network, trace).argmax(axis=1)
+        predictions.append(predicted)
+        right += int((predicted == labels).sum())
+        overflow = [a + b for a, b in zip(overflow, trace.overflow or (), strict=True)]
+    if not predictions:
+        raise NetworkError("no samples to evaluate.")
+    answers = np.concatenate(predictions)
+    return Classification(answers, right / len(answers), seconds, tuple(overflow))
 
 
 @dataclass(frozen=True)

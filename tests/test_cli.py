@@ -18,6 +18,8 @@ from spikeship.hw_targets.network import CubaLIF, Dense, Input, Network
 from spikeship.hw_targets.netx import read_netx, write_netx
 from spikeship.hw_targets.reference import simulate
 from spikeship.hw_targets.trace import Trace
+from spikeship.models import datasets
+from spikeship.pipeline import run as run_module
 from spikeship.pipeline.cli import app
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -44,7 +46,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("command", [
-    "demo", "train", "export", "inspect", "simulate", "verify", "profile",
+    "demo", "train", "export", "inspect", "simulate", "verify", "evaluate", "profile",
 ])  # fmt: skip
 def test_help(command: str) -> None:
     result = call(command, "--help")
@@ -88,6 +90,48 @@ def test_verify_and_profile(trained: Path) -> None:
     text = call("profile", trained / "net.net", "--samples", 20).stdout
     assert "not modelled, loihi1-davies2018" in text
     assert "core dynamic" in text
+
+
+def test_evaluate(trained: Path) -> None:
+    """The same accuracy as `profile` finds, which records everything."""
+    result = ok("evaluate", trained / "net.net")
+    network = read_netx(trained / "net.net")
+    split = datasets.load("digits").test
+    assert result["accuracy"] == run_module.evaluate(network, split).accuracy
+    assert (result["data"], result["samples"], result["steps"]) == ("digits", 359, 8)
+    assert result["samples_per_second"] > 0
+    text = call("evaluate", trained / "net.net", "--limit", 50).stdout
+    assert "% on 50 test samples of digits" in text
+    assert "samples per second, 8 steps each" in text
+
+
+def test_events_from_training_to_evaluation(shared_data: Path, tmp_path: Path) -> None:
+    """N-MNIST through the same commands as images; a readout that is a voltage."""
+    root = ("--data-root", shared_data / "datasets")
+    training = ("--readout", "voltage", "--epochs", 1, "--steps", 4, "--out", tmp_path / "snn")
+    refused = call("train", "--data", "nmnist", *root, *training, "--coding", "direct")
+    assert refused.exit_code == 1
+    assert "nmnist is events, which are not coded again: leave out --coding" in refused.stderr
+    trained = ok("train", "--data", "nmnist", *root, *training)
+    assert trained["settings"]["coding"] == "events"
+    assert trained["test_accuracy"] > 0.5
+    ok(
+        "export",
+        tmp_path / "snn/best.ckpt",
+        "--out",
+        tmp_path / "n.net",
+        "--calibration",
+        32,
+        *root,
+    )
+    recipe = read_netx(tmp_path / "n.net").recipe
+    assert recipe is not None
+    assert (recipe.coding, recipe.steps, recipe.levels, recipe.message_bits) == ("events", 4, 1, 0)
+    result = ok("evaluate", tmp_path / "n.net", *root)
+    assert abs(result["accuracy"] - trained["test_accuracy"]) <= 0.03
+    assert (result["data"], result["samples"]) == ("nmnist", 200)
+    checked = ok("verify", tmp_path / "n.net", "--samples", 20, "--lava-samples", 0, *root)
+    assert checked["ok"]
 
 
 def test_verify_fails_beyond_the_tolerance(trained: Path) -> None:
@@ -304,6 +348,7 @@ def test_simulate_on_lava(dense: tuple[Path, Network, np.ndarray]) -> None:
     (("simulate", "dense.net", "--input", "half.npy", "--out", "t.npz"), "is not an integer"),
     (("simulate", "dense.net", "--input", "x.npy", "--out", "t.npz", "--record", "w"), "choose from spikes"),
     (("verify", "dense.net"), "has no recipe"),
+    (("evaluate", "dense.net"), "has no recipe"),
     (("profile", "dense.net"), "has no recipe"),
     (("export", "none.ckpt", "--out", "o.net"), "none.ckpt: no such file"),
     (("export", "text.net", "--out", "o.net"), "not a checkpoint"),

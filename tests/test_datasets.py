@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +62,11 @@ def test_real_mnist(shared_data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "root", "message"), [
-    ("imagenet", None, "unknown data set 'imagenet'; choose from digits, mnist, fashion_mnist"),
+    ("imagenet", None, "unknown data set 'imagenet'; choose from digits, mnist, fashion_mnist, nmnist"),
     ("mnist", None, "give the folder that holds MNIST/raw with --data-root"),
     ("mnist", "empty", "no such file. --data-root must hold torchvision's folders"),
+    ("nmnist", None, "give the folder that holds nmnist_small.tar with --data-root"),
+    ("nmnist", "empty", "no such file. --data-root must hold nmnist_small.tar"),
 ])  # fmt: skip
 def test_missing_data(tmp_path: Path, name: str, root: str | None, message: str) -> None:
     with pytest.raises(datasets.DatasetError, match=message):
@@ -86,3 +90,79 @@ def test_images_without_labels(tmp_path: Path) -> None:
     write_idx(raw / "t10k-labels-idx1-ubyte", np.arange(4))
     with pytest.raises(datasets.DatasetError, match="5 t10k images but 4 labels"):
         datasets.load("mnist", tmp_path)
+
+
+Event = tuple[int, int, int, int]
+"""x, y, polarity, microseconds"""
+
+
+def write_events(
+    path: Path, samples: dict[int, list[Event]], labels: dict[int, int] | None, extra: bytes = b""
+) -> None:
+    """A tar in the layout of nmnist_small; `extra` bytes at the end of every sample."""
+    with tarfile.open(path, "w") as tar:
+
+        def add(name: str, data: bytes) -> None:
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+
+        for number, events in samples.items():
+            packed = [bytes((x, y)) + (p << 23 | t).to_bytes(3, "big") for x, y, p, t in events]
+            add(f"train/{number}.bs2", b"".join(packed) + extra)
+        if labels is not None:
+            rows = [f"{number}\t{label}" for number, label in labels.items()]
+            add("train/train1K.txt", "\n".join(["#sample #class", *rows, ""]).encode())
+
+
+EVENTS = {
+    2: [(33, 0, 0, 0), (33, 0, 0, 9_999), (5, 7, 1, 10_000)],
+    1: [(0, 33, 1, 299_999), (1, 1, 1, 300_000), (0, 0, 0, 155_000)],
+}
+
+
+def test_events_are_binned(tmp_path: Path) -> None:
+    write_events(tmp_path / "nmnist_small.tar", EVENTS, {1: 4, 2: 9})
+    spikes, labels = datasets.nmnist(tmp_path, 30)
+    assert (spikes.shape, spikes.dtype, labels.tolist()) == ((2, 30, 2, 34, 34), np.int8, [4, 9])
+    found = [tuple(row) for row in np.argwhere(spikes).tolist()]
+    assert found == [  # (sample, step, polarity, y, x)
+        (0, 15, 0, 0, 0),
+        (0, 29, 1, 33, 0),  # the event at 300 ms is left out
+        (1, 0, 0, 0, 33),  # two events, one spike
+        (1, 1, 1, 7, 5),
+    ]
+    assert datasets.nmnist(tmp_path, 300)[0].sum() == 5  # 1 ms: the two are apart
+    with pytest.raises(datasets.DatasetError, match="steps = 0"):
+        datasets.nmnist(tmp_path, 0)
+
+
+def test_real_nmnist(shared_data: Path) -> None:
+    spikes, labels = datasets.nmnist(shared_data / "datasets", 20)
+    assert spikes.shape == (1000, 20, 2, 34, 34)
+    assert labels[:5].tolist() == [5, 0, 4, 1, 9]
+    assert np.bincount(labels).min() > 80
+    assert spikes.any(axis=(1, 3, 4)).all()
+    data = datasets.load("nmnist", shared_data / "datasets" / "nmnist_small", 20)
+    assert [len(s) for s in (data.train, data.validation, data.test)] == [720, 80, 200]
+    assert (data.shape, data.classes, data.event_steps) == ((2, 34, 34), 10, 20)
+    assert datasets.load("digits").event_steps is None
+
+
+@pytest.mark.parametrize(("labels", "extra", "cut", "message"), [
+    (None, b"", 0, "has no train1K.txt with the labels"),
+    ({1: 0, 2: 1, 3: 2}, b"", 0, r"1 of 3 listed samples are not there \(3"),
+    ({}, b"", 0, "0 of 0 listed samples"),
+    ({1: 0, 2: 1}, b"xy", 0, "17 bytes are not whole events of 5"),
+    ({1: 0, 2: 1}, bytes(5 * [40]), 0, "a pixel beyond 33"),
+    ({1: 0, 2: 1}, b"", 520, "damaged"),
+])  # fmt: skip
+def test_damaged_events(
+    tmp_path: Path, labels: dict[int, int] | None, extra: bytes, cut: int, message: str
+) -> None:
+    path = tmp_path / "nmnist_small.tar"
+    write_events(path, EVENTS, labels, extra)
+    if cut:
+        path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(datasets.DatasetError, match=message):
+        datasets.nmnist(tmp_path)

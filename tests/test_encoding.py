@@ -8,6 +8,7 @@ import torch
 
 from spikeship.models.encoding import CODINGS, Coding, Encoding, generator
 
+OF_IMAGES = tuple(coding for coding in CODINGS if coding != "events")
 IMAGES = torch.arange(0, 17, dtype=torch.float64).repeat(3, 4).reshape(3, 1, 4, 17) / 16
 
 
@@ -15,7 +16,7 @@ def encoding(coding: Coding, sigma: float = 0.2, **settings: int) -> Encoding:
     return Encoding(coding, sigma=0.0 if coding == "direct" else sigma, **settings)
 
 
-@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("coding", OF_IMAGES)
 @pytest.mark.parametrize("levels", [1, 16, 255])
 def test_the_real_form_on_the_grid_is_the_integer_form(coding: Coding, levels: int) -> None:
     code = encoding(coding, levels=levels, message_bits=12)
@@ -26,7 +27,7 @@ def test_the_real_form_on_the_grid_is_the_integer_form(coding: Coding, levels: i
     assert (on_grid.numpy() == integers).all()
 
 
-@pytest.mark.parametrize("coding", CODINGS)
+@pytest.mark.parametrize("coding", OF_IMAGES)
 def test_the_same_seed_gives_the_same_integers(coding: Coding) -> None:
     code = encoding(coding)
     first, again = (code.integers(IMAGES, generator(5)) for _ in range(2))
@@ -68,9 +69,10 @@ def test_negative_messages_survive() -> None:
 
 
 @pytest.mark.parametrize(("settings", "message"), [
-    ({"coding": "morse"}, "coding 'morse' is unknown; choose from direct, rsc1, rsc2"),
+    ({"coding": "morse"}, "coding 'morse' is unknown; choose from direct, rsc1, rsc2, events"),
+    ({"coding": "events"}, "levels = 1 and message_bits = 0"),
     ({"coding": "rsc1"}, "need a sigma above 0"),
-    ({"coding": "direct", "sigma": 0.1}, "direct has none"),
+    ({"coding": "direct", "sigma": 0.1}, "direct and events have none"),
     ({"steps": 0}, "steps = 0"),
     ({"levels": 0}, "levels = 0"),
 ])  # fmt: skip
@@ -84,3 +86,12 @@ def test_messages_beyond_their_bits_are_refused() -> None:
     with pytest.raises(ValueError, match=r"reach 255 .. 255; 8 bits hold -128 .. 127"):
         code.integers(torch.ones(1, 1, 2, 2), generator(0))
     assert np.unique(code.integers(torch.zeros(1, 1, 2, 2), generator(0))).tolist() == [0]
+
+
+def test_events_are_their_own_frames() -> None:
+    code = Encoding("events", steps=5, levels=1, message_bits=0)
+    spikes = torch.randint(0, 2, (3, 5, 2, 4, 6), dtype=torch.int8)
+    assert (code.integers(spikes, generator(0)) == spikes.numpy()).all()
+    assert torch.equal(code.real(spikes, generator(0)), spikes.transpose(0, 1).float())
+    with pytest.raises(ValueError, match=r"\(3, 2, 4, 6\) are not events of 5 steps"):
+        code.real(spikes[:, 0], generator(0))

@@ -102,3 +102,21 @@ def test_settings_survive_the_checkpoint(digits: datasets.Dataset, tmp_path: Pat
     settings = replace(QUICK, epochs=1, coding="rsc2", sigma=0.3, readout="voltage", seed=4)
     _, path = training.train(settings, digits, tmp_path, progress=False)
     assert asdict(training.load(path).settings) == asdict(settings)
+
+
+def test_events_need_no_coding(tmp_path: Path) -> None:
+    """Two classes of moving bars are learnt from their events, by a spiking network and an ANN."""
+    spikes = torch.zeros(60, 6, 2, 6, 6, dtype=torch.int8)
+    labels = torch.arange(60) % 2
+    for i, label in enumerate(labels):
+        for t in range(6):
+            spikes[i, t, label, [(t + i) % 6, (t + i + 2) % 6]] = 1
+    split = datasets.Split(spikes, labels)
+    data = datasets.Dataset("bars", split, split, split)
+    for spiking in (True, False):
+        settings = replace(QUICK, epochs=10, batch=10, spiking=spiking)
+        network, path = training.train(settings, data, tmp_path / str(spiking), progress=False)
+        found = training.load(path).settings
+        assert (found.coding, found.steps, found.levels, found.shape) == ("events", 6, 1, (2, 6, 6))
+        assert found.encoding.message_bits == 0
+        assert training.accuracy(network, data.test) > 0.9
