@@ -9,6 +9,7 @@ which only graded messages can bring about, the layer runs in the reference itse
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -195,7 +196,7 @@ class _Run:
 
     @cached_property
     def _step_bytes(self) -> int:
-        first = int(np.prod(self.network.input_shape)) * (4 if self.drive.largest > 1 else 1)
+        first = math.prod(self.network.input_shape) * (4 if self.drive.largest > 1 else 1)
         return first + sum(p.size * (4 if p.graded else 1) for p in self.network.populations)
 
     def block(self, threads: int) -> int:
@@ -234,7 +235,7 @@ class _Block:
         self.columns = run.columns(samples)
         first = run.layers[0].population
         self.graded_input = run.drive.largest > 1 or isinstance(first.layer, Input)
-        self.source = self._messages(int(np.prod(run.network.input_shape)), self.graded_input)
+        self.source = self._messages(math.prod(run.network.input_shape), self.graded_input)
         self.sent = [self._messages(p.population.size, p.population.graded) for p in run.layers]
         self.state = [np.zeros((samples, 3, p.population.size), np.int32) for p in run.layers]
         self.ring = [
@@ -289,7 +290,7 @@ class _Block:
         if not there:
             return
         part = x[self.low : self.high, start : start + there]
-        target = self.source[:, 1 : 1 + there, : int(np.prod(shape))]
+        target = self.source[:, 1 : 1 + there, : math.prod(shape)]
         if len(shape) == 1:
             target[:] = part
             return
@@ -442,7 +443,7 @@ class _Block:
 
 def _channels_first(array: Array, shape: tuple[int, ...]) -> Array:
     """(..., positions and channels, padded) to (..., C, H, W); a dense layer stays."""
-    flat = array[..., : int(np.prod(shape))]
+    flat = array[..., : math.prod(shape)]
     if len(shape) == 1:
         return flat
     channels, rows, columns = shape

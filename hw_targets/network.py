@@ -7,6 +7,7 @@ is made and never changed afterwards; `Network.digest` names the stored integers
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -293,7 +294,7 @@ class Population:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     @property
     def graded(self) -> bool:
@@ -423,11 +424,11 @@ def _output_shape(layer: Layer, shape: Shape) -> Shape:
     if isinstance(layer, Input):
         return layer.shape
     if isinstance(layer, Flatten):
-        return (int(np.prod(shape)),)
+        return (math.prod(shape),)
     if isinstance(layer, Dense):
         out, into = layer.weight.shape
         if shape != (into,):
-            fix = " Put a Flatten before it." if np.prod(shape) == into else ""
+            fix = " Put a Flatten before it." if math.prod(shape) == into else ""
             raise NetworkError(
                 f"weight {layer.weight.shape} expects {into} inputs, the layer before gives "
                 f"shape {shape}.{fix}"
