@@ -197,7 +197,7 @@ def conv_once(rng: Rng) -> Case:
 def conv_groups_bias_reset(rng: Rng) -> Case:
     image = (4, 4, 5)
     layer = conv(rng, 4, 6, 2, bias=bias(rng, 6), neuron=neuron(rng, 6))
-    network = Network([Input(image), layer, conv(rng, 6, 3, 3)])
+    network = Network([Input(image), layer, conv(rng, 6, 3, 3, padding=(1, 1))])
     return Case(network, binary(rng, 11, *image), resets(rng))
 
 
