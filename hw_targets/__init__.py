@@ -18,7 +18,7 @@ from .network import (
     Sigma,
     SigmaDelta,
 )
-from .netx import NetxError, read_netx, write_netx
+from .netx import NetxError, NetxWarning, read_netx, write_netx
 from .trace import Counts, Trace, count
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Network",
     "NetworkError",
     "NetxError",
+    "NetxWarning",
     "Recipe",
     "ResonateFire",
     "Sigma",

@@ -87,6 +87,7 @@ class CubaLIF:
             array = integers(getattr(self, name), name, 0, high, fix)
             value = int(array.item()) if array.size == 1 else array
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "kind", str(self.kind))
         if self.kind not in ("CUBA", "LOIHI"):
             raise NetworkError(f"neuron kind {self.kind!r} is not supported; use CUBA or LOIHI.")
 
@@ -201,6 +202,7 @@ class ResonateFire:
             array = integers(getattr(self, name), name, low, 4095, fix, scalar=True)
             object.__setattr__(self, name, int(array.item()))
         object.__setattr__(self, "threshold", _threshold(self.threshold))
+        object.__setattr__(self, "kind", str(self.kind))
         if self.kind not in ("RF_PHASE", "RF_IZHIKEVICH"):
             raise NetworkError(
                 f"neuron kind {self.kind!r} is not supported; use RF_PHASE or RF_IZHIKEVICH."

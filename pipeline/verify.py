@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..hw_targets import lava_cpu
+from ..hw_targets.inputs import QUANTITIES
 from ..hw_targets.network import Network
 from ..hw_targets.netx import read_netx, write_netx
 from .execute import execute
@@ -106,7 +107,7 @@ def verify(
 
     - float (the NIR `graph`) against the integers: every layer's spikes, aligned for the one step
       of latency per layer;
-    - the integers against Lava's CPU backend on the first `lava_samples`: every spike, u and v;
+    - the integers against Lava's CPU backend on the first `lava_samples`: every spike and state;
     - written to a file and read again: the same digest.
     """
     recipe = needed_recipe(network)
@@ -131,15 +132,23 @@ def verify(
     to_lava = None
     if skipped is None:
         some = messages[:lava_samples]
-        record = ("spikes", "u", "v")
+        every = [
+            (p, quantity)
+            for quantity in QUANTITIES
+            for p in network.populations
+            if quantity == "spikes" or quantity in p.states
+        ]
+        record = [f"{quantity}.{p.index}" for p, quantity in every]
         ours = run_recipe(network, some, record=record)
         lavas = run_recipe(network, some, target="lava", record=record)
         to_lava = tuple(
-            compare(name, quantity, a, b)
-            for quantity in record
-            for name, a, b in zip(
-                names, getattr(ours, quantity), getattr(lavas, quantity), strict=True
+            compare(
+                p.name,
+                quantity,
+                getattr(ours, quantity)[p.index],
+                getattr(lavas, quantity)[p.index],
             )
+            for p, quantity in every
         )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.net"
