@@ -126,8 +126,11 @@ def synapse_formats(*parts: Integers) -> tuple[SynapseFormat, ...]:
     else:
         gain = 256 / -low if high < 0 else 255 / high
     shift = int(np.floor(np.log2(gain))) + mixed
-    divides = (n for n in range(8, 0, -1) if not any((m % (1 << n)).any() for m in mantissas))
-    bits = 8 - shift - (next(divides, 0) - mixed)
+    used = 1 << 8  # the bits that any weight uses: all are multiples of its lowest one, 256 at most
+    for m in mantissas:
+        used |= int(np.bitwise_or.reduce(m, axis=None))
+    zeros = (used & -used).bit_length() - 1
+    bits = 8 - shift - (zeros - mixed)
     if shift < 0:  # numpy shifts by a negative count to zero: Lava loses all such weights
         return tuple(SynapseFormat(np.zeros_like(m), shift) for m in mantissas)
     return tuple(SynapseFormat(_load(m << shift, bits), shift) for m in mantissas)

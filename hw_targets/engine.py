@@ -30,10 +30,13 @@ from .trace import STATES, Overflow, Recorded, Trace
 if TYPE_CHECKING:
     from .layout import Layer
 
-SCRATCH = 1 << 20
+SCRATCH = 2 << 20
 """Bytes of messages that a thread keeps between layers, about a core's cache."""
 SPLIT = 1 << 16
 """A layer of a single sample is shared among threads from this many neuron updates a call."""
+
+ALONE = 1 << 19
+"""Less work than this, in neuron updates, is done before threads have started."""
 
 Array = NDArray[Any]
 
@@ -54,13 +57,13 @@ def simulate(
 ) -> Trace:
     """Run a network on a batch, with the results of `reference.simulate`, bit for bit.
 
-    Arguments as there; `threads`: how many to use, all of this process's cores by default. To run
-    one network many times, keep an `Engine`. The first call on a machine compiles for about a
-    minute; the result is kept on disk (numba's cache). Memory beyond inputs and results: 2 bytes
-    per weight and, per thread, about 1 MB of messages (or four steps of one sample) and 12 bytes
-    per neuron of the samples in work, however many steps and samples there are.
+    Arguments as there; `threads`: how many to use, all of this process's cores by default. The
+    first call on a machine compiles for some 20 seconds; the result is kept on disk (numba's
+    cache). Memory beyond inputs and results: 2 bytes per weight, kept with the network, and, per
+    thread, about 2 MB of messages (or four steps of one sample) and 12 bytes per neuron of the
+    samples in work, however many steps and samples there are.
     """
-    return Engine(network).simulate(
+    return Engine.of(network).simulate(
         inputs,
         steps,
         reset_interval=reset_interval,
@@ -73,6 +76,14 @@ def simulate(
 
 class Engine:
     """A network with its weights laid out for `simulate`; immutable, and safe to share."""
+
+    @staticmethod
+    def of(network: Network) -> Engine:
+        """The network's engine: made at the first call, and kept in the network as long as it lives."""
+        found: Engine | None = network.__dict__.get("_engine")
+        if found is None:
+            found = network.__dict__["_engine"] = Engine(network)
+        return found
 
     def __init__(self, network: Network) -> None:
         from .layout import (
@@ -111,6 +122,8 @@ class Engine:
             binary=message_bits == 0,
         )
         samples = len(drive.x)
+        if run.work < ALONE:
+            threads = 1
         size = run.block(threads)
         blocks = [(low, min(low + size, samples)) for low in range(0, samples, size)]
         shared = len(blocks) == 1 and any(run.shareable(layer, blocks[0]) for layer in self._layers)
@@ -198,6 +211,13 @@ class _Run:
     def _step_bytes(self) -> int:
         first = math.prod(self.network.input_shape) * (4 if self.drive.largest > 1 else 1)
         return first + sum(p.size * (4 if p.graded else 1) for p in self.network.populations)
+
+    @property
+    def work(self) -> int:
+        """Neurons and inputs, times steps and samples."""
+        neurons = sum(p.size for p in self.network.populations)
+        inputs = math.prod(self.network.input_shape)
+        return (neurons + inputs) * self.drive.steps * len(self.drive.x)
 
     def block(self, threads: int) -> int:
         """Samples that a thread takes at a time."""

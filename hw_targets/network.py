@@ -338,6 +338,10 @@ class Network:
     def __hash__(self) -> int:
         return hash(self.digest)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What pickle needs: not what was derived on the way."""
+        return {"layers": self.layers, "recipe": self.recipe}
+
     @cached_property
     def shapes(self) -> tuple[Shape, ...]:
         """Output shape of every layer, in (C, H, W) order."""

@@ -1,6 +1,7 @@
 """What is particular to the engine; that it equals the reference is tests/test_parity.py."""
 
 import os
+import pickle
 import subprocess
 import sys
 import tracemalloc
@@ -21,7 +22,7 @@ from spikeship.hw_targets.network import (
     Sigma,
     SigmaDelta,
 )
-from spikeship.hw_targets.trace import Overflow, Trace
+from spikeship.hw_targets.trace import Trace
 
 ALL = ("spikes", "u", "v", "counts")
 
@@ -74,6 +75,7 @@ def test_blocks_chunks_and_threads_change_nothing(
 ) -> None:
     monkeypatch.setattr(engine, "SCRATCH", scratch)
     monkeypatch.setattr(engine, "SPLIT", 1)
+    monkeypatch.setattr(engine, "ALONE", 0)
     network = conv_net()
     x = spikes(network, samples, 21)
     options = {"reset_interval": 8, "reset_offset": 1, "record": ALL}
@@ -164,6 +166,16 @@ def test_half_weights_are_summed_before_they_are_rounded() -> None:
         assert same(found, reference.simulate(network, x, message_bits=bits, record=ALL))
         assert found.u is not None
         assert found.u[0][0, 1].tolist() == [-195 << 6, -41 << 6]  # floor(-194.5)
+
+
+def test_the_layout_is_made_once_and_stays_out_of_pickles() -> None:
+    network = conv_net()
+    size = len(pickle.dumps(network))
+    made = engine.Engine.of(network)
+    engine.simulate(network, spikes(network, 1, 2))
+    assert engine.Engine.of(network) is made
+    assert len(pickle.dumps(network)) == size
+    assert pickle.loads(pickle.dumps(network)) == network
 
 
 def test_one_compilation_serves_every_network() -> None:

@@ -924,6 +924,7 @@ def test_engine_in_small_pieces(
     """One sample and four steps at a time, rows shared among threads."""
     monkeypatch.setattr(engine, "SCRATCH", 1)
     monkeypatch.setattr(engine, "SPLIT", 1)
+    monkeypatch.setattr(engine, "ALONE", 0)
     for seed in range(3):
         one = case(kind, seed)
         for x in (one.inputs, one.inputs[:1]):
