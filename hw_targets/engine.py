@@ -14,7 +14,7 @@ import os
 from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -171,6 +171,8 @@ class _Run:
     reset_interval: int
     reset_offset: int
     binary: bool
+    spare: list[_Buffers] = field(default_factory=list)
+    """buffers that no block uses at the moment"""
 
     @cached_property
     def results(self) -> dict[str, list[Array | None]]:
@@ -221,8 +223,10 @@ class _Run:
 
     def block(self, threads: int) -> int:
         """Samples that a thread takes at a time."""
-        fitting = SCRATCH // (self._step_bytes * min(self.drive.steps, 16))
-        return max(1, min(fitting, -(-len(self.drive.x) // threads)))
+        samples = max(1, len(self.drive.x))
+        fitting = max(1, SCRATCH // (self._step_bytes * min(self.drive.steps, 16)))
+        turns = -(-samples // (fitting * threads))  # as much for every thread
+        return -(-samples // (turns * threads))
 
     def columns(self, samples: int) -> int:
         """Steps that a layer takes at a time."""
@@ -237,25 +241,28 @@ class _Run:
     def samples(self, low: int, high: int, pool: ThreadPoolExecutor | None) -> Array:
         """Run samples low .. high - 1; returns the overflow of each layer, (layer, 3)."""
         slow: set[int] = set()
-        while True:
-            try:
-                return _Block(self, low, high, slow, pool).run()
-            except _NeedsReference as found:
-                slow.add(found.layer)
+        buffers = self.spare.pop() if self.spare else None
+        if buffers is None or buffers.samples != high - low:
+            buffers = _Buffers(self, high - low)
+        try:
+            while True:
+                try:
+                    return _Block(self, low, high, slow, pool, buffers).run()
+                except _NeedsReference as found:
+                    slow.add(found.layer)
+        finally:
+            self.spare.append(buffers)
 
 
-class _Block:
-    """Some samples on their way through all steps."""
+class _Buffers:
+    """Messages and states of some samples; blocks of the same size hand them on."""
 
-    def __init__(
-        self, run: _Run, low: int, high: int, slow: set[int], pool: ThreadPoolExecutor | None
-    ) -> None:
-        self.run_, self.low, self.high, self.pool = run, low, high, pool
-        samples = high - low
+    def __init__(self, run: _Run, samples: int) -> None:
+        self.samples = samples
         self.columns = run.columns(samples)
         first = run.layers[0].population
-        self.graded_input = run.drive.largest > 1 or isinstance(first.layer, Input)
-        self.source = self._messages(math.prod(run.network.input_shape), self.graded_input)
+        graded_input = run.drive.largest > 1 or isinstance(first.layer, Input)
+        self.source = self._messages(math.prod(run.network.input_shape), graded_input)
         self.sent = [self._messages(p.population.size, p.population.graded) for p in run.layers]
         self.state = [np.zeros((samples, 3, p.population.size), np.int32) for p in run.layers]
         self.ring = [
@@ -264,6 +271,37 @@ class _Block:
             )
             for p in run.layers
         ]
+
+    def _messages(self, size: int, graded: bool) -> Array:
+        """(sample, the step before and those of a turn, size padded with zeros)."""
+        padded = -(-size // 64) * 64
+        return np.zeros((self.samples, self.columns + 1, padded), np.int32 if graded else np.int8)
+
+    def clear(self) -> None:
+        """As before the first step."""
+        for messages in (self.source, *self.sent):
+            messages[:, 0] = 0
+        for array in (*self.state, *self.ring):
+            array[:] = 0
+
+
+class _Block:
+    """Some samples on their way through all steps."""
+
+    def __init__(
+        self,
+        run: _Run,
+        low: int,
+        high: int,
+        slow: set[int],
+        pool: ThreadPoolExecutor | None,
+        buffers: _Buffers,
+    ) -> None:
+        self.run_, self.low, self.high, self.pool = run, low, high, pool
+        samples = high - low
+        buffers.clear()
+        self.columns, self.source, self.sent = buffers.columns, buffers.source, buffers.sent
+        self.state, self.ring = buffers.state, buffers.ring
         self.overflow = np.zeros((len(run.layers), 3), np.int64)
         self.largest = [0] * len(run.layers)
         self.options: dict[tuple[int, int], Any] = {}
@@ -277,11 +315,6 @@ class _Block:
             )
             for i in slow
         }
-
-    def _messages(self, size: int, graded: bool) -> Array:
-        padded = -(-size // 64) * 64
-        dtype = np.int32 if graded else np.int8
-        return np.zeros((self.high - self.low, self.columns + 1, padded), dtype)
 
     def run(self) -> Array:
         """All steps, some at a time."""
@@ -347,6 +380,7 @@ class _Block:
                 before if before.dtype == np.int8 else _NO_SPIKES,
                 before if before.dtype == np.int32 else _NO_INTEGERS,
                 layer.weights,
+                layer.runs,
                 layer.recurrent,
                 layer.delays,
                 self.ring[i],

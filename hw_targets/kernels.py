@@ -27,8 +27,8 @@ _inline: Callable[..., Any] = njit(nogil=True, cache=True, forceinline=True)
 LANES = 32
 """Channels that are added at a time; rows of the weight matrix are padded to a multiple."""
 CUBA, SIGMA_DELTA, DELTA, SIGMA, RF_PHASE, RF_IZHIKEVICH = range(6)
-SPARSE = 1
-"""Up to this many events in a kernel row on average, event by event is the faster way."""
+SPARSE = 2
+"""Up to this many events per input row and output column, event by event is the faster way."""
 NARROW_SUM = (1 << 17) - 1
 """Sums up to this size cannot take u or v out of 32 bits: (2^17 - 1) << 6 < 2^23."""
 
@@ -128,6 +128,14 @@ def _ones(typingctx: Any, messages: Any, at: Any) -> Any:
     return types.uint64(messages, types.intp), codegen
 
 
+def _everywhere(b: Any, value: Any, vector: Any) -> Any:
+    """A vector with `value` in every lane."""
+    empty = ir.Constant(vector, ir.Undefined)
+    one = b.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
+    zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    return b.shuffle_vector(one, empty, zeros)
+
+
 def _row_adder(lanes: int, graded: bool) -> Any:
     """acc[at : at + lanes] += sum of weight rows, kept in vector registers meanwhile.
 
@@ -179,14 +187,7 @@ def _row_adder(lanes: int, graded: bool) -> Any:
                 one = b.load(b.gep(payload, [e]), align=4)
                 if bits != 32:  # never runs: 16-bit sums are of single spikes
                     one = b.trunc(one, ir.IntType(bits))
-                first_lane = b.insert_element(
-                    ir.Constant(wide, ir.Undefined), one, ir.Constant(ir.IntType(32), 0)
-                )
-                everywhere = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-                row = b.mul(
-                    row,
-                    b.shuffle_vector(first_lane, ir.Constant(wide, ir.Undefined), everywhere),
-                )
+                row = b.mul(row, _everywhere(b, one, wide))
             after = b.add(total, row)
             following = b.add(e, ir.Constant(index, 1))
             e.add_incoming(start, entry)
@@ -206,8 +207,36 @@ def _row_adder(lanes: int, graded: bool) -> Any:
     return add_rows
 
 
-_add_1, _add_2, _add_8 = (_row_adder(LANES * n, graded=False) for n in (1, 2, 8))
-_times_1, _times_4 = (_row_adder(LANES * n, graded=True) for n in (1, 4))
+_add_32, _add_64, _add_256 = (_row_adder(lanes, graded=False) for lanes in (32, 64, 256))
+_times_32, _times_128 = (_row_adder(lanes, graded=True) for lanes in (32, 128))
+
+
+def _run_adder(lanes: int) -> Any:
+    """acc[at : at + lanes] += factor * weights[first : first + lanes]."""
+
+    @_intrinsic
+    def add_run(typingctx: Any, acc: Any, at: Any, weights: Any, first: Any, factor: Any) -> Any:
+        bits = acc.dtype.bitwidth
+
+        def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+            accs, weights = (
+                context.make_array(signature.args[i])(context, b, args[i]).data for i in (0, 2)
+            )
+            wide = ir.VectorType(ir.IntType(bits), lanes)
+            stored = ir.VectorType(ir.IntType(16), lanes)
+            target = b.bitcast(b.gep(accs, [args[1]]), wide.as_pointer())
+            row = b.load(b.bitcast(b.gep(weights, [args[3]]), stored.as_pointer()), align=2)
+            if bits != 16:  # 16-bit sums are of single spikes
+                row = b.mul(b.sext(row, wide), _everywhere(b, args[4], wide))
+            b.store(b.add(b.load(target, align=bits // 8), row), target, align=bits // 8)
+            return context.get_dummy_value()
+
+        return types.void(acc, types.intp, weights, types.intp, types.int32), codegen
+
+    return add_run
+
+
+_run_4, _run_8, _run_16, _run_32, _run_64 = (_run_adder(lanes) for lanes in (4, 8, 16, 32, 64))
 
 
 # -- events and sums ----------------------------------------------------------------------------
@@ -238,19 +267,14 @@ def _find_graded(messages: Any, events: Any, payload: Any) -> int:
 
 
 @_compiled
-def _index(events: Any, n: int, size: int, starts: Any, places: Any, units: int) -> None:
-    """places[e] = unit of event e; starts[k] = first event of unit k.
-
-    A unit is a run of `size` channels: one position and group.
-    """
+def _index(events: Any, n: int, size: int, starts: Any, units: int) -> None:
+    """starts[k] = first event of unit k, a run of `size` channels: one position and group."""
     if units == 1:
         starts[0], starts[1] = 0, n
         return
     starts[: units + 1] = 0
     for e in range(n):
-        unit = np.uint32(events[e]) // np.uint32(size)
-        places[e] = unit
-        starts[unit + 1] += 1
+        starts[np.uint32(events[e]) // np.uint32(size) + 1] += 1
     for k in range(units):
         starts[k + 1] += starts[k]
 
@@ -271,34 +295,64 @@ def _add_rows(
     """The weight rows of events start .. stop - 1, all `stride` output channels of them."""
     t = 0
     if graded:
-        while t + 4 * LANES <= stride:
-            _times_4(acc, at + t, weights, first + t, stride, events, payload, start, stop)
-            t += 4 * LANES
+        while t + 128 <= stride:
+            _times_128(acc, at + t, weights, first + t, stride, events, payload, start, stop)
+            t += 128
         while t < stride:
-            _times_1(acc, at + t, weights, first + t, stride, events, payload, start, stop)
-            t += LANES
+            _times_32(acc, at + t, weights, first + t, stride, events, payload, start, stop)
+            t += 32
         return
-    while t + 8 * LANES <= stride:
-        _add_8(acc, at + t, weights, first + t, stride, events, payload, start, stop)
-        t += 8 * LANES
-    while t + 2 * LANES <= stride:
-        _add_2(acc, at + t, weights, first + t, stride, events, payload, start, stop)
-        t += 2 * LANES
+    while t + 256 <= stride:
+        _add_256(acc, at + t, weights, first + t, stride, events, payload, start, stop)
+        t += 256
+    while t + 64 <= stride:
+        _add_64(acc, at + t, weights, first + t, stride, events, payload, start, stop)
+        t += 64
     if t < stride:
-        _add_1(acc, at + t, weights, first + t, stride, events, payload, start, stop)
+        _add_32(acc, at + t, weights, first + t, stride, events, payload, start, stop)
+
+
+@_inline
+def _add_run(acc: Any, at: int, width: int, runs: Any, first: int, factor: Any) -> None:
+    """`width` (a multiple of 4) neighbouring sums, exactly these: registers that overlapped with
+    those of the next event would have to wait for them in the store buffer."""
+    t = 0
+    while t + 64 <= width:
+        _run_64(acc, at + t, runs, first + t, factor)
+        t += 64
+    if t + 32 <= width:
+        _run_32(acc, at + t, runs, first + t, factor)
+        t += 32
+    if t + 16 <= width:
+        _run_16(acc, at + t, runs, first + t, factor)
+        t += 16
+    if t + 8 <= width:
+        _run_8(acc, at + t, runs, first + t, factor)
+        t += 8
+    if t < width:
+        _run_4(acc, at + t, runs, first + t, factor)
 
 
 @_compiled
-def _taps(g: Geometry, count: Any, tap: Any, column: Any) -> None:
-    """For each input column: how many kernel columns meet it, which, and for which output column."""
+def _reach(g: Geometry, left: Any, phase: Any) -> None:
+    """For each input column: the first output column it reaches, and its place in the stride."""
     for c in range(g.columns):
-        n = 0
-        for kx in range(g.kernel_x):
-            left = c + g.padding_x - kx * g.dilation_x
-            if left >= 0 and left % g.stride_x == 0 and left // g.stride_x < g.out_columns:
-                tap[c, n], column[c, n] = kx, left // g.stride_x
-                n += 1
-        count[c] = n
+        f = (c + g.padding_x) % g.stride_x
+        taps = (g.kernel_x - f + g.stride_x - 1) // g.stride_x
+        phase[c], left[c] = f, (c + g.padding_x) // g.stride_x - taps + 1
+
+
+@_compiled
+def _index_rows(events: Any, n: int, g: Geometry, starts: Any, columns: Any) -> None:
+    """columns[e] = column of event e; starts[y] = first event of row y."""
+    row, low, size = 0, 0, g.columns * g.channels
+    starts[0] = 0
+    for e in range(n):
+        while events[e] >= low + size:
+            row, low = row + 1, low + size
+            starts[row] = e
+        columns[e] = np.uint32(events[e] - low) // np.uint32(g.channels)
+    starts[row + 1 : g.rows + 1] = n
 
 
 @_compiled
@@ -333,56 +387,76 @@ def _sum_row(
         for group in range(g.groups):
             taps = (group * g.kernel_y + ky) * g.kernel_x
             for piece in range(pieces):
-                left = piece * g.dilation_x - g.padding_x
-                for x in range(g.out_columns):
-                    low = min(max(left, 0), g.columns)
-                    high = max(min(left + width, g.columns), low)
-                    unit = units + low * g.groups + group
-                    start, stop = starts[unit], starts[unit + high - low]
-                    if start < stop:
-                        at = offset + (x * g.groups + group) * outside
-                        first = (taps + piece + low - left - unit) * size
-                        _add_rows(
-                            acc, at, graded, weights, first, stride, events, payload, start, stop
-                        )
-                    left += g.stride_x
+                for parity in range(2):  # rows of weights are padded into the next position's sums
+                    for x in range(parity, g.out_columns, 2):
+                        left = x * g.stride_x + piece * g.dilation_x - g.padding_x
+                        low = min(max(left, 0), g.columns)
+                        high = max(min(left + width, g.columns), low)
+                        unit = units + low * g.groups + group
+                        start, stop = starts[unit], starts[unit + high - low]
+                        if start < stop:
+                            at = offset + (x * g.groups + group) * outside
+                            first = (taps + piece + low - left - unit) * size
+                            _add_rows(
+                                acc,
+                                at,
+                                graded,
+                                weights,
+                                first,
+                                stride,
+                                events,
+                                payload,
+                                start,
+                                stop,
+                            )
 
 
 @_compiled
-def _scatter_row(
+def _scatter(
     acc: Any,
-    offset: int,
-    y: int,
+    top: int,
+    bottom: int,
     g: Geometry,
     graded: bool,
-    weights: Any,
+    runs: Any,
     events: Any,
     payload: Any,
     starts: Any,
-    places: Any,
-    tap_count: Any,
-    tap: Any,
-    tap_column: Any,
+    columns: Any,
+    left: Any,
+    phase: Any,
 ) -> None:
-    """The same event by event: better while few positions have any."""
-    inside, outside = g.channels // g.groups, g.out_channels // g.groups
-    stride = (outside + LANES - 1) // LANES * LANES
-    size = inside * stride
+    """The same for rows top .. bottom - 1, event by event: better while few positions have any.
+
+    The outputs that an event reaches in a row lie side by side. `runs` is (kernel y, phase, channel,
+    output column and channel), flat: the weights in that order. A row is not touched twice in a row,
+    so that no sum waits for the one before.
+    """
+    most = (g.kernel_x + g.stride_x - 1) // g.stride_x
+    stride = most * g.out_channels
+    factor = np.int32(1)
     for ky in range(g.kernel_y):
-        row = y * g.stride_y - g.padding_y + ky * g.dilation_y
-        if row < 0 or row >= g.rows:
-            continue
-        units = row * g.columns * g.groups
-        for e in range(starts[units], starts[units + g.columns * g.groups]):
-            unit = places[e]
-            c, group = unit - units, 0
-            if g.groups > 1:
-                c, group = c // g.groups, c % g.groups
-            taps = (group * g.kernel_y + ky) * g.kernel_x - unit
-            for i in range(tap_count[c]):
-                at = offset + (tap_column[c, i] * g.groups + group) * outside
-                first = (taps + tap[c, i]) * size
-                _add_rows(acc, at, graded, weights, first, stride, events, payload, e, e + 1)
+        for y in range(top, bottom):
+            row = y * g.stride_y - g.padding_y + ky * g.dilation_y
+            if row < 0 or row >= g.rows:
+                continue
+            base = row * g.columns
+            offset = (y - top) * g.out_columns * g.out_channels
+            for e in range(starts[row], starts[row + 1]):
+                c = columns[e]
+                x = left[c]
+                channel = events[e] - (base + c) * g.channels
+                first = ((ky * g.stride_x + phase[c]) * g.channels + channel) * stride
+                if graded:
+                    factor = payload[e]
+                if x >= 0 and x + most <= g.out_columns:  # one width for all: no guessing
+                    _add_run(acc, offset + x * g.out_channels, stride, runs, first, factor)
+                    continue
+                low, high = max(x, 0), min(x + most, g.out_columns)
+                if low < high:
+                    first += (low - x) * g.out_channels
+                    at = offset + low * g.out_channels
+                    _add_run(acc, at, (high - low) * g.out_channels, runs, first, factor)
 
 
 @_compiled
@@ -579,6 +653,7 @@ def advance(
     spikes_in: Any,
     graded_in: Any,
     weights: Any,
+    runs: Any,
     recurrent: Any,
     delays: Any,
     ring: Any,
@@ -607,10 +682,8 @@ def advance(
     events = np.empty(units * (g.channels // g.groups), np.int32)
     payload = np.empty(len(events) if o.graded else 1, np.int32)
     places = np.empty(len(events), np.int32)
-    tap_count = np.empty(g.columns, np.int64)
-    tap = np.empty((g.columns, g.kernel_x), np.int64)
-    tap_column = np.empty((g.columns, g.kernel_x), np.int64)
-    _taps(g, tap_count, tap, tap_column)
+    left, phase = np.empty(g.columns, np.int32), np.empty(g.columns, np.int32)
+    _reach(g, left, phase)
     length = g.out_columns * g.out_channels
     resonator = o.kind == RF_PHASE or o.kind == RF_IZHIKEVICH
     neurons = length // 2 if resonator else length
@@ -618,8 +691,8 @@ def advance(
     own_events = np.empty(length if o.recurrent else 1, np.int32)
     own_payload = np.empty(length if o.recurrent else 1, np.int32)
     own_starts = np.zeros(2, np.int32)
-    short = np.empty(o.band * length + 8 * LANES if o.short else 1, np.int16)
-    sums = np.empty(o.band * length + 8 * LANES, np.int32)
+    short = np.empty(o.band * length + LANES if o.short else 1, np.int16)
+    sums = np.empty(o.band * length + LANES, np.int32)
     for s in range(len(state)):
         for k in range(steps):
             t = first_step + k
@@ -634,8 +707,11 @@ def advance(
                 if o.delayed:
                     _deliver_delayed(ring[s], t, weights, delays, events, payload, count, o.graded)
                 else:
-                    _index(events, count, g.channels // g.groups, starts, places, units)
-                    sparse = units > 1 and count * g.kernel_x < SPARSE * units
+                    sparse = len(runs) > 0 and count < SPARSE * g.rows * g.out_columns
+                    if sparse:
+                        _index_rows(events, count, g, starts, places)
+                    else:
+                        _index(events, count, g.channels // g.groups, starts, units)
             if o.recurrent:
                 if o.kind == CUBA:
                     own_starts[1] = _find_spikes(spikes_out[s, k], own_events)
@@ -655,25 +731,24 @@ def advance(
                         ring[s, t & 63, j] = 0
                 elif o.short:
                     short[:m] = 0
-                    for y in range(top, bottom):
-                        offset = (y - top) * length
-                        if sparse:
-                            _scatter_row(
-                                short,
-                                offset,
-                                y,
-                                g,
-                                False,
-                                weights,
-                                events,
-                                payload,
-                                starts,
-                                places,
-                                tap_count,
-                                tap,
-                                tap_column,
-                            )
-                        else:
+                    if sparse:
+                        _scatter(
+                            short,
+                            top,
+                            bottom,
+                            g,
+                            False,
+                            runs,
+                            events,
+                            payload,
+                            starts,
+                            places,
+                            left,
+                            phase,
+                        )
+                    else:
+                        for y in range(top, bottom):
+                            offset = (y - top) * length
                             _sum_row(short, offset, y, g, False, weights, events, payload, starts)
                     if o.recurrent:
                         _sum_row(
@@ -683,25 +758,24 @@ def advance(
                         sums[:m] = short[:m]
                 else:
                     sums[:m] = 0
-                    for y in range(top, bottom):
-                        offset = (y - top) * length
-                        if sparse:
-                            _scatter_row(
-                                sums,
-                                offset,
-                                y,
-                                g,
-                                o.graded,
-                                weights,
-                                events,
-                                payload,
-                                starts,
-                                places,
-                                tap_count,
-                                tap,
-                                tap_column,
-                            )
-                        else:
+                    if sparse:
+                        _scatter(
+                            sums,
+                            top,
+                            bottom,
+                            g,
+                            o.graded,
+                            runs,
+                            events,
+                            payload,
+                            starts,
+                            places,
+                            left,
+                            phase,
+                        )
+                    else:
+                        for y in range(top, bottom):
+                            offset = (y - top) * length
                             _sum_row(sums, offset, y, g, o.graded, weights, events, payload, starts)
                     if o.recurrent:
                         _sum_row(

@@ -25,10 +25,12 @@ class Layer:
         layer, neuron = population.layer, population.layer.neuron
         self.whole = True
         self.delays = np.zeros((0, 0), np.int32)
+        self.runs = np.zeros(0, np.int16)
         self.recurrent = np.zeros(0, np.int16)
         if isinstance(layer, Conv):
             self.geometry = _conv_geometry(layer, population)
             self.weights = _conv_weights(layer)
+            self.runs = _conv_runs(layer)
             flat = layer.weight.reshape(len(layer.weight), -1)
             self.sums = Bounds(flat, flat)
         elif isinstance(layer, Dense):
@@ -135,6 +137,20 @@ def _conv_weights(layer: Conv) -> NDArray[np.int16]:
     out, inside, ky, kx = layer.weight.shape
     by_group = layer.weight.reshape(layer.groups, out // layer.groups, inside, ky, kx)
     return _rows(by_group.transpose(0, 3, 4, 2, 1).reshape(-1, out // layer.groups))
+
+
+def _conv_runs(layer: Conv) -> NDArray[np.int16]:
+    """For each kernel row, place of a column in the stride, and channel: the weights of the output
+    columns that it reaches, from left to right; empty where `kernels` cannot use them."""
+    out, inside, ky, kx = layer.weight.shape
+    if layer.groups > 1 or layer.dilation[1] > 1 or out % 4:
+        return np.zeros(0, np.int16)
+    stride = layer.stride[1]
+    runs = np.zeros((ky, stride, inside, -(-kx // stride), out), np.int16)
+    for phase in range(min(stride, kx)):
+        taps = layer.weight[:, :, :, phase::stride][..., ::-1]
+        runs[:, phase, :, : taps.shape[3]] = taps.transpose(2, 1, 3, 0)
+    return runs.ravel()
 
 
 def _conv_geometry(layer: Conv, population: Population) -> Any:

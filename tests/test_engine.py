@@ -67,6 +67,36 @@ def test_every_activity_takes_the_right_path(rate: float) -> None:
     assert same(engine.simulate(network, x, record=ALL), reference.simulate(network, x, record=ALL))
 
 
+@pytest.mark.parametrize("rate", [0.01, 0.1, 0.6, "graded"])
+@pytest.mark.parametrize("channels", [4, 8, 20, 36, 68, 100])
+def test_events_reach_every_output_of_their_rows(channels: int, rate: float | str) -> None:
+    """Strides, paddings, dilations and kernels of every kind, event by event and row by row."""
+    rng = np.random.default_rng(channels)
+    for _ in range(12):
+        stride, padding, kernel = (
+            rng.integers(1, 4, 2),
+            rng.integers(0, 4, 2),
+            rng.integers(1, 6, 2),
+        )
+        layer = Conv(
+            rng.integers(-256, 255, (channels, 3, *kernel)),
+            None,
+            CubaLIF(800, 500, 3000),
+            stride=stride,
+            padding=padding,
+            dilation=(int(rng.integers(1, 3)), 1),
+        )
+        network = Network([Input((3, 11, 10)), layer])
+        x = (
+            rng.integers(-9, 10, (2, 4, 3, 11, 10)) * (rng.random((2, 4, 3, 11, 10)) < 0.2)
+            if isinstance(rate, str)
+            else spikes(network, 2, 4, rate)
+        )
+        assert same(
+            engine.simulate(network, x, record=ALL), reference.simulate(network, x, record=ALL)
+        )
+
+
 @pytest.mark.parametrize("scratch", [1, 4000, 1 << 20])
 @pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("samples", [1, 7])
