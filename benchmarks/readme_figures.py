@@ -1,4 +1,4 @@
-"""Writes the two tables of figures in README.md from the committed JSON results.
+"""Writes the tables of figures in README.md from the committed JSON results.
 
 Usage: python -m spikeship.benchmarks.readme_figures [--check]
 """
@@ -61,8 +61,41 @@ def figure_rows(digits: dict[str, Any], mnist: dict[str, Any], mlp: dict[str, An
     return rows
 
 
+SPEED_NAMES = {
+    "mlp": "MLP 784-512-10",
+    "nmnist": "N-MNIST conv net, 3 layers",
+    "pilotnet": "PilotNet-shaped, 8 layers",
+}
+
+
+def speed_rows(speed: dict[str, Any]) -> list[str]:
+    """How many times slower the others are, per sample and step, at 5 % spikes."""
+    cells = {
+        (c["network"], c["batch"]): c["contenders"] for c in speed["cells"] if c["rate"] == 0.05
+    }
+    rows = []
+    for network, name in SPEED_NAMES.items():
+        one, many = cells[network, 1], cells[network, 32]
+        recorded = many["lava, all spikes"]["median"] / many["engine, all spikes"]["median"]
+        ratios = (
+            one["lava"]["times_engine"],
+            many["lava"]["times_engine"],
+            recorded,
+            many["norse"]["times_engine"],
+            many["slayer"]["times_engine"],
+        )
+        shown = " | ".join(f"{_two_digits(ratio):,}x" for ratio in ratios)
+        rows.append(f"| {name} | {shown} |")
+    return rows
+
+
+def _two_digits(ratio: float) -> int | float:
+    rounded = float(f"{ratio:.2g}")
+    return int(rounded) if rounded >= 10 else rounded
+
+
 def updated(text: str) -> str:
-    """README text with both tables as the JSON has them."""
+    """README text with all tables as the JSON has them."""
 
     def load(name: str) -> dict[str, Any]:
         data: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
@@ -70,6 +103,7 @@ def updated(text: str) -> str:
 
     tables = (
         ("| network | accuracy |", demo_rows(load("demo"))),
+        ("| network, 5 % spikes |", speed_rows(load("speed"))),
         (
             "| network | float |",
             figure_rows(load("accuracy_digits"), load("accuracy_mnist"), load("mnist_mlp")),

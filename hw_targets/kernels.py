@@ -27,7 +27,7 @@ _inline: Callable[..., Any] = njit(nogil=True, cache=True, forceinline=True)
 LANES = 32
 """Channels that are added at a time; rows of the weight matrix are padded to a multiple."""
 CUBA, SIGMA_DELTA, DELTA, SIGMA, RF_PHASE, RF_IZHIKEVICH = range(6)
-SPARSE = 2
+SPARSE = 3
 """Up to this many events per input row and output column, event by event is the faster way."""
 NARROW_SUM = (1 << 17) - 1
 """Sums up to this size cannot take u or v out of 32 bits: (2^17 - 1) << 6 < 2^23."""
@@ -106,12 +106,20 @@ _shl, _shr, _sar = (_int32(n) for n in ("shl", "lshr", "ashr"))
 
 @_intrinsic
 def _trailing_zeros(typingctx: Any, x: Any) -> Any:
-    """The number of zero bits below the lowest one of a non-zero uint64."""
+    """The number of zero bits below the lowest one of a uint64; 64 of 0."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 0))
 
-    return types.uint64(types.uint64), codegen
+    return types.int64(types.uint64), codegen
+
+
+@_intrinsic
+def _bit_count(typingctx: Any, x: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), codegen
 
 
 @_intrinsic
@@ -244,14 +252,23 @@ _run_4, _run_8, _run_16, _run_32, _run_64 = (_run_adder(lanes) for lanes in (4, 
 
 @_compiled
 def _find_spikes(messages: Any, events: Any) -> int:
-    """Indices of the ones among 0 / 1 bytes (a multiple of 64), in order; returns how many."""
+    """Indices of the ones among 0 / 1 bytes (a multiple of 64), in order; returns how many.
+
+    `events` has room for 8 more than there can be.
+    """
     n = 0
     for at in range(0, len(messages), 64):
         bits = _ones(messages, at)
-        while bits != 0:
-            events[n] = at + np.int64(_trailing_zeros(bits))
-            n += 1
+        if bits == 0:
+            continue
+        count = _bit_count(bits)
+        for k in range(8):  # mostly as many or fewer: some too many cost less than a wrong guess
+            events[n + k] = at + _trailing_zeros(bits)
             bits &= bits - np.uint64(1)
+        for k in range(8, count):
+            events[n + k] = at + _trailing_zeros(bits)
+            bits &= bits - np.uint64(1)
+        n += count
     return n
 
 
@@ -346,12 +363,13 @@ def _reach(g: Geometry, left: Any, phase: Any) -> None:
 def _index_rows(events: Any, n: int, g: Geometry, starts: Any, columns: Any) -> None:
     """columns[e] = column of event e; starts[y] = first event of row y."""
     row, low, size = 0, 0, g.columns * g.channels
+    reciprocal = np.uint64((1 << 38) // g.channels + 1)  # exact while size * channels < 2^38
     starts[0] = 0
     for e in range(n):
         while events[e] >= low + size:
             row, low = row + 1, low + size
             starts[row] = e
-        columns[e] = np.uint32(events[e] - low) // np.uint32(g.channels)
+        columns[e] = (np.uint64(events[e] - low) * reciprocal) >> np.uint64(38)
     starts[row + 1 : g.rows + 1] = n
 
 
@@ -425,38 +443,50 @@ def _scatter(
     columns: Any,
     left: Any,
     phase: Any,
+    targets: Any,
+    kernel_rows: Any,
 ) -> None:
     """The same for rows top .. bottom - 1, event by event: better while few positions have any.
 
     The outputs that an event reaches in a row lie side by side. `runs` is (kernel y, phase, channel,
-    output column and channel), flat: the weights in that order. A row is not touched twice in a row,
-    so that no sum waits for the one before.
+    output column and channel), flat: the weights in that order.
     """
     most = (g.kernel_x + g.stride_x - 1) // g.stride_x
     stride = most * g.out_channels
     factor = np.int32(1)
-    for ky in range(g.kernel_y):
-        for y in range(top, bottom):
-            row = y * g.stride_y - g.padding_y + ky * g.dilation_y
-            if row < 0 or row >= g.rows:
+    lowest = max(0, top * g.stride_y - g.padding_y)
+    highest = (bottom - 1) * g.stride_y - g.padding_y + (g.kernel_y - 1) * g.dilation_y
+    for row in range(lowest, min(highest + 1, g.rows)):
+        if starts[row] == starts[row + 1]:
+            continue
+        n = 0  # the output rows that this row reaches, and through which kernel row
+        for ky in range(g.kernel_y):
+            reached = row + g.padding_y - ky * g.dilation_y
+            y = reached // g.stride_y
+            if y * g.stride_y == reached and top <= y < bottom:
+                targets[n] = (y - top) * g.out_columns * g.out_channels
+                kernel_rows[n] = ky * g.stride_x * g.channels * stride
+                n += 1
+        base = row * g.columns * g.channels
+        for e in range(starts[row], starts[row + 1]):
+            c = columns[e]
+            x = left[c]
+            channel = events[e] - base - c * g.channels
+            first = (phase[c] * g.channels + channel) * stride
+            if graded:
+                factor = payload[e]
+            if x >= 0 and x + most <= g.out_columns:  # one width for all: no guessing
+                at = x * g.out_channels
+                for i in range(n):
+                    _add_run(acc, targets[i] + at, stride, runs, kernel_rows[i] + first, factor)
                 continue
-            base = row * g.columns
-            offset = (y - top) * g.out_columns * g.out_channels
-            for e in range(starts[row], starts[row + 1]):
-                c = columns[e]
-                x = left[c]
-                channel = events[e] - (base + c) * g.channels
-                first = ((ky * g.stride_x + phase[c]) * g.channels + channel) * stride
-                if graded:
-                    factor = payload[e]
-                if x >= 0 and x + most <= g.out_columns:  # one width for all: no guessing
-                    _add_run(acc, offset + x * g.out_channels, stride, runs, first, factor)
-                    continue
-                low, high = max(x, 0), min(x + most, g.out_columns)
-                if low < high:
-                    first += (low - x) * g.out_channels
-                    at = offset + low * g.out_channels
-                    _add_run(acc, at, (high - low) * g.out_channels, runs, first, factor)
+            low, high = max(x, 0), min(x + most, g.out_columns)
+            if low < high:
+                at = low * g.out_channels
+                first += (low - x) * g.out_channels
+                width = (high - low) * g.out_channels
+                for i in range(n):
+                    _add_run(acc, targets[i] + at, width, runs, kernel_rows[i] + first, factor)
 
 
 @_compiled
@@ -679,16 +709,17 @@ def advance(
     """
     units = g.rows * g.columns * g.groups
     starts = np.empty(units + 1, np.int32)
-    events = np.empty(units * (g.channels // g.groups), np.int32)
+    events = np.empty(units * (g.channels // g.groups) + 8, np.int32)
     payload = np.empty(len(events) if o.graded else 1, np.int32)
     places = np.empty(len(events), np.int32)
     left, phase = np.empty(g.columns, np.int32), np.empty(g.columns, np.int32)
     _reach(g, left, phase)
+    targets, kernel_rows = np.empty(g.kernel_y, np.int64), np.empty(g.kernel_y, np.int64)
     length = g.out_columns * g.out_channels
     resonator = o.kind == RF_PHASE or o.kind == RF_IZHIKEVICH
     neurons = length // 2 if resonator else length
     own = Geometry(1, 1, length, 1, 1, length, 1, 1, 1, 1, 0, 0, 1, 1, 1)
-    own_events = np.empty(length if o.recurrent else 1, np.int32)
+    own_events = np.empty(length + 8 if o.recurrent else 1, np.int32)
     own_payload = np.empty(length if o.recurrent else 1, np.int32)
     own_starts = np.zeros(2, np.int32)
     short = np.empty(o.band * length + LANES if o.short else 1, np.int16)
@@ -745,6 +776,8 @@ def advance(
                             places,
                             left,
                             phase,
+                            targets,
+                            kernel_rows,
                         )
                     else:
                         for y in range(top, bottom):
@@ -772,6 +805,8 @@ def advance(
                             places,
                             left,
                             phase,
+                            targets,
+                            kernel_rows,
                         )
                     else:
                         for y in range(top, bottom):

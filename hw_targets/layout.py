@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from . import arithmetic, kernels
 from .network import Conv, CubaLIF, Delta, Dense, Input, Population, ResonateFire, SigmaDelta
 
-BAND = 2048
+BAND = 8192
 """Neurons updated together: a band of rows about this long."""
 
 Array = NDArray[Any]
@@ -30,7 +30,9 @@ class Layer:
         if isinstance(layer, Conv):
             self.geometry = _conv_geometry(layer, population)
             self.weights = _conv_weights(layer)
-            self.runs = _conv_runs(layer)
+            channels, _, columns = population.input_shape
+            if columns * channels**2 < 1 << 38:  # what `kernels` divides by a reciprocal
+                self.runs = _conv_runs(layer)
             flat = layer.weight.reshape(len(layer.weight), -1)
             self.sums = Bounds(flat, flat)
         elif isinstance(layer, Dense):

@@ -100,13 +100,19 @@ class Trace:
     `overflow` has one entry per population where the backend counts it.
     """
 
-    spikes: Sequence[Array] | None = None
-    u: Sequence[Array] | None = None
-    v: Sequence[Array] | None = None
+    spikes: Recorded | None = None
+    u: Recorded | None = None
+    v: Recorded | None = None
     overflow: tuple[Overflow, ...] | None = None
     backend: str = "reference"
-    residue: Sequence[Array] | None = None
+    residue: Recorded | None = None
     counts: NDArray[np.int64] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("spikes", *STATES):
+            arrays = getattr(self, name)
+            if arrays is not None and not isinstance(arrays, Recorded):
+                object.__setattr__(self, name, Recorded(name, arrays))
 
     def aligned(self, network: Network, steps: int) -> Trace:
         """The same trace with layer latencies taken out.
@@ -115,13 +121,12 @@ class Trace:
         must have at least `steps + network.latency` steps. `counts` are of the whole run and go.
         """
 
-        def cut(name: str) -> Sequence[Array] | None:
-            arrays = getattr(self, name)
+        def cut(name: str) -> Recorded | None:
+            arrays: Recorded | None = getattr(self, name)
             if arrays is None:
                 return None
-            kept = arrays.populations if isinstance(arrays, Recorded) else range(len(arrays))
             out: list[Array | None] = [None] * len(arrays)
-            for i in kept:
+            for i in arrays.populations:
                 found, need = arrays[i].shape[1], steps + network.latency
                 if found < need:
                     raise NetworkError(
@@ -141,8 +146,7 @@ class Trace:
         for name in ("spikes", *STATES):
             kept = getattr(self, name)
             if kept is not None:
-                indices = kept.populations if isinstance(kept, Recorded) else range(len(kept))
-                arrays |= {f"{name}.{i}": kept[i] for i in indices}
+                arrays |= {f"{name}.{i}": kept[i] for i in kept.populations}
         if self.counts is not None:
             arrays["counts"] = self.counts
         with atomic_path(path) as temporary, open(temporary, "wb") as file:

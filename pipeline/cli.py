@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from ..hw_targets.inputs import QUANTITIES
+from ..hw_targets.inputs import parse_record
 from ..hw_targets.lava_cpu import LavaError, LavaMissingError
-from ..hw_targets.netx import read_netx
+from ..hw_targets.netx import NetxWarning, read_netx, write_netx
 from . import records
 
 if TYPE_CHECKING:
@@ -54,9 +55,12 @@ def _fail(message: str) -> NoReturn:
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """User errors as one message and exit status 1; interruption as 130."""
+    """User errors as one message and exit status 1; interruption as 130; notes on standard error."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", NetxWarning)
+            warnings.showwarning = _note
+            yield
     except (Quit, ValueError, OSError, LavaError, LavaMissingError) as error:
         Console(stderr=True, highlight=False).print(
             f"error: {error}", style="red", markup=False, soft_wrap=True
@@ -75,6 +79,13 @@ def _errors() -> Iterator[None]:
     except KeyboardInterrupt:
         Console(stderr=True).print("interrupted; run the same command again to go on.")
         raise typer.Exit(130) from None
+
+
+def _note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    if issubclass(category, NetxWarning):
+        _say(f"note: {message}")
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, *where[:2]))
 
 
 def _show(as_json: bool, result: dict[str, Any], *views: Any) -> None:
@@ -322,6 +333,22 @@ def inspect(net: NetArgument, json_: Json = False) -> None:
 
 
 @app.command()
+def lower(
+    net: NetArgument,
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    json_: Json = False,
+) -> None:
+    """Write a file with SLAYER's pool layers so that lava-dl can load it: as convolutions."""
+    with _errors():
+        from . import views
+
+        network = read_netx(net, lower_pooling=True)
+        write_netx(network, out)
+        result = {"file": net, "out": out, "digest": network.digest}
+        _show(json_, result, views.network_table(network), f"wrote {out}")
+
+
+@app.command()
 def simulate(
     net: NetArgument,
     input_: Annotated[
@@ -347,7 +374,22 @@ def simulate(
     reset_offset: Annotated[
         int | None, typer.Option(help="As in netx. Default: the file's recipe, or 0.", min=0)
     ] = None,
-    record: Annotated[str, typer.Option(help="Comma-separated: spikes, u, v, residue.")] = "spikes",
+    message_bits: Annotated[
+        int | None,
+        typer.Option(
+            help="As netx's input_message_bits; 0: every non-zero input is one spike. Default: the "
+            "file's recipe, or inputs keep their value.",
+            min=0,
+            max=24,
+        ),
+    ] = None,
+    spike_exp: Annotated[
+        int | None, typer.Option(help="As in netx, of sigma-delta neurons. Default: 6.", min=0)
+    ] = None,
+    record: Annotated[
+        str,
+        typer.Option(help="Comma-separated: counts, spikes, u, v, residue; spikes.2: of layer 2."),
+    ] = "spikes",
     target: Annotated[
         Target, typer.Option(help="What computes; the results are the same, bit for bit.")
     ] = "engine",
@@ -358,12 +400,13 @@ def simulate(
         from . import views
         from .run import run
 
-        network = read_netx(net)
+        network = read_netx(net, spike_exp=spike_exp)
         inputs = _load_array(input_)
-        wanted = tuple(part.strip() for part in record.split(",") if part.strip())
-        if not wanted or set(wanted) - set(QUANTITIES):
-            _fail(f"--record {record!r}: choose from {', '.join(QUANTITIES)}.")
+        wanted = tuple(part.strip() for part in record.split(","))
+        parse_record(wanted, network)
         recipe = network.recipe
+        if message_bits is None and recipe is not None:
+            message_bits = recipe.message_bits
         if reset_interval is None and recipe is not None:
             reset_interval = recipe.reset_interval
         if reset_offset is None:
@@ -385,6 +428,7 @@ def simulate(
             target=target,
             reset_interval=reset_interval or None,
             reset_offset=reset_offset,
+            message_bits=message_bits,
             record=wanted,
         )
         trace.save(out)
@@ -395,7 +439,7 @@ def simulate(
             "digest": network.digest,
             "reset_interval": reset_interval or None,
             "reset_offset": reset_offset,
-            "spikes": None if trace.spikes is None else [int(s.sum()) for s in trace.spikes],
+            "spikes": views.spike_totals(trace),
             "overflow": trace.overflow,
         }
         notes = views.overflow_lines(names, trace.overflow)

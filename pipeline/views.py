@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.table import Table
 
 from ..hw_targets.energy import Energy
-from ..hw_targets.network import Conv, CubaLIF, Dense, Input, Network
+from ..hw_targets.network import Conv, Dense, Flatten, Network, Neuron
 from ..hw_targets.trace import Overflow, Trace
 from .profile import OBSERVED_RATIO, Profile
 
@@ -44,8 +46,6 @@ def percent(fraction: float) -> str:
 
 
 def _span(values: object) -> str:
-    import numpy as np
-
     array = np.asarray(values)
     low, high = array.min(), array.max()
     return str(low) if low == high else f"{low} .. {high}"
@@ -55,21 +55,28 @@ def network_table(network: Network) -> Table:
     """Layers with shapes and the ranges of their integers."""
     rows = []
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=True)):
-        neuron = getattr(layer, "neuron", None)
-        synapses = isinstance(layer, (Dense, Conv))
-        weights = _span(layer.weight) if isinstance(layer, (Dense, Conv)) else ""
-        bias = getattr(layer, "bias", None) if not isinstance(layer, Input) else None
-        if isinstance(neuron, CubaLIF):
-            cells = [neuron.kind, *(_span(v) for v in (neuron.i_decay, neuron.v_decay))]
-            cells.append(_span(neuron.threshold))
-        else:
-            cells = ["integrator" if synapses else "", "", "", ""]
+        weights = bias = neurons = ""
+        if isinstance(layer, Dense | Conv):
+            weights = _span(layer.weight)
+            bias = "" if layer.bias is None else _span(layer.bias)
+            neurons = "integrator that never spikes"
+        if isinstance(layer, Dense):
+            extra = {"imaginary": layer.imaginary, "recurrent": layer.recurrent}
+            extra["delay"] = None if layer.delay is None else np.asarray(layer.delay)
+            weights += "".join(f"; {n} {_span(v)}" for n, v in extra.items() if v is not None)
+        if not isinstance(layer, Flatten) and layer.neuron is not None:
+            neurons = _neuron(layer.neuron)
         kind = f"{i}: {type(layer).__name__}"
-        rows.append(
-            [kind, "x".join(map(str, shape)), weights, "" if bias is None else _span(bias), *cells]
-        )
-    columns = ("layer", "shape", "weights", "bias", "neuron", "i_decay", "v_decay", "threshold")
+        rows.append([kind, "x".join(map(str, shape)), weights, bias, neurons])
+    columns = ("layer", "shape", "weights", "bias", "neurons")
     return table(f"digest {network.digest[:12]}", columns, rows)
+
+
+def _neuron(neuron: Neuron) -> str:
+    """The kind, as netx calls it, and the integers of its neurons."""
+    values = {f.name: getattr(neuron, f.name) for f in fields(neuron)}
+    name = values.pop("kind", type(neuron).__name__)
+    return ", ".join([name, *(f"{key} {_span(value)}" for key, value in values.items())])
 
 
 def loss_table(losses: Sequence[LayerLoss]) -> Table:
@@ -214,14 +221,23 @@ def overflow_lines(names: Sequence[str], overflow: Sequence[Overflow] | None) ->
     ]
 
 
+def spike_totals(trace: Trace) -> list[int | None] | None:
+    """Spikes (or non-zero messages) of each layer; None where they were not recorded."""
+    if trace.spikes is None:
+        return None
+    return [
+        int(np.count_nonzero(trace.spikes[i])) if i in trace.spikes.populations else None
+        for i in range(len(trace.spikes))
+    ]
+
+
 def trace_table(network: Network, trace: Trace) -> Table:
     """Spikes per layer of one run."""
+    totals = spike_totals(trace) or [None] * len(network.populations)
     rows = []
-    for i, p in enumerate(network.populations):
-        spikes = "not recorded"
-        rate = ""
-        if trace.spikes is not None:
-            total = int(trace.spikes[i].sum())
-            spikes, rate = f"{total:,}", percent(total / max(trace.spikes[i].size, 1))
+    for p, total in zip(network.populations, totals, strict=True):
+        spikes, rate = "not recorded", ""
+        if total is not None and trace.spikes is not None:
+            spikes, rate = f"{total:,}", percent(total / max(trace.spikes[p.index].size, 1))
         rows.append((p.name, "x".join(map(str, p.shape)), spikes, rate))
     return table(f"run on {trace.backend}", ("layer", "shape", "spikes", "rate"), rows)

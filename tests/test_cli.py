@@ -8,13 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner, Result
 
 from spikeship.hw_targets import lava_cpu
-from spikeship.hw_targets.network import CubaLIF, Dense, Input, Network
+from spikeship.hw_targets.network import Conv, CubaLIF, Dense, Input, Network
 from spikeship.hw_targets.netx import read_netx, write_netx
 from spikeship.hw_targets.reference import simulate
 from spikeship.hw_targets.trace import Trace
@@ -324,6 +325,45 @@ def test_a_lava_that_fails_and_a_file_that_cannot_be_written_are_words(
         assert isinstance(result.exception, SystemExit)  # not a traceback
 
 
+def test_simulate_chooses_what_to_record(dense: tuple[Path, Network, np.ndarray]) -> None:
+    folder, network, x = dense
+    np.save(folder / "graded.npy", 3 * x)
+    words = ("simulate", folder / "dense.net", "--input", folder / "graded.npy", "--out")
+    result = ok(*words, folder / "t.npz", "--record", "counts,v.-1", "--message-bits", 0)
+    expected = simulate(network, x, record=("counts", "v"))
+    assert result["spikes"] is None
+    with np.load(folder / "t.npz") as got:
+        assert sorted(got.files) == ["backend", "counts", "v.0"]
+        assert (got["counts"] == expected.counts).all()
+        assert expected.v is not None
+        assert (got["v.0"] == expected.v[0]).all()
+
+
+def test_lower_writes_what_lava_can_load_and_says_what_it_ignores(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "pool.net", "w") as file:
+        first = file.create_group("layer/0")
+        first["type"], first["shape"] = np.array(["input"], "S10"), (2, 4, 4)
+        pool = file.create_group("layer/1")
+        pool["type"], pool["shape"] = np.array(["pool"], "S10"), (2, 2, 2)
+        pool["weight"] = np.full((1, 1, 2, 2), 70.0)
+        for name, value in (("stride", 2), ("padding", 0), ("dilation", 1), ("kernelSize", 2)):
+            pool[name] = (value, value)
+        neuron = pool.create_group("neuron")
+        neuron["type"], neuron["refDelay"] = "CUBA", 2
+        neuron["iDecay"], neuron["vDecay"], neuron["vThMant"] = 4096, 4096, 100
+    refused = call("inspect", tmp_path / "pool.net")
+    assert refused.exit_code == 1
+    assert "lower_pooling" in refused.stderr
+    done = call("lower", tmp_path / "pool.net", "--out", tmp_path / "conv.net")
+    assert done.exit_code == 0
+    assert "note: " in done.stderr
+    assert "refDelay" in done.stderr
+    lowered = read_netx(tmp_path / "conv.net").layers[1]
+    assert isinstance(lowered, Conv)
+    assert lowered.groups == 2
+    assert (lowered.weight == 70).all()
+
+
 @pytest.mark.lava
 def test_simulate_on_lava(dense: tuple[Path, Network, np.ndarray]) -> None:
     folder, network, x = dense
@@ -346,7 +386,7 @@ def test_simulate_on_lava(dense: tuple[Path, Network, np.ndarray]) -> None:
     (("simulate", "dense.net", "--input", "two.npz", "--out", "t.npz"), "holds several arrays"),
     (("simulate", "dense.net", "--input", "wrong.npy", "--out", "t.npz"), "input has shape"),
     (("simulate", "dense.net", "--input", "half.npy", "--out", "t.npz"), "is not an integer"),
-    (("simulate", "dense.net", "--input", "x.npy", "--out", "t.npz", "--record", "w"), "choose from spikes"),
+    (("simulate", "dense.net", "--input", "x.npy", "--out", "t.npz", "--record", "w"), "cannot record \"w\". Choose"),
     (("verify", "dense.net"), "has no recipe"),
     (("evaluate", "dense.net"), "has no recipe"),
     (("profile", "dense.net"), "has no recipe"),
