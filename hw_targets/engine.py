@@ -34,7 +34,8 @@ SCRATCH = 2 << 20
 """Bytes of messages that a thread keeps between layers, about a core's cache."""
 SPLIT = 1 << 16
 """A layer of a single sample is shared among threads from this many neuron updates a call."""
-
+PLANES = 4
+"""Inputs of up to so many channels are not brought into the order of `kernels`."""
 ALONE = 1 << 19
 """Less work than this, in neuron updates, is done before threads have started."""
 
@@ -173,12 +174,19 @@ class _Run:
     binary: bool
     spare: list[_Buffers] = field(default_factory=list)
     """buffers that no block uses at the moment"""
+    results: dict[str, list[Array | None]] = field(init=False)
+    counts: NDArray[np.int64] = field(init=False)
 
-    @cached_property
-    def results(self) -> dict[str, list[Array | None]]:
-        """By quantity, an array for each population that is recorded."""
-        shape = (len(self.drive.x), self.drive.steps)
-        return {
+    def __post_init__(self) -> None:
+        """Make the arrays for the results, before there are threads to fill them.
+
+        `results`: by quantity, an array for each population that is recorded.
+        """
+        samples = len(self.drive.x)
+        shape = (samples, self.drive.steps)
+        counts = np.zeros((samples, *self.network.output_shape), np.int64)
+        object.__setattr__(self, "counts", counts)
+        results = {
             name: [
                 np.empty(
                     (*shape, *p.shape),
@@ -190,10 +198,7 @@ class _Run:
             ]
             for name in QUANTITIES
         }
-
-    @cached_property
-    def counts(self) -> NDArray[np.int64]:
-        return np.zeros((len(self.drive.x), *self.network.output_shape), np.int64)
+        object.__setattr__(self, "results", results)
 
     def trace(self, overflow: list[Array]) -> Trace:
         """The results as a `Trace`."""
@@ -261,8 +266,12 @@ class _Buffers:
         self.samples = samples
         self.columns = run.columns(samples)
         first = run.layers[0].population
-        graded_input = run.drive.largest > 1 or isinstance(first.layer, Input)
-        self.source = self._messages(math.prod(run.network.input_shape), graded_input)
+        graded = run.drive.largest > 1 or isinstance(first.layer, Input)
+        shape = run.network.input_shape
+        self.planes = shape[0] if len(shape) == 3 and shape[0] <= PLANES and not graded else 0
+        """channels of the input that stay as they are given; 0 where positions come first"""
+        size = math.prod(shape[1:]) if self.planes else math.prod(shape)
+        self.source = self._messages(size, graded, max(1, self.planes))
         self.sent = [self._messages(p.population.size, p.population.graded) for p in run.layers]
         self.state = [np.zeros((samples, 3, p.population.size), np.int32) for p in run.layers]
         self.ring = [
@@ -272,9 +281,9 @@ class _Buffers:
             for p in run.layers
         ]
 
-    def _messages(self, size: int, graded: bool) -> Array:
-        """(sample, the step before and those of a turn, size padded with zeros)."""
-        padded = -(-size // 64) * 64
+    def _messages(self, size: int, graded: bool, planes: int = 1) -> Array:
+        """(sample, the step before and those of a turn, planes of a size padded with zeros)."""
+        padded = -(-size // 64) * 64 * planes
         return np.zeros((self.samples, self.columns + 1, padded), np.int32 if graded else np.int8)
 
     def clear(self) -> None:
@@ -301,7 +310,7 @@ class _Block:
         samples = high - low
         buffers.clear()
         self.columns, self.source, self.sent = buffers.columns, buffers.source, buffers.sent
-        self.state, self.ring = buffers.state, buffers.ring
+        self.state, self.ring, self.planes = buffers.state, buffers.ring, buffers.planes
         self.overflow = np.zeros((len(run.layers), 3), np.int64)
         self.largest = [0] * len(run.layers)
         self.options: dict[tuple[int, int], Any] = {}
@@ -343,6 +352,11 @@ class _Block:
         if not there:
             return
         part = x[self.low : self.high, start : start + there]
+        if self.planes:
+            target = self.source.reshape(*self.source.shape[:2], self.planes, -1)
+            size = math.prod(shape[1:])
+            target[:, 1 : 1 + there, :, :size] = part.reshape(*part.shape[:3], size)
+            return
         target = self.source[:, 1 : 1 + there, : math.prod(shape)]
         if len(shape) == 1:
             target[:] = part
@@ -426,8 +440,10 @@ class _Block:
         self.options[i, reach] = kernels.Options(
             kind=layer.kind,
             direct=direct,
+            planes=0 if i else self.planes,
             graded=graded,
             short=not direct and not graded and bound < 1 << 15 and not layer.delays.size,
+            small=not direct and layer.largest_state(bound) <= kernels.SMALL_STATE,
             bounded=not direct and bound <= kernels.NARROW_SUM,
             wraps=isinstance(layer.population.layer, Conv) and bound >= 1 << 23,
             recurrent=bool(layer.recurrent.size),
@@ -448,7 +464,12 @@ class _Block:
         population = layer.population
         before = self.sent[i - 1] if i else self.source
         shape = run.network.populations[i - 1].shape if i else run.network.input_shape
-        arriving = _channels_first(before[:, 1 : 1 + steps], shape)
+        arriving = before[:, 1 : 1 + steps]
+        if i == 0 and self.planes:
+            planes = arriving.reshape(*arriving.shape[:2], self.planes, -1)
+            arriving = planes[..., : math.prod(shape[1:])].reshape(*arriving.shape[:2], *shape)
+        else:
+            arriving = _channels_first(arriving, shape)
         states = {
             name: self._result(name, i, start, steps)
             for name in STATES

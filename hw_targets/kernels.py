@@ -33,6 +33,10 @@ NARROW_SUM = (1 << 17) - 1
 """Sums up to this size cannot take u or v out of 32 bits: (2^17 - 1) << 6 < 2^23."""
 
 
+SMALL_STATE = (1 << 19) - 1
+"""Times a decay of at most 4096, this is still within 32 bits."""
+
+
 class Geometry(NamedTuple):
     """Sizes of a layer; a dense layer has rows = columns = 1 on both sides."""
 
@@ -59,10 +63,14 @@ class Options(NamedTuple):
     kind: int
     direct: bool
     """input neurons: the messages of the same step are the sums"""
+    planes: int
+    """single spikes in so many channels, one after another; 0: channels side by side"""
     graded: bool
     """messages carry integers: multiply"""
     short: bool
     """every partial sum is proven to fit 16 bits"""
+    small: bool
+    """u and v are proven never to exceed SMALL_STATE: they neither wrap nor clip"""
     bounded: bool
     """every sum is proven to be at most NARROW_SUM"""
     wraps: bool
@@ -269,6 +277,24 @@ def _find_spikes(messages: Any, events: Any) -> int:
             events[n + k] = at + _trailing_zeros(bits)
             bits &= bits - np.uint64(1)
         n += count
+    return n
+
+
+@_compiled
+def _find_in_planes(messages: Any, planes: int, events: Any) -> int:
+    """The same for a few channels stored one after another, each padded to a multiple of 64."""
+    n = 0
+    size = len(messages) // planes
+    for at in range(0, size, 64):
+        bits = np.uint64(0)
+        for c in range(planes):
+            bits |= _ones(messages, c * size + at)
+        while bits != 0:
+            position = at + _trailing_zeros(bits)
+            bits &= bits - np.uint64(1)
+            for c in range(planes):  # written in any case, kept if it is a spike
+                events[n] = position * planes + c
+                n += messages[c * size + position]
     return n
 
 
@@ -527,6 +553,27 @@ def _decayed(x: Any, keep: Any) -> Any:
     return _sub(_xor(_add(high, low), sign), sign)
 
 
+@_inline
+def _decayed_small(x: Any, keep: Any) -> Any:
+    """x * keep / 4096 rounded toward zero, for |x| <= SMALL_STATE."""
+    product = _mul(x, keep)
+    return _sar(_add(product, _and(_sar(product, np.int32(31)), np.int32(4095))), np.int32(12))
+
+
+@_compiled
+def _small_cuba_row(
+    acc: Any, n: int, u: Any, v: Any, keep_u: Any, keep_v: Any, bias: Any, threshold: Any, out: Any
+) -> None:
+    """`CubaLIF` where nothing can wrap or clip."""
+    for j in range(n):
+        new_u = _add(_decayed_small(u[j], keep_u[j]), _shl(np.int32(acc[j]), np.int32(6)))
+        new_v = _add(_add(_decayed_small(v[j], keep_v[j]), new_u), bias[j])
+        spike = new_v > threshold[j]
+        u[j] = new_u
+        v[j] = np.int32(0) if spike else new_v
+        out[j] = spike
+
+
 @_compiled
 def _cuba_row(
     acc: Any, n: int, u: Any, v: Any, keep_u: Any, keep_v: Any, bias: Any, threshold: Any, out: Any
@@ -733,6 +780,8 @@ def advance(
             if not o.direct:
                 if o.graded:
                     count = _find_graded(graded_in[s, k], events, payload)
+                elif o.planes:
+                    count = _find_in_planes(spikes_in[s, k], o.planes, events)
                 else:
                     count = _find_spikes(spikes_in[s, k], events)
                 if o.delayed:
@@ -833,7 +882,12 @@ def advance(
                 if o.kind == CUBA:
                     ku, kv, th = keep_u[place:], keep_v[place:], threshold[place:]
                     spikes = spikes_out[s, k + 1, low:high]
-                    if o.short:
+                    wraps, clips = np.int64(0), np.int64(0)
+                    if o.small and o.short:
+                        _small_cuba_row(short, n, u, v, ku, kv, b, th, spikes)
+                    elif o.small:
+                        _small_cuba_row(sums, n, u, v, ku, kv, b, th, spikes)
+                    elif o.short:
                         wraps, clips = _cuba_row(short, n, u, v, ku, kv, b, th, spikes)
                     elif o.bounded or _fits(sums, n, u):
                         wraps, clips = _cuba_row(sums, n, u, v, ku, kv, b, th, spikes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,20 @@ class Layer:
                 array = getattr(self, name)
                 setattr(self, name, np.resize(array, longest))
         self.bias = (self._spread(0 if bias is None else bias) << shift)[None]
+
+    def largest_state(self, largest_sum: int) -> float:
+        """A bound of |u| and |v| of CubaLIF neurons, infinite where none is sure.
+
+        |u| grows until it loses in a step what a sum can add: 64 * sum * 4096 / i_decay, and so
+        does |v|. Rounding toward zero and resets only make them smaller.
+        """
+        keep_u, keep_v = int(self.keep_u.max()), int(self.keep_v.max())
+        one = arithmetic.DECAY_ONE
+        if self.kind != kernels.CUBA or one in (keep_u, keep_v):
+            return math.inf
+        u = (largest_sum << arithmetic.STATE_SHIFT) * one / (one - keep_u)
+        v = (u + int(np.abs(self.bias).max())) * one / (one - keep_v)
+        return max(u, v)
 
     def _spread(self, parameter: Any) -> NDArray[np.int32]:
         """A parameter in our order: of every neuron, or of one band where rows are alike."""
