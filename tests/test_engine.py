@@ -1,5 +1,6 @@
 """What is particular to the engine; that it equals the reference is tests/test_parity.py."""
 
+import math
 import os
 import pickle
 import subprocess
@@ -140,6 +141,46 @@ def test_sums_at_the_edge_of_16_bits(total: int) -> None:
     trace = engine.simulate(network, np.ones((1, 2, 200), np.int8), record=ALL)
     assert trace.u is not None
     assert trace.u[0][0, 1].tolist() == [total << 6, int((-row // 2).sum()) << 6]
+
+
+@pytest.mark.parametrize(("total", "small"), [(8191, True), (8192, False), (-8191, True)])
+def test_states_at_the_edge_of_19_bits(total: int, small: bool) -> None:
+    """Up to 2^19 - 1, u and v need no care; beyond, they get it."""
+    row = np.full(40, 205 if total > 0 else -205)
+    row[-1] += total - row.sum()
+    network = Network([Dense(np.stack([row, -row]), None, CubaLIF(4096, 4096, 8190))])
+    layer = engine.Engine.of(network)._layers[0]
+    assert (layer.largest_state(layer.sums.spikes) <= kernels.SMALL_STATE) is small
+    x = np.ones((1, 4, 40), np.int8)
+    found = engine.simulate(network, x, record=ALL)
+    assert same(found, reference.simulate(network, x, record=ALL))
+    assert found.u is not None
+    assert abs(int(found.u[0][0, 2, 0])) == abs(total) << 6
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_few_channels_and_small_states(seed: int) -> None:
+    """Inputs of 1 to 6 channels, weights and decays with which states stay small or do not."""
+    rng = np.random.default_rng(seed)
+    channels, out = int(rng.integers(1, 7)), int(rng.choice([3, 4, 8, 16]))
+    limit = int(rng.choice([3, 30, 250]))
+    decays = int(rng.choice([1, 500, 4000, 4096])), int(rng.choice([1, 700, 4096]))
+    conv = Conv(
+        rng.integers(-limit, limit, (out, channels, 3, 2)),
+        rng.integers(-99, 99, out),
+        CubaLIF(*decays, int(rng.integers(0, 400))),
+        stride=rng.integers(1, 3, 2),
+        padding=rng.integers(0, 3, 2),
+    )
+    head = Network([Input((channels, 7, 9)), conv])
+    dense = Dense(
+        rng.integers(-limit, limit, (5, math.prod(head.output_shape))), None, CubaLIF(300, 200, 900)
+    )
+    network = Network([*head.layers, Flatten(), dense])
+    x = spikes(network, 3, 9, float(rng.choice([0.02, 0.2, 0.9])))
+    assert same(
+        engine.simulate(network, x, record=ALL), reference.simulate(network, x, record=ALL)
+    )
 
 
 @pytest.mark.parametrize("payload", [515, 516, 517, -516, -517, 4000, (1 << 23) - 1])
