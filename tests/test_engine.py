@@ -178,9 +178,7 @@ def test_few_channels_and_small_states(seed: int) -> None:
     )
     network = Network([*head.layers, Flatten(), dense])
     x = spikes(network, 3, 9, float(rng.choice([0.02, 0.2, 0.9])))
-    assert same(
-        engine.simulate(network, x, record=ALL), reference.simulate(network, x, record=ALL)
-    )
+    assert same(engine.simulate(network, x, record=ALL), reference.simulate(network, x, record=ALL))
 
 
 @pytest.mark.parametrize("payload", [515, 516, 517, -516, -517, 4000, (1 << 23) - 1])
