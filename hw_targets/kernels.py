@@ -2,12 +2,15 @@
 
 Everything here is position-major: a layer of shape (C, H, W) is H rows of W positions of C channels
 (a dense layer is one row of one position), so that the channels an event reaches lie side by side.
-For every step the non-zero messages of the layer before become a sorted list of events; each output
-position adds up the weight rows of the events in its receptive field (`_sum_row`), and each output
-row goes through the neurons' equation (`_cuba_row`, ...) while its sums are still in the cache.
+For every step the non-zero messages of the layer before become a sorted list of events. Where many
+are near each other, each output position adds up the weight rows of the events in its receptive field,
+in registers (`_sum_row`); where few are, each event adds its weights to all outputs it reaches, which
+lie side by side (`_scatter`). Each band of output rows then goes through the neurons' equation
+(`_cuba_row`, ...) while its sums are still in the cache.
 
-numba compiles `advance` once per machine and keeps it on disk. Python's integers would make every
-operation 64 bits wide; `_add`, `_mul`, ... keep 32 bits, so that a vector register holds twice as many.
+numba compiles `advance` once per machine and keeps it on disk; it would not notice a change in another
+file, so all kernels are in this one. Python's integers would make every operation 64 bits wide; `_add`,
+`_mul`, ... keep 32 bits, so that a vector register holds twice as many.
 """
 
 from __future__ import annotations
@@ -31,8 +34,6 @@ SPARSE = 3
 """Up to this many events per input row and output column, event by event is the faster way."""
 NARROW_SUM = (1 << 17) - 1
 """Sums up to this size cannot take u or v out of 32 bits: (2^17 - 1) << 6 < 2^23."""
-
-
 SMALL_STATE = (1 << 19) - 1
 """Times a decay of at most 4096, this is still within 32 bits."""
 

@@ -24,6 +24,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from spikeship import hw_targets
 from spikeship.hw_targets import engine, lava_cpu, reference
@@ -652,6 +654,14 @@ def test_engine(kind: Callable[[Rng], Case]) -> None:
         found = run(function, one)
         assert difference(one.network, found, run(reference.simulate, one)) is None, f"seed {seed}"
         assert found.overflow is not None
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(kind=st.sampled_from(list(KINDS)), seed=st.integers(SEEDS, 2**32 - 1))
+def test_engine_on_other_seeds(kind: Callable[[Rng], Case], seed: int) -> None:
+    one = case(kind, seed)
+    found, expected = run(engine.simulate, one), run(reference.simulate, one)
+    assert difference(one.network, found, expected) is None
 
 
 WARM_WORKER = """
