@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from . import arithmetic
 from .network import (
-    Conv,
     CubaLIF,
     Dense,
     Flatten,
@@ -30,11 +29,6 @@ from .network import (
 
 def check_layer(layer: Layer) -> None:
     """Refuse what Lava would change: for weights see `arithmetic.synapse_formats`."""
-    if isinstance(layer, Conv) and max(layer.weight.shape[2:]) > 127:
-        raise NetworkError(
-            f"the kernel has shape {layer.weight.shape[2:]}; Lava's CPU keeps it in 8 bits (at most "
-            f"127). Use smaller kernels, or a Dense layer."
-        )
     if not isinstance(layer, Dense):
         return
     if layer.recurrent is not None:

@@ -1093,12 +1093,6 @@ def test_what_lava_would_change_is_not_written(name: str, target: Path) -> None:
     assert [part for part in parts if part not in message] == [], message
 
 
-def test_kernel_beyond_8_bits_is_not_written(target: Path) -> None:
-    network = Network([Input((1, 1, 200)), Conv(np.ones((1, 1, 1, 128)), None, NEURON)])
-    with pytest.raises(NetxError, match=r"layer 1 \(Conv\): the kernel has shape \(1, 128\).*127"):
-        write_netx(network, target)
-
-
 def test_write_that_breaks_off_leaves_nothing(
     target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
