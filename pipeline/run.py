@@ -148,7 +148,8 @@ def classify(
     """Answers for (the first `limit` samples of) a data set, only the output layer recorded."""
     recipe = needed_recipe(network)
     record = tuple(f"{name}.-1" for name in records_for(recipe)[-1:])
-    predictions, right, seconds = [], 0, 0.0
+    predictions: list[NDArray[np.int64]] = []
+    right, seconds = 0, 0.0
     overflow = [Overflow()] * len(network.populations)
     size = len(split) if limit is None else min(limit, len(split))
     for messages, labels in track(encoded(recipe, split, limit), size, "simulating", progress):
