@@ -3,7 +3,7 @@
 if __name__ == "hw_targets":
     raise ImportError("`pip install -e .`, then import this folder as spikeship.hw_targets")
 
-from .engine import Engine, simulate
+from .engine import simulate
 from .network import (
     Conv,
     CubaLIF,
@@ -27,7 +27,6 @@ __all__ = [
     "CubaLIF",
     "Delta",
     "Dense",
-    "Engine",
     "Flatten",
     "Input",
     "Network",

@@ -64,78 +64,44 @@ def simulate(
     thread, about 2 MB of messages (or four steps of one sample) and 12 bytes per neuron of the
     samples in work, however many steps and samples there are.
     """
-    return Engine.of(network).simulate(
-        inputs,
-        steps,
-        reset_interval=reset_interval,
-        reset_offset=reset_offset,
-        message_bits=message_bits,
-        record=record,
-        threads=threads,
+    check_reset(reset_interval, reset_offset)
+    layers = layout_of(network)
+    kept = parse_record(record, network)
+    drive = prepare_input(network, inputs, steps, message_bits)
+    threads = threads or _cores()
+    run = _Run(
+        network,
+        layers,
+        drive,
+        kept,
+        reset_interval or 0,
+        reset_offset,
+        binary=message_bits == 0,
     )
+    samples = len(drive.x)
+    if run.work < ALONE:
+        threads = 1
+    size = run.block(threads)
+    blocks = [(low, min(low + size, samples)) for low in range(0, samples, size)]
+    shared = len(blocks) == 1 and any(run.shareable(layer, blocks[0]) for layer in layers)
+    with _pool(threads if shared or len(blocks) > 1 else 1) as pool:
+        if len(blocks) == 1 or pool is None:
+            overflow = [run.samples(low, high, pool) for low, high in blocks]
+        else:
+            overflow = list(pool.map(lambda block: run.samples(block[0], block[1], None), blocks))
+    return run.trace(overflow)
 
 
-class Engine:
-    """A network with its weights laid out for `simulate`; immutable, and safe to share."""
+def layout_of(network: Network) -> tuple[Layer, ...]:
+    """The network's layers as `kernels` wants them: made once, and kept in the network."""
+    from .layout import Layer  # numba is for those who simulate, not for those who read files
 
-    @staticmethod
-    def of(network: Network) -> Engine:
-        """The network's engine: made at the first call, and kept in the network as long as it lives."""
-        found: Engine | None = network.__dict__.get("_engine")
-        if found is None:
-            found = network.__dict__["_engine"] = Engine(network)
-        return found
-
-    def __init__(self, network: Network) -> None:
-        from .layout import (
-            Layer,  # numba is imported by whoever simulates, not by whoever reads files
-        )
-
-        self.network = network
+    found: tuple[Layer, ...] | None = network.__dict__.get("_layout")
+    if found is None:
         shapes = [network.input_shape, *(p.shape for p in network.populations)]
-        self._layers = tuple(
-            Layer(p, before) for p, before in zip(network.populations, shapes, strict=False)
-        )
-
-    def simulate(
-        self,
-        inputs: ArrayLike,
-        steps: int | None = None,
-        *,
-        reset_interval: int | None = None,
-        reset_offset: int = 0,
-        message_bits: int | None = None,
-        record: str | Collection[str] = "counts",
-        threads: int | None = None,
-    ) -> Trace:
-        """See `engine.simulate`."""
-        check_reset(reset_interval, reset_offset)
-        kept = parse_record(record, self.network)
-        drive = prepare_input(self.network, inputs, steps, message_bits)
-        threads = threads or _cores()
-        run = _Run(
-            self.network,
-            self._layers,
-            drive,
-            kept,
-            reset_interval or 0,
-            reset_offset,
-            binary=message_bits == 0,
-        )
-        samples = len(drive.x)
-        if run.work < ALONE:
-            threads = 1
-        size = run.block(threads)
-        blocks = [(low, min(low + size, samples)) for low in range(0, samples, size)]
-        shared = len(blocks) == 1 and any(run.shareable(layer, blocks[0]) for layer in self._layers)
-        with _pool(threads if shared or len(blocks) > 1 else 1) as pool:
-            if len(blocks) == 1 or pool is None:
-                overflow = [run.samples(low, high, pool) for low, high in blocks]
-            else:
-                overflow = list(
-                    pool.map(lambda block: run.samples(block[0], block[1], None), blocks)
-                )
-        return run.trace(overflow)
+        pairs = zip(network.populations, shapes, strict=False)
+        found = network.__dict__["_layout"] = tuple(Layer(p, before) for p, before in pairs)
+    return found
 
 
 def _cores() -> int:

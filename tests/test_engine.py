@@ -149,7 +149,7 @@ def test_states_at_the_edge_of_19_bits(total: int, small: bool) -> None:
     row = np.full(40, 205 if total > 0 else -205)
     row[-1] += total - row.sum()
     network = Network([Dense(np.stack([row, -row]), None, CubaLIF(4096, 4096, 8190))])
-    layer = engine.Engine.of(network)._layers[0]
+    layer = engine.layout_of(network)[0]
     assert (layer.largest_state(layer.sums.spikes) <= kernels.SMALL_STATE) is small
     x = np.ones((1, 4, 40), np.int8)
     found = engine.simulate(network, x, record=ALL)
@@ -240,9 +240,9 @@ def test_half_weights_are_summed_before_they_are_rounded() -> None:
 def test_the_layout_is_made_once_and_stays_out_of_pickles() -> None:
     network = conv_net()
     size = len(pickle.dumps(network))
-    made = engine.Engine.of(network)
+    made = engine.layout_of(network)
     engine.simulate(network, spikes(network, 1, 2))
-    assert engine.Engine.of(network) is made
+    assert engine.layout_of(network) is made
     assert len(pickle.dumps(network)) == size
     assert pickle.loads(pickle.dumps(network)) == network
 
@@ -272,14 +272,13 @@ def test_one_compilation_serves_every_network() -> None:
 
 def test_memory_does_not_grow_with_steps_or_samples() -> None:
     network = conv_net()
-    runner = engine.Engine(network)
     constant = np.ones((1, *network.input_shape), np.int8)
     x = np.broadcast_to(constant, (40, *network.input_shape))
-    runner.simulate(x, 10, threads=1)
+    engine.simulate(network, x, 10, threads=1)
 
     def peak(samples: int, steps: int) -> int:
         tracemalloc.start()
-        runner.simulate(x[:samples], steps, threads=1)
+        engine.simulate(network, x[:samples], steps, threads=1)
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return highest
