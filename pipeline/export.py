@@ -100,7 +100,7 @@ def export(
     with atomic_path(graph_path) as temporary:
         nir.write(temporary, graph)
         write_netx(network, path)
-    return Exported(Quantized(network, quantized.losses), graph, path, graph_path)
+    return Exported(replace(quantized, network=network), graph, path, graph_path)
 
 
 def _check_import(model: nn.Module, graph: nir.NIRGraph, frames: NDArray[np.float64]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import nir
@@ -43,6 +44,40 @@ def chain(graph: nir.NIRGraph) -> Chain:
             out.append((name, graph.nodes[name]))
     if len(seen) != len(graph.nodes):
         raise LoweringError(f"nodes {sorted(set(graph.nodes) - seen)} are not on the chain.")
+    return out
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One layer of a lowered graph, which is what one layer of a netx file holds.
+
+    Messages pass `flatten`, are delayed, weighted by `synapse` and summed, with the layer's own
+    spikes of the step before weighted by `recurrent`; `neuron` answers. `delay`: whole steps,
+    broadcasting to the (out, in) weights, (1, in) for a delay of inputs and (out, 1) of outputs.
+    `name`: that of the neuron node.
+    """
+
+    name: str
+    synapse: nir.Affine | nir.Conv2d
+    neuron: nir.NIRNode
+    flatten: bool = False
+    recurrent: nir.Affine | None = None
+    delay: NDArray[np.int64] | None = None
+
+
+def stages(graph: nir.NIRGraph) -> list[Stage]:
+    """The layers of a lowered graph (see `lower`), in order."""
+    out: list[Stage] = []
+    synapse, flatten = None, False
+    for name, node in chain(graph):
+        if isinstance(node, NEURONS):
+            assert synapse is not None
+            out.append(Stage(name, synapse, node, flatten))
+            synapse, flatten = None, False
+        elif isinstance(node, nir.Flatten):
+            flatten = True
+        else:
+            synapse = node
     return out
 
 

@@ -75,11 +75,34 @@ class LayerLoss:
 
 
 @dataclass(frozen=True)
+class RealLayer:
+    """One layer's numbers before rounding, in the integers' own units: where fine-tuning starts.
+
+    The stored weights are `step` times whole numbers within [-2^(bits-1), 2^(bits-1) - 1]; bias and
+    threshold are rounded to whole numbers, decays to whole parts of 4096. `bias`, `threshold` and
+    `recurrent` are None where the layer has none (a readout has the largest threshold, fixed).
+    """
+
+    weight: Array
+    bias: Array | None
+    threshold: Array | None
+    i_decay: Array
+    v_decay: Array
+    recurrent: Array | None = None
+    bits: int = 8
+    step: int = 2
+
+
+@dataclass(frozen=True)
 class Quantized:
-    """An integer network with the loss of each of its layers."""
+    """An integer network with the loss of each of its layers.
+
+    `real`: for each layer with neurons, in order, its numbers before rounding.
+    """
 
     network: Network
     losses: tuple[LayerLoss, ...]
+    real: tuple[RealLayer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,7 +170,7 @@ def quantize(
     target = execute(lowered, calibration / recipe.levels)
     shape = tuple(int(n) for n in next(iter(lowered.inputs.values())).input_type["input"])
     layers: list[Layer] = [Input(shape)]
-    losses = []
+    losses, real = [], []
     message: NDArray[Any] = calibration
     for index, stage in enumerate(stages):
         progress(stage.name)
@@ -157,9 +180,10 @@ def quantize(
             layers.append(Flatten())
         layers.append(best.layer)
         losses.append(_loss(stage, best))
+        real.append(_real(stage, best))
         assert best.trace.spikes is not None
         message = best.trace.spikes[0]
-    return Quantized(Network(layers, recipe), tuple(losses))
+    return Quantized(Network(layers, recipe), tuple(losses), tuple(real))
 
 
 def _stages(graph: nir.NIRGraph, approximate: bool) -> list[_Stage]:
@@ -418,6 +442,16 @@ def _integers(stage: _Stage, scale: float, unit: float) -> Dense | Conv:
         return Dense(weight, bias, neuron)
     node = stage.node
     return Conv(weight, bias, neuron, node.stride, node.padding, node.dilation, node.groups)
+
+
+def _real(stage: _Stage, best: _Candidate) -> RealLayer:
+    return RealLayer(
+        stage.weight * best.scale,
+        stage.bias * best.unit if stage.bias.any() else None,
+        None if stage.threshold is None else stage.threshold * best.unit,
+        stage.i_decay * arithmetic.DECAY_ONE,
+        stage.v_decay * arithmetic.DECAY_ONE,
+    )
 
 
 def _narrow(values: Any) -> Any:
