@@ -66,12 +66,18 @@ def _mlp(shape: Sequence[int], classes: int, hidden: Sequence[int]) -> list[nn.M
 
 
 def _cnn(shape: Sequence[int], classes: int, channels: Sequence[int]) -> list[nn.Module]:
-    """5x5 convolution, batch norm, neurons, 2x2 average pooling, twice; then one dense layer."""
+    """Convolution, batch norm, neurons, 2x2 average pooling, twice; then one dense layer.
+
+    Kernels are 5x5; 3x3 with padding for images too small for that (the 8x8 digits).
+    """
     layers: list[nn.Module] = []
     into, height, width = shape
+    kernel, padding = (5, 0) if min(height, width) >= 16 else (3, 1)
+    lost = kernel - 1 - 2 * padding
     for out in channels:
-        layers += [nn.Conv2d(into, out, 5), nn.BatchNorm2d(out), nn.ReLU(), nn.AvgPool2d(2)]
-        into, height, width = out, (height - 4) // 2, (width - 4) // 2
+        conv = nn.Conv2d(into, out, kernel, padding=padding)
+        layers += [conv, nn.BatchNorm2d(out), nn.ReLU(), nn.AvgPool2d(2)]
+        into, height, width = out, (height - lost) // 2, (width - lost) // 2
     return [*layers, nn.Flatten(), nn.Linear(into * height * width, classes)]
 
 
