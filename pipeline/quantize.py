@@ -15,7 +15,7 @@ from ..hw_targets.engine import simulate
 from ..hw_targets.network import Conv, CubaLIF, Dense, Flatten, Input, Layer, Network, Recipe
 from ..hw_targets.trace import Trace
 from .execute import FloatTrace, execute
-from .graph import NEURONS, READOUTS, chain
+from .graph import READOUTS, Stage, stages
 from .lower import lower
 
 Array = NDArray[Any]
@@ -113,6 +113,8 @@ class _Stage:
     node: nir.NIRNode
     flatten: bool
     weight: Array
+    recurrent: Array | None
+    delay: NDArray[np.int64] | None
     bias: Array
     i_decay: Array
     v_decay: Array
@@ -130,6 +132,7 @@ def quantize(
     calibration: NDArray[np.int32],
     recipe: Recipe,
     *,
+    bits: int = 8,
     approximate_current_bias: bool = False,
     progress: Callable[[str], None] = lambda name: None,
 ) -> Quantized:
@@ -139,7 +142,7 @@ def quantize(
     With the state in units in which input enters with slope 1 (V = v / (r dt / tau)), layer l gets
     one scale s and from it, each rounded once::
 
-        weight    = 2 round(s w / 2)                 8-bit mantissa, even, in [-256, 254]
+        weight    = step round(s w / step)           `bits`-bit mantissa, step = 2^(9 - bits)
         unit      = s * levels (first layer), s (others)
         bias      = round(unit * b)                  13 bit
         threshold = round(unit * v_th / (r dt / tau_mem))   17 bit
@@ -165,22 +168,24 @@ def quantize(
             "the recipe needs reset_interval >= steps and reset_offset = 1, so that biases start "
             "with the data (see `quantize`)."
         )
+    if bits not in range(2, 9):
+        raise ValueError(f"bits = {bits}; weights have 2 to 8 bits.")
     lowered = lower(graph)
-    stages = _stages(lowered, approximate_current_bias)
+    hardware = _stages(lowered, approximate_current_bias)
     target = execute(lowered, calibration / recipe.levels)
     shape = tuple(int(n) for n in next(iter(lowered.inputs.values())).input_type["input"])
     layers: list[Layer] = [Input(shape)]
     losses, real = [], []
     message: NDArray[Any] = calibration
-    for index, stage in enumerate(stages):
+    for index, stage in enumerate(hardware):
         progress(stage.name)
         per_one = recipe.levels if index == 0 else 1
-        best = _search(stage, index, target, message, per_one, recipe)
+        best = _search(stage, index, target, message, per_one, recipe, bits)
         if stage.flatten:
             layers.append(Flatten())
         layers.append(best.layer)
         losses.append(_loss(stage, best))
-        real.append(_real(stage, best))
+        real.append(_real(stage, best, bits))
         assert best.trace.spikes is not None
         message = best.trace.spikes[0]
     return Quantized(Network(layers, recipe), tuple(losses), tuple(real))
@@ -188,38 +193,34 @@ def quantize(
 
 def _stages(graph: nir.NIRGraph, approximate: bool) -> list[_Stage]:
     dt = float(graph.metadata["dt"])
-    flatten, synapse = False, None
-    stages: list[_Stage] = []
+    out: list[_Stage] = []
     violations: list[Violation] = []
-    for name, node in chain(graph):
-        if isinstance(node, nir.Flatten):
-            flatten = True
-        elif isinstance(node, (nir.Affine, nir.Conv2d)):
-            synapse = node
-        elif isinstance(node, NEURONS):
-            assert synapse is not None
-            try:
-                stage = _stage(name, node, synapse, flatten, dt, approximate)
-            except QuantizationError as error:
-                violations.extend(error.violations)
-            else:
-                stages.append(stage)
-                violations.extend(_check(stage))
-            flatten, synapse = False, None
+    for found in stages(graph):
+        try:
+            stage = _stage(found, dt, approximate)
+        except QuantizationError as error:
+            violations.extend(error.violations)
+        else:
+            out.append(stage)
+            violations.extend(_check(stage))
     if violations:
         raise QuantizationError(violations)
-    return stages
+    return out
 
 
-def _stage(
-    name: str, node: Any, synapse: Any, flatten: bool, dt: float, approximate: bool
-) -> _Stage:
+def _stage(found: Stage, dt: float, approximate: bool) -> _Stage:
+    name, synapse = found.name, found.synapse
+    node: Any = found.neuron
     leaky = not isinstance(node, nir.IF)
     leak: Array = np.zeros_like(node.r)
     if leaky:
         leak = dt / (node.tau if isinstance(node, (nir.LIF, nir.LI)) else node.tau_mem)
     gain = leak * node.r if leaky else dt * node.r
     weight, bias = np.asarray(synapse.weight, float), np.asarray(synapse.bias, float)
+    recurrent = None
+    if found.recurrent is not None:
+        recurrent = np.asarray(found.recurrent.weight, float)
+        bias = bias + found.recurrent.bias
     i_decay = np.ones_like(leak)
     reset = None if isinstance(node, READOUTS) else node.v_reset
     rest: Array = node.v_leak if leaky else node.v_reset
@@ -246,6 +247,7 @@ def _stage(
                 Violation(name, "tau_syn differs between neurons with bias", "one value for all")
             )
         weight, bias = weight * jump.flat[0], bias * jump.flat[0]
+        recurrent = None if recurrent is None else recurrent * jump.flat[0]
         if bias.any() and not approximate:
             violations.append(
                 Violation(
@@ -256,10 +258,56 @@ def _stage(
                 )
             )
         bias = bias / i_decay.flat[0]
+    violations.extend(_check_reset_kind(name, node))
+    violations.extend(_check_delay(found))
     if violations:
         raise QuantizationError(violations)
     threshold = None if reset is None else (node.v_threshold - rest) / gain
-    return _Stage(name, synapse, flatten, weight, bias, i_decay, leak, threshold, gain, rest)
+    return _Stage(
+        name,
+        synapse,
+        found.flatten,
+        weight,
+        recurrent,
+        found.delay,
+        bias,
+        i_decay,
+        leak,
+        threshold,
+        gain,
+        rest,
+    )
+
+
+def _check_reset_kind(name: str, node: nir.NIRNode) -> Iterator[Violation]:
+    """Spikes of netx set the voltage to its rest, in their own step."""
+    kind = node.metadata.get("reset", "zero")
+    if kind not in ("zero", b"zero"):
+        yield Violation(
+            name, "spikes subtract the threshold", "netx resets to zero: train with reset to zero"
+        )
+    if int(node.metadata.get("reset_delay", 0)):
+        yield Violation(
+            name, "spikes reset in the next step", "netx resets in the step of the spike"
+        )
+
+
+def _check_delay(stage: Stage) -> Iterator[Violation]:
+    """Only dense layers without recurrence delay their messages, by up to 62 steps."""
+    if stage.delay is None:
+        return
+    if isinstance(stage.synapse, nir.Conv2d):
+        yield Violation(stage.name, "a delayed convolution", "netx delays dense layers only")
+    if stage.recurrent is not None:
+        yield Violation(
+            stage.name, "delays of a recurrent layer", "lava-dl scales such weights wrongly"
+        )
+    if stage.delay.max() > arithmetic.DELAY_MAX or stage.delay.min() < 0:
+        yield Violation(
+            stage.name,
+            f"delays of {stage.delay.min()} to {stage.delay.max()} steps",
+            f"0 to {arithmetic.DELAY_MAX}: shorten them, or raise dt",
+        )
 
 
 def _uniform(values: Array) -> bool:
@@ -268,7 +316,8 @@ def _uniform(values: Array) -> bool:
 
 def _check(stage: _Stage) -> Iterator[Violation]:
     """What no scale can mend."""
-    if not np.isfinite(stage.weight).all() or not np.isfinite(stage.bias).all():
+    matrices = [m for m in (stage.weight, stage.recurrent) if m is not None]
+    if not all(np.isfinite(values).all() for values in (*matrices, stage.bias)):
         yield Violation(stage.name, "weights or biases are not finite", "finite numbers")
     elif not stage.weight.any():
         yield Violation(stage.name, "all weights are 0", "lava-dl cannot load such a layer")
@@ -300,12 +349,15 @@ class _Candidate:
     voltage_error: float | None
 
 
-def _largest_scale(stage: _Stage, voltage: float, per_one: int) -> float:
+def _largest_scale(stage: _Stage, voltage: float, per_one: int, bits: int) -> float:
     """The scale at which the first of weights, bias, threshold and voltage reaches its limit."""
+    step = _step(bits)
+    matrices = [stage.weight, *([] if stage.recurrent is None else [stage.recurrent * per_one])]
+    high, low = max(m.max() for m in matrices), min(m.min() for m in matrices)
     with np.errstate(divide="ignore"):
         limits = [
-            np.divide(arithmetic.WEIGHT_MAX, max(stage.weight.max(), 0.0)),
-            np.divide(-arithmetic.WEIGHT_MIN, max(-stage.weight.min(), 0.0)),
+            np.divide(-arithmetic.WEIGHT_MIN - step, max(high, 0.0)),
+            np.divide(-arithmetic.WEIGHT_MIN, max(-low, 0.0)),
             np.divide(arithmetic.BIAS_MAX / per_one, np.abs(stage.bias).max(initial=0.0)),
             np.divide(arithmetic.THRESHOLD_MAX / HEADROOM / per_one, voltage),
         ]
@@ -321,12 +373,13 @@ def _search(
     message: NDArray[Any],
     per_one: int,
     recipe: Recipe,
+    bits: int,
 ) -> _Candidate:
     voltage = (target.voltage[index] - stage.rest) / stage.gain
-    top = _largest_scale(stage, float(np.abs(voltage).max()), per_one)
+    top = _largest_scale(stage, float(np.abs(voltage).max()), per_one, bits)
     scales = top * np.linspace(1, 0.5, CANDIDATES)
     found = [
-        _candidate(stage, scale, per_one, target.spikes[index], voltage, message, recipe)
+        _candidate(stage, scale, per_one, target.spikes[index], voltage, message, recipe, bits)
         for scale in scales
     ]
     kept = [c for c in found if _survives_lava(c.layer)]
@@ -348,10 +401,15 @@ def _search(
 
 
 def _survives_lava(layer: Dense | Conv) -> bool:
-    """Whether Lava applies a dense matrix as it is stored (see `synapse_format`)."""
+    """Whether Lava applies dense matrices as they are stored (see `synapse_formats`)."""
     if isinstance(layer, Conv):
         return True
-    return bool((arithmetic.synapse_format(layer.weight).weight == layer.weight).all())
+    parts = [m for m in (layer.weight, layer.recurrent) if m is not None]
+    formats = arithmetic.synapse_formats(*parts)
+    return all(
+        form.whole and bool((form.weight == part).all())
+        for form, part in zip(formats, parts, strict=True)
+    )
 
 
 def _check_integers(stage: _Stage, best: _Candidate) -> Iterator[Violation]:
@@ -394,8 +452,9 @@ def _candidate(
     voltage: Array,
     message: NDArray[Any],
     recipe: Recipe,
+    bits: int,
 ) -> _Candidate:
-    layer = _integers(stage, scale, scale * per_one)
+    layer = _integers(stage, scale, scale * per_one, bits)
     alone = Network([Input(message.shape[2:]), *([Flatten()] if stage.flatten else []), layer])
     trace = simulate(
         alone,
@@ -426,8 +485,14 @@ def agree(a: Array, b: Array) -> tuple[float, float]:
     return equal, 2 * both / total if total else 1.0
 
 
-def _integers(stage: _Stage, scale: float, unit: float) -> Dense | Conv:
-    weight = 2 * np.round(stage.weight * scale / 2)
+def _step(bits: int) -> int:
+    """The smallest difference of stored weights: `bits`-bit whole numbers fill [-256, 256)."""
+    return 1 << (9 - bits)
+
+
+def _integers(stage: _Stage, scale: float, unit: float, bits: int) -> Dense | Conv:
+    step = _step(bits)
+    weight = step * np.round(stage.weight * scale / step)
     bias = np.round(stage.bias * unit) if stage.bias.any() else None
     if stage.threshold is None:
         threshold: Any = arithmetic.THRESHOLD_MAX
@@ -439,18 +504,39 @@ def _integers(stage: _Stage, scale: float, unit: float) -> Dense | Conv:
         _narrow(threshold),
     )
     if isinstance(stage.node, nir.Affine):
-        return Dense(weight, bias, neuron)
+        recurrent = stage.recurrent
+        if recurrent is not None:
+            recurrent = step * np.round(recurrent * unit / step)
+        return Dense(weight, bias, neuron, recurrent, _delay(stage))
     node = stage.node
     return Conv(weight, bias, neuron, node.stride, node.padding, node.dilation, node.groups)
 
 
-def _real(stage: _Stage, best: _Candidate) -> RealLayer:
+def _delay(stage: _Stage) -> Any:
+    """One number, one per output or per input where that says it all, else one per synapse."""
+    if stage.delay is None or not stage.delay.any():
+        return None
+    delay = np.broadcast_to(stage.delay, stage.weight.shape)
+    out, into = delay.shape
+    if (delay == delay[0, 0]).all():
+        return int(delay[0, 0])
+    if (delay == delay[:, :1]).all():
+        return delay[:, 0]
+    if (delay == delay[:1]).all() and out != into:  # a vector of out = in counts per output
+        return delay[0]
+    return delay
+
+
+def _real(stage: _Stage, best: _Candidate, bits: int) -> RealLayer:
     return RealLayer(
         stage.weight * best.scale,
         stage.bias * best.unit if stage.bias.any() else None,
         None if stage.threshold is None else stage.threshold * best.unit,
         stage.i_decay * arithmetic.DECAY_ONE,
         stage.v_decay * arithmetic.DECAY_ONE,
+        None if stage.recurrent is None else stage.recurrent * best.unit,
+        bits,
+        _step(bits),
     )
 
 
