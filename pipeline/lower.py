@@ -1,80 +1,309 @@
 """Graph passes: from any chain of linear maps and neurons to alternating synapses and neurons.
 
 Each pass takes and returns a chain of (name, NIR node) and is exact in real arithmetic. After
-`lower` every neuron has exactly one Affine or Conv2d (and perhaps a Flatten) before it: what a netx
-layer is.
+`lower` every neuron has exactly one Affine or Conv2d (and perhaps a Flatten and delays) before it:
+what a netx layer is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
 from typing import Any, TypeAlias
 
 import nir
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from .graph import NEURONS, READOUTS, Chain, LoweringError, chain, chain_graph, conv2d
+from .check import PARAMETERS, check
+from .fold import fold_linear_maps, plain_convolution
+from .graph import (
+    NEURONS,
+    READOUTS,
+    Chain,
+    LoweringError,
+    Node,
+    chain,
+    chain_graph,
+    conv2d,
+    delay_steps,
+    dynamics,
+    input_shape,
+    recurrence,
+)
 
 Array: TypeAlias = NDArray[Any]
+Shape: TypeAlias = tuple[int, ...]
+Loops: TypeAlias = dict[str, Node]
+
+LINEAR = (nir.Affine, nir.Linear, nir.Conv1d, nir.Conv2d, nir.AvgPool2d, nir.SumPool2d)
 
 
-def lower(graph: nir.NIRGraph) -> nir.NIRGraph:
-    """The same network as alternating synapses and neurons, passes in the order of `PASSES`.
+def lower(graph: nir.NIRGraph, *, approximate_reset: bool = False) -> nir.NIRGraph:
+    """The same network as alternating synapses and neurons, that is as `stages`.
 
-    Raises LoweringError where a pass finds its requirement broken.
+    The passes, in order: `rows_for_signals`, `plain_synapses`, `thresholds_as_neurons`,
+    `early_flatten`, `outer_delays`, `scale_as_map`, `identity_synapses`, `fold_linear_maps`,
+    `resets_to_zero`, `check_alternation`. A graph of (C, L) signals, as
+    Conv1d has them, becomes one of (C, 1, L).
+
+    `approximate_reset`: where a reset that netx does not have (by subtraction, or in the next step)
+    cannot be expressed exactly, reset to v_reset in the step of the spike instead.
+
+    Raises GraphError (see `check`) and LoweringError where a pass finds its requirement broken.
     """
-    nodes = chain(graph)
-    for one_pass in PASSES:
-        nodes = one_pass(nodes)
-    shape = tuple(int(n) for n in next(iter(graph.inputs.values())).input_type["input"])
-    return chain_graph(nodes, shape, dict(graph.metadata))
+    graph = check(graph)
+    dt = float(graph.metadata["dt"])
+    nodes, shape = chain(graph), input_shape(graph)
+    loops = {name: one_affine(name, path) for name, path in recurrence(graph).items()}
+    if len(shape) == 2:
+        nodes, shape = rows_for_signals(nodes), (shape[0], 1, shape[1])
+    nodes = plain_synapses(nodes)
+    nodes = thresholds_as_neurons(nodes, dt)
+    nodes = early_flatten(nodes)
+    nodes = outer_delays(nodes, dt)
+    nodes = scale_as_map(nodes)
+    nodes = identity_synapses(nodes)
+    nodes = fold_linear_maps(nodes)
+    nodes, loops = resets_to_zero(nodes, loops, dt, approximate_reset)
+    nodes = check_alternation(nodes)
+    return chain_graph(nodes, shape, graph.metadata, {name: [loops[name]] for name in loops})
 
 
-def linear_as_affine(nodes: Chain) -> Chain:
-    """Linear W becomes Affine (W, 0)."""
-    return [
-        (name, nir.Affine(node.weight, np.zeros(len(node.weight))))
-        if isinstance(node, nir.Linear)
-        else (name, node)
-        for name, node in nodes
-    ]
+def one_affine(neuron: str, path: Chain) -> Node:
+    """Recurrent maps folded to one Affine, W = Wn ... W1, b likewise. Needs neurons of one axis."""
+    shape = tuple(int(n) for n in path[0][1].input_type["input"])
+    if len(shape) != 1:
+        raise LoweringError(
+            f"neuron {neuron} of shape {shape} is recurrent; netx has recurrence only in dense "
+            f"layers. Flatten before it."
+        )
+    weight, bias = np.eye(*shape), np.zeros(shape)
+    for _, node in path:
+        matrix = np.diag(node.scale) if isinstance(node, nir.Scale) else node.weight
+        weight, bias = matrix @ weight, matrix @ bias + getattr(node, "bias", 0.0)
+    return path[-1][0], nir.Affine(weight, bias)
 
 
-def pooling_as_convolution(nodes: Chain) -> Chain:
-    """Average or sum pooling becomes a depthwise convolution of 1 / k^2, or 1."""
+def rows_for_signals(nodes: Chain) -> Chain:
+    """Signals (C, L) become images (C, 1, L), up to the Flatten; needs a graph whose input is (C, L)."""
     out: Chain = []
     for name, node in nodes:
-        if isinstance(node, (nir.AvgPool2d, nir.SumPool2d)):
+        shape = tuple(int(n) for n in node.input_type["input"])
+        if len(shape) == 2 and not isinstance(node, nir.Conv1d):
+            node = _reshaped(node, (shape[0], 1, shape[1]))
+        out.append((name, node))
+    return out
+
+
+def plain_synapses(nodes: Chain) -> Chain:
+    """Linear becomes Affine with bias 0, pooling a depthwise convolution of 1 / (kernel area) or 1,
+    every convolution a Conv2d with padding in numbers. Exact: they are the same maps."""
+    out: Chain = []
+    for name, node in nodes:
+        if isinstance(node, nir.Linear):
+            node = nir.Affine(node.weight, np.zeros(len(node.weight)))
+        elif isinstance(node, (nir.AvgPool2d, nir.SumPool2d)):
             channels, height, width = (int(n) for n in node.input_type["input"])
             area = float(np.prod(node.kernel_size)) if isinstance(node, nir.AvgPool2d) else 1.0
-            weight = np.full((channels, 1, *node.kernel_size), 1 / area)
             node = conv2d(
                 (height, width),
-                weight,
+                np.full((channels, 1, *node.kernel_size), 1 / area),
                 np.zeros(channels),
-                tuple(map(int, node.stride)),
-                tuple(map(int, node.padding)),
+                node.stride,
+                node.padding,
                 groups=channels,
             )
+        elif isinstance(node, (nir.Conv1d, nir.Conv2d)):
+            node = plain_convolution(node)
         out.append((name, node))
     return out
 
 
-def fold_linear_maps(nodes: Chain) -> Chain:
-    """Two linear maps with no neuron between them become one: batch norm, pooling, plain chains.
+def thresholds_as_neurons(nodes: Chain, dt: float) -> Chain:
+    """Threshold becomes a LIF with tau = dt, r = 1, v_leak = v_reset = 0.
 
-    Conv2d after Conv2d, Affine after Affine, and Affine after a flattened Conv2d. A padded second
-    convolution requires that the first has no bias and that no window of the first that lies in the
-    padding touches its input.
+    Exact: then v <- v + dt/tau (x - v) = x in every step, and both spike where v > threshold.
     """
     out: Chain = []
     for name, node in nodes:
+        if isinstance(node, nir.Threshold):
+            level = np.asarray(node.threshold, float)
+            zero, one = np.zeros_like(level), np.ones_like(level)
+            node = nir.LIF(tau=dt * one, r=one, v_leak=zero, v_threshold=level, v_reset=zero)
         out.append((name, node))
-        while (folded := _fold_tail(out)) is not None:
-            out = folded
     return out
+
+
+def early_flatten(nodes: Chain) -> Chain:
+    """Flatten moves before Scale and Delay, which act element by element; one of no effect goes.
+
+    Requires that a Flatten leaves one axis, the only thing it can do in netx.
+    """
+    out: Chain = []
+    for name, node in nodes:
+        if not isinstance(node, nir.Flatten):
+            out.append((name, node))
+            continue
+        before = tuple(int(n) for n in node.input_type["input"])
+        after = tuple(int(n) for n in node.output_type["output"])
+        if before == after:
+            continue
+        if len(after) != 1:
+            raise LoweringError(
+                f"{name} makes {after} of {before}; netx flattens to one axis only. Use start_dim=0, "
+                f"end_dim=-1."
+            )
+        place = len(out)
+        while place and isinstance(out[place - 1][1], (nir.Scale, nir.Delay)):
+            place -= 1
+        moved = [(n, _reshaped(m, after)) for n, m in out[place:]]
+        flatten = nir.Flatten({"input": np.array(before)}, start_dim=0, end_dim=-1)
+        out = [*out[:place], (name, flatten), *moved]
+    return out
+
+
+def outer_delays(nodes: Chain, dt: float) -> Chain:
+    """Between two neurons, delays stand before all linear maps or after all of them, merged to one.
+
+    Two in a row add up, and a Scale, which acts element by element, lets them pass. A delay between
+    two maps moves to the front: it must be the same for all elements, and the maps before it
+    without bias, which it would hold back in the first steps. For the same reason a delay
+    after the maps requires that they have no bias.
+    """
+    out: Chain = []
+    for segment in _segments(nodes):
+        maps = [(name, node) for name, node in segment if not isinstance(node, nir.Delay)]
+        early: Chain = []
+        late: Chain = []
+        for i, (name, node) in enumerate(segment):
+            if not isinstance(node, nir.Delay):
+                continue
+            before = [m for m in segment[:i] if isinstance(m[1], LINEAR)]
+            inside = any(isinstance(m, LINEAR) for _, m in segment[i + 1 :])
+            if before and inside and np.ptp(node.delay):
+                raise LoweringError(
+                    f"{name} lies between two linear maps and its delays differ. Put it before "
+                    f"{before[0][0]} or behind the last one."
+                )
+            if biased := [n for n, m in before if np.any(m.bias)]:
+                raise LoweringError(
+                    f"{name} delays the bias of {', '.join(biased)} too, which no delay of spikes "
+                    f"does. Put the Delay before it, or drop the bias."
+                )
+            (late if before and not inside else early).append((name, node))
+        lead = int(bool(maps) and isinstance(maps[0][1], nir.Flatten))
+        tail = len(maps) - int(bool(maps) and isinstance(maps[-1][1], NEURONS))
+        out += [
+            *maps[:lead],
+            *_merged(early, maps[lead:], dt),
+            *maps[lead:tail],
+            *_merged(late, maps[tail:], dt),
+            *maps[tail:],
+        ]
+    return out
+
+
+def scale_as_map(nodes: Chain) -> Chain:
+    """Scale becomes a diagonal Affine, or, one number per channel, a depthwise 1 x 1 convolution.
+
+    Images that are scaled pixel by pixel fold into the r (CubaLIF, CubaLI: w_in) of the neurons that
+    must follow, as (s x) r = x (s r); netx has no other place for them.
+    """
+    out: Chain = []
+    gains: list[tuple[str, Array]] = []
+    for name, node in nodes:
+        if gains and isinstance(node, NEURONS):
+            node = copy.copy(node)
+            field = "w_in" if isinstance(node, (nir.CubaLIF, nir.CubaLI)) else "r"
+            setattr(node, field, getattr(node, field) * np.prod([g for _, g in gains], axis=0))
+            gains = []
+        elif gains and not isinstance(node, (nir.Scale, nir.Delay)):
+            raise LoweringError(
+                f"{gains[0][0]} scales every pixel by its own factor, which {name} behind it cannot "
+                f"take. Scale by channel, or right before the neurons."
+            )
+        elif isinstance(node, nir.Scale) and node.scale.ndim == 1:
+            node = nir.Affine(np.diag(node.scale), np.zeros(len(node.scale)))
+        elif isinstance(node, nir.Scale):
+            factors = node.scale.reshape(len(node.scale), -1)
+            if np.ptp(factors, axis=1).any():
+                gains.append((name, node.scale))
+                continue
+            node = _depthwise(node.scale.shape, factors[:, 0])
+        out.append((name, node))
+    return out
+
+
+def identity_synapses(nodes: Chain) -> Chain:
+    """Neurons without linear map before them, or only with one before a Flatten, get an identity.
+
+    Exact: messages pass unchanged. Needs no more than the shape; a dense layer gets a unit matrix,
+    an image a depthwise 1 x 1 convolution.
+    """
+    out: Chain = []
+    for segment in _segments(nodes):
+        name, neuron = segment[-1]
+        flat = [i for i, (_, node) in enumerate(segment) if isinstance(node, nir.Flatten)]
+        start = flat[-1] + 1 if flat else 0
+        if isinstance(neuron, NEURONS) and not any(
+            isinstance(m, LINEAR) for _, m in segment[start:]
+        ):
+            shape = tuple(int(n) for n in neuron.input_type["input"])
+            unit = (
+                nir.Affine(np.eye(*shape), np.zeros(shape))
+                if len(shape) == 1
+                else _depthwise(shape, np.ones(shape[0]))
+            )
+            place = start if any(isinstance(m, LINEAR) for _, m in segment) else len(segment) - 1
+            segment = [*segment[:place], (f"{name}.synapse", unit), *segment[place:]]
+        out += segment
+    return out
+
+
+def resets_to_zero(
+    nodes: Chain, loops: Loops, dt: float, approximate: bool = False
+) -> tuple[Chain, Loops]:
+    """Every reset becomes v <- v_reset in the step of the spike, where that is the same network:
+
+    - by subtraction, neurons without memory (tau = dt): v forgets the reset before it is used;
+    - by subtraction one step later, LIF without memory: v = v_leak + r x - (v_threshold - v_reset) z
+      of the step before, which is recurrence with the weights -(v_threshold - v_reset) / r;
+      so for a CubaLIF whose current has no memory either, / (r w_in);
+    - to zero one step later, LIF and IF without recurrence: v is set before its next update.
+
+    Anything else raises LoweringError, or, with `approximate`, is reset at once all the same.
+    """
+    out, problems = [], []
+    loops = dict(loops)
+    for name, node in nodes:
+        says = dynamics(node)
+        kind = (says.reset, says.reset_delay)
+        if not isinstance(node, NEURONS) or isinstance(node, READOUTS) or kind == ("zero", 0):
+            out.append((name, node))
+            continue
+        gain = _instant_gain(node, dt)
+        exact = {
+            ("subtract", 0): _forgets_voltage(node, dt),
+            ("subtract", 1): gain is not None and gain.ndim == 1 and says.state_grid is None,
+            ("zero", 1): not isinstance(node, nir.CubaLIF) and name not in loops,
+        }[kind]
+        if exact and kind == ("subtract", 1):
+            weight = -np.diag((node.v_threshold - node.v_reset) / gain)
+            own = nir.Affine(weight, np.zeros(len(weight)))
+            inner_name, inner = loops.get(name, (f"{name}.reset", own))
+            if name in loops:
+                own = nir.Affine(inner.weight + weight, inner.bias)
+            loops[name] = (inner_name, own)
+        if not exact and not approximate:
+            when = ", one step after the spike" if says.reset_delay else ""
+            problems.append(f"{name} (reset {says.reset!r}{when})")
+        out.append((name, _reset_at_once(node)))
+    if problems:
+        raise LoweringError(
+            f"netx resets v to a fixed value in the step of the spike; no exact image have "
+            f"{'; '.join(problems)}. Train with that reset, or lower with approximate_reset=True."
+        )
+    return out, loops
 
 
 def check_alternation(nodes: Chain) -> Chain:
@@ -82,11 +311,6 @@ def check_alternation(nodes: Chain) -> Chain:
     linear: str | None = None
     for i, (name, node) in enumerate(nodes):
         if isinstance(node, NEURONS):
-            if linear is None:
-                raise LoweringError(
-                    f"neuron {name} has no Linear or Conv2d before it; put one there (identity "
-                    f"weights do)."
-                )
             if isinstance(node, READOUTS) and i != len(nodes) - 1:
                 raise LoweringError(f"{name} never spikes, so it can only be the last layer.")
             linear = None
@@ -94,9 +318,7 @@ def check_alternation(nodes: Chain) -> Chain:
             if linear is not None:
                 raise LoweringError(f"{linear} and {name} have no neuron between and do not fold.")
             linear = name
-        elif not isinstance(node, nir.Flatten):
-            raise LoweringError(f"{name} is a {type(node).__name__}, which netx cannot hold.")
-    if linear is not None or not nodes or not isinstance(nodes[-1][1], NEURONS):
+    if not nodes or not isinstance(nodes[-1][1], NEURONS):
         raise LoweringError(
             f"the last node, {nodes[-1][0] if nodes else 'input'}, is no neuron. End with a spiking "
             f"cell (rate readout) or a leaky integrator (voltage readout)."
@@ -104,123 +326,63 @@ def check_alternation(nodes: Chain) -> Chain:
     return nodes
 
 
-PASSES: tuple[Callable[[Chain], Chain], ...] = (
-    linear_as_affine,
-    pooling_as_convolution,
-    fold_linear_maps,
-    check_alternation,
-)
+def _segments(nodes: Chain) -> list[Chain]:
+    """The chain cut behind every neuron."""
+    out: list[Chain] = [[]]
+    for name, node in nodes:
+        out[-1].append((name, node))
+        if isinstance(node, NEURONS):
+            out.append([])
+    return [segment for segment in out if segment]
 
 
-def _fold_tail(nodes: Chain) -> Chain | None:
-    """The chain with its last two or three linear nodes made one, or None where nothing folds."""
-    kinds = [type(node) for _, node in nodes[-3:]]
-    if kinds[-2:] in ([nir.Conv2d, nir.Conv2d], [nir.Affine, nir.Affine]):
-        (_, first), (name, second) = nodes[-2:]
-        try:
-            fold = _conv_conv if kinds[-1] is nir.Conv2d else _affine_affine
-            return [*nodes[:-2], (name, fold(first, second))]
-        except LoweringError as error:
-            raise LoweringError(f"{nodes[-2][0]} into {name}: {error}") from None
-    if kinds == [nir.Conv2d, nir.Flatten, nir.Affine]:
-        (_, first), (flat, _), (name, second) = nodes[-3:]
-        flatten = nir.Flatten({"input": first.input_type["input"]}, start_dim=0, end_dim=-1)
-        return [*nodes[:-3], (flat, flatten), (name, _conv_affine(first, second))]
-    return None
+def _merged(delays: Chain, following: Chain, dt: float) -> Chain:
+    """One Delay for all, of the shape that the node behind it takes."""
+    if not delays:
+        return []
+    name, last = (delays[-1][0], following[0][1] if following else delays[-1][1])
+    shape = tuple(int(n) for n in last.input_type["input"])
+    steps = np.zeros(shape, np.int64)
+    for _, node in delays:
+        own = delay_steps(node, dt)
+        steps = steps + (own if own.shape == shape else own.flat[0])
+    return [(name, nir.Delay(steps * dt))]
 
 
-def _affine_affine(first: nir.Affine, second: nir.Affine) -> nir.Affine:
-    """W = W2 W1, b = W2 b1 + b2."""
-    return nir.Affine(second.weight @ first.weight, second.weight @ first.bias + second.bias)
+def _forgets_voltage(node: Any, dt: float) -> bool:
+    """Whether v keeps nothing from one step to the next."""
+    if isinstance(node, nir.IF):
+        return False
+    return bool(np.all((node.tau if isinstance(node, nir.LIF) else node.tau_mem) == dt))
 
 
-def _conv_affine(first: nir.Conv2d, second: nir.Affine) -> nir.Affine:
-    """W = W2 C, with C the matrix of the convolution: its adjoint applied to the rows of W2."""
-    shape = [int(n) for n in first.output_type["output"]]
-    rows = torch.tensor(second.weight).reshape(-1, *shape)
-    kernel = torch.tensor(first.weight)
-    size = [int(n) for n in first.input_type["input"]][-2:]
-    extra = [
-        n - ((out - 1) * s - 2 * p + d * (k - 1) + 1)
-        for n, out, s, p, d, k in zip(
-            size,
-            shape[1:],
-            first.stride,
-            first.padding,
-            first.dilation,
-            kernel.shape[2:],
-            strict=True,
-        )
-    ]
-    columns = torch.nn.functional.conv_transpose2d(
-        rows,
-        kernel,
-        stride=tuple(first.stride),
-        padding=tuple(first.padding),
-        output_padding=tuple(extra),
-        dilation=tuple(first.dilation),
-        groups=first.groups,
-    )
-    bias = second.bias + rows.sum(dim=(2, 3)).numpy() @ first.bias
-    return nir.Affine(columns.reshape(len(rows), -1).numpy(), bias)
+def _instant_gain(node: Any, dt: float) -> Array | None:
+    """v - v_leak per unit of input in the same step, where no state is kept; else None."""
+    if not _forgets_voltage(node, dt):
+        return None
+    if isinstance(node, nir.LIF):
+        return np.asarray(node.r)
+    return np.asarray(node.r * node.w_in) if np.all(node.tau_syn == dt) else None
 
 
-def _conv_conv(first: nir.Conv2d, second: nir.Conv2d) -> nir.Conv2d:
-    """One kernel for both: positions k2 d2 s1 + k1 d1, stride s1 s2, padding p1 + p2 s1."""
-    s1, p1, d1 = (np.array(v, int) for v in (first.stride, first.padding, first.dilation))
-    s2, p2, d2 = (np.array(v, int) for v in (second.stride, second.padding, second.dilation))
-    size = np.array([int(n) for n in first.input_type["input"]][-2:])
-    middle = np.array([int(n) for n in first.output_type["output"]][-2:])
-    k1, k2 = np.array(first.weight.shape[2:]), np.array(second.weight.shape[2:])
-    if p2.any():
-        if first.bias.any():
-            raise LoweringError(
-                "a padded convolution after a map with bias does not fold. Move the bias (or batch "
-                "norm) behind it, or use padding 0."
-            )
-        reach = d1 * (k1 - 1) + 1
-        if ((reach > s1 + p1) | (middle * s1 - p1 < size)).any():
-            raise LoweringError(
-                f"a padded convolution after overlapping windows, or after windows that leave rows "
-                f"of the {tuple(size)} input out, does not fold. Use padding 0, or an input size "
-                f"that the pooling divides."
-            )
-    a, b = _ungrouped(first), _ungrouped(second)
-    kernel = np.zeros((len(b), a.shape[1], *((k2 - 1) * d2 * s1 + (k1 - 1) * d1 + 1)))
-    for y2, x2 in np.ndindex(*k2):
-        for y1, x1 in np.ndindex(*k1):
-            y, x = y2 * d2[0] * s1[0] + y1 * d1[0], x2 * d2[1] * s1[1] + x1 * d1[1]
-            kernel[:, :, y, x] += b[:, :, y2, x2] @ a[:, :, y1, x1]
-    bias = second.bias + b.sum(axis=(2, 3)) @ first.bias
-    groups = 1
-    if _channelwise(a):  # then the groups of the other one remain
-        groups = second.groups
-    elif _channelwise(b):
-        groups = first.groups
-    stride, padding = (tuple(int(n) for n in pair) for pair in (s1 * s2, p1 + p2 * s1))
-    return conv2d(tuple(size), _grouped(kernel, groups), bias, stride, padding, groups=groups)
+def _depthwise(shape: Shape, factors: Array) -> nir.Conv2d:
+    kernel, bias = factors[:, None, None, None], np.zeros(shape[0])
+    return conv2d((shape[1], shape[2]), kernel, bias, groups=shape[0])
 
 
-def _channelwise(kernel: Array) -> bool:
-    """Whether every output channel sees only its own input channel."""
-    return len(kernel) == kernel.shape[1] and not kernel[~np.eye(len(kernel), dtype=bool)].any()
+def _reset_at_once(node: Any) -> Any:
+    node = copy.copy(node)
+    rest = {k: v for k, v in node.metadata.items() if k not in ("reset", "reset_delay")}
+    node.metadata = rest
+    return node
 
 
-def _ungrouped(conv: nir.Conv2d) -> Array:
-    """The kernel as (out, in, ky, kx) with zeros between groups."""
-    out, per_group = conv.weight.shape[:2]
-    full = np.zeros((out, per_group * conv.groups, *conv.weight.shape[2:]))
-    rows = out // conv.groups
-    for g in range(conv.groups):
-        full[g * rows : (g + 1) * rows, g * per_group : (g + 1) * per_group] = conv.weight[
-            g * rows : (g + 1) * rows
-        ]
-    return full
-
-
-def _grouped(kernel: Array, groups: int) -> Array:
-    """The inverse of `_ungrouped`."""
-    rows, columns = len(kernel) // groups, kernel.shape[1] // groups
-    return np.concatenate(
-        [kernel[g * rows : (g + 1) * rows, g * columns : (g + 1) * columns] for g in range(groups)]
-    )
+def _reshaped(node: Any, shape: Shape) -> Any:
+    """An element-wise node, or Flatten, for input of another shape with the same elements."""
+    node = copy.copy(node)
+    for field in PARAMETERS[type(node)]:
+        setattr(node, field, np.asarray(getattr(node, field)).reshape(shape))
+    node.input_type = {"input": np.array(shape)}
+    if not isinstance(node, nir.Flatten):
+        node.output_type = {"output": np.array(shape)}
+    return node

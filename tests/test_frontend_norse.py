@@ -206,7 +206,6 @@ def test_refused(modules: list[nn.Module], shape: tuple[int, ...], message: str)
 
 
 NOT_LOWERED = [
-    ([lif_box(), nn.Linear(4, 2), lif_box()], (4,), "has no Linear or Conv2d before it"),
     ([nn.Linear(4, 4), lif_box(), nn.Linear(4, 2)], (4,), "the last node, 2:affine, is no neuron"),
     ([nn.Linear(4, 4), LICell(), nn.Linear(4, 2), lif_box()], (4,), "never spikes, so it can only be the last"),
     ([nn.Conv2d(2, 2, 1), lif_box(), nn.AvgPool2d(3), nn.Conv2d(2, 2, 3, padding=1), lif_box()], SHAPE, "leave rows"),

@@ -1,0 +1,276 @@
+"""Is a NIR graph a network that can be run? All problems at once, by node name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import nir
+import numpy as np
+
+from .graph import (
+    DELAY_TOLERANCE,
+    NEURONS,
+    READOUTS,
+    Edge,
+    GraphError,
+    dynamics,
+    find_loops,
+    flatten_subgraphs,
+    forward_edges,
+    structure,
+)
+
+Shape: TypeAlias = tuple[int, ...]
+
+PARAMETERS: dict[type[nir.NIRNode], tuple[str, ...]] = {
+    nir.Input: (),
+    nir.Output: (),
+    nir.Affine: ("weight", "bias"),
+    nir.Linear: ("weight",),
+    nir.Scale: ("scale",),
+    nir.Conv1d: ("weight", "bias"),
+    nir.Conv2d: ("weight", "bias"),
+    nir.SumPool2d: (),
+    nir.AvgPool2d: (),
+    nir.Flatten: (),
+    nir.Delay: ("delay",),
+    nir.Threshold: ("threshold",),
+    nir.I: ("r",),
+    nir.LI: ("tau", "r", "v_leak"),
+    nir.IF: ("r", "v_threshold", "v_reset"),
+    nir.LIF: ("tau", "r", "v_leak", "v_threshold", "v_reset"),
+    nir.CubaLI: ("tau_syn", "tau_mem", "r", "v_leak", "w_in"),
+    nir.CubaLIF: ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in"),
+}
+"""The supported kinds of nodes: every primitive of NIR 1.0, with its array parameters."""
+_ELEMENTWISE = (nir.Scale, nir.Delay, *NEURONS)
+
+
+def check(graph: nir.NIRGraph) -> nir.NIRGraph:
+    """The graph without subgraphs, every node with its true shapes; or GraphError with all problems.
+
+    Problems are: a graph that is no chain (branches, joins, cycles that are not recurrence, nodes off
+    the way, none or several inputs or outputs), kinds of nodes that do not exist in NIR 1.0, no time
+    step `dt` > 0 in the metadata, parameters that are not finite or have the wrong shape, time
+    constants that are not positive, delays that are negative or no whole steps, unknown resets, and
+    shapes that do not follow from one another.
+
+    In the returned copy, shapes are derived from the Input node on (nir 1.0.8 gets those of grouped
+    convolutions and of kernels that are not square wrong); one number given for all neurons
+    of a layer is spread over it; parameters are float64; strides, paddings (unless "same"), dilations
+    and pooling windows are tuples of int. The nodes given are not changed.
+    """
+    nodes, edges = flatten_subgraphs(graph)
+    problems: list[str] = []
+    known = set(nodes)
+    for a, b in edges:
+        if missing := {a, b} - known:
+            problems.append(f"edge {a} -> {b}: there is no node {', '.join(sorted(missing))}.")
+    for edge in {e for e in edges if edges.count(e) > 1}:
+        problems.append(f"edge {edge[0]} -> {edge[1]} is given twice.")
+    edges = [e for e in dict.fromkeys(edges) if known.issuperset(e)]
+    dt = _time_step(graph.metadata, problems)
+    supported = ", ".join(kind.__name__ for kind in PARAMETERS)
+    for name, node in nodes.items():
+        if type(node) not in PARAMETERS:
+            problems.append(
+                f"node {name} is a {type(node).__name__}, which is not supported (supported: "
+                f"{supported})."
+            )
+        else:
+            problems += [f"node {name}: {text}" for text in _parameter_problems(node, dt)]
+    structure(nodes, edges, problems)
+    nodes = {name: _copy(node) for name, node in nodes.items()}
+    _spread_shapes(nodes, edges, problems)
+    if problems:
+        raise GraphError(problems)
+    return nir.NIRGraph(nodes, edges, metadata=dict(graph.metadata), type_check=False)
+
+
+def _copy(node: nir.NIRNode) -> nir.NIRNode:
+    node = copy.copy(node)
+    for field in PARAMETERS.get(type(node), ()):
+        array = np.asarray(getattr(node, field))
+        setattr(node, field, np.asarray(array, float) if array.dtype.kind in "fiub" else array)
+    return node
+
+
+def _time_step(metadata: Mapping[str, Any], problems: list[str]) -> float | None:
+    if "dt" not in metadata:
+        problems.append(
+            "the graph's metadata has no dt; set graph.metadata['dt'], the time step in seconds."
+        )
+        return None
+    dt = float(np.asarray(metadata["dt"]).item())
+    if not (np.isfinite(dt) and dt > 0):
+        problems.append(f"dt = {dt}, but the time step is a positive number of seconds.")
+        return None
+    return dt
+
+
+def _parameter_problems(node: Any, dt: float | None) -> list[str]:
+    found = []
+    sizes: dict[str, Shape] = {}
+    for field in PARAMETERS[type(node)]:
+        array = np.asarray(getattr(node, field))
+        sizes[field] = array.shape
+        if array.dtype.kind not in "fiub":
+            found.append(f"{field} is of type {array.dtype}, not of numbers.")
+        elif not np.isfinite(array).all():
+            bad = np.count_nonzero(~np.isfinite(array))
+            found.append(f"{bad} of {array.size} values of {field} are NaN or infinite.")
+        elif field.startswith("tau") and (array <= 0).any():
+            found.append(f"{field} is {array.min():.4g}; time constants are positive.")
+        elif field == "delay" and array.size:
+            if array.min() < 0:
+                found.append(f"a delay of {array.min():.4g} s is negative.")
+            elif dt is not None:
+                off = np.abs(array / dt - np.rint(array / dt))
+                if off.max() > DELAY_TOLERANCE:
+                    worst = array.flat[int(off.argmax())]
+                    found.append(
+                        f"a delay of {worst:.6g} s is {worst / dt:.4g} steps of dt = {dt:.6g} s; "
+                        f"delays are whole steps."
+                    )
+    if isinstance(node, _ELEMENTWISE) and len({s for s in sizes.values() if np.prod(s) != 1}) > 1:
+        texts = ", ".join(f"{field} {shape}" for field, shape in sizes.items())
+        found.append(f"its parameters have different shapes: {texts}.")
+    if isinstance(node, (nir.Affine, nir.Linear)) and len(sizes["weight"]) != 2:
+        found.append(f"weight has shape {sizes['weight']}, not (out, in).")
+    for kind, axes in ((nir.Conv1d, 3), (nir.Conv2d, 4)):
+        if isinstance(node, kind) and len(sizes["weight"]) != axes:
+            found.append(f"weight has shape {sizes['weight']}; it needs {axes} axes.")
+    if "bias" in sizes and sizes["bias"] != sizes["weight"][:1]:
+        found.append(f"bias has shape {sizes['bias']}, but there are {sizes['weight'][0]} outputs.")
+    if isinstance(node, NEURONS) and not isinstance(node, READOUTS):
+        says = dynamics(node)
+        if says.reset not in ("zero", "subtract"):
+            found.append(f"reset is {says.reset!r}; known are 'zero' and 'subtract'.")
+        if says.reset_delay not in (0, 1):
+            found.append(f"reset_delay is {says.reset_delay}; known are 0 and 1.")
+        if says.state_grid is not None and says.state_grid < 1:
+            found.append(f"state_grid is {says.state_grid}; it is a positive whole number.")
+    return found
+
+
+def _spread_shapes(nodes: dict[str, nir.NIRNode], edges: list[Edge], problems: list[str]) -> None:
+    """Set the types of all nodes, from the inputs on; where two disagree, go on with the second."""
+    loops = find_loops(nodes, edges)
+    onward = forward_edges(edges, loops)
+    shapes: dict[str, Shape | None] = {}
+    for name, node in nodes.items():
+        if isinstance(node, nir.Input):
+            declared = node.input_type["input"]
+            if declared is None:
+                problems.append(f"input {name} has no shape.")
+            shapes[name] = None if declared is None else tuple(int(n) for n in declared)
+    todo = list(shapes)
+    while todo:
+        name = todo.pop(0)
+        shape = shapes[name]
+        path = loops.get(name, [])
+        for before, after in zip((name, *path), (*path, name), strict=True) if path else ():
+            shapes[after] = _pass(nodes, before, after, shapes[before], problems)
+        shapes[name] = shape
+        for after in [b for a, b in onward if a == name and b not in shapes]:
+            shapes[after] = _pass(nodes, name, after, shape, problems)
+            todo.append(after)
+
+
+def _pass(
+    nodes: dict[str, Any], before: str, after: str, shape: Shape | None, problems: list[str]
+) -> Shape | None:
+    """The output shape of node `after`, fed with `shape`; its types are set."""
+    node = nodes[after]
+    if shape is None or type(node) not in PARAMETERS:
+        return None
+    try:
+        result = _output_shape(node, shape)
+    except ValueError as error:
+        problems.append(f"{before} -> {after}: {after} ({type(node).__name__}) {error}")
+        if isinstance(node, (nir.Affine, nir.Linear)):
+            return (len(node.weight),)
+        return None
+    node.input_type, node.output_type = {"input": np.array(shape)}, {"output": np.array(result)}
+    return result
+
+
+def _output_shape(node: Any, shape: Shape) -> Shape:
+    if isinstance(node, (nir.Affine, nir.Linear)):
+        if shape != node.weight.shape[1:]:
+            raise ValueError(
+                f"expects {node.weight.shape[1]} inputs, got shape {shape}. "
+                f"{'Put a Flatten before it.' if len(shape) > 1 else ''}".rstrip()
+            )
+        return (len(node.weight),)
+    if isinstance(node, _ELEMENTWISE):
+        return _elementwise_shape(node, shape)
+    if isinstance(node, (nir.Conv1d, nir.Conv2d)):
+        return _convolution_shape(node, shape)
+    if isinstance(node, (nir.AvgPool2d, nir.SumPool2d)):
+        if len(shape) != 3:
+            raise ValueError(f"expects (C, H, W), got shape {shape}.")
+        for field in ("kernel_size", "stride", "padding"):
+            setattr(node, field, pair(getattr(node, field)))
+        return (shape[0], *_windows(shape[1:], node.kernel_size, node.stride, node.padding, (1, 1)))
+    if isinstance(node, nir.Flatten):
+        first, last = (int(n) % len(shape) for n in (node.start_dim, node.end_dim))
+        middle = int(np.prod(shape[first : last + 1]))
+        return (*shape[:first], middle, *shape[last + 1 :])
+    return shape
+
+
+def _elementwise_shape(node: Any, shape: Shape) -> Shape:
+    for field in PARAMETERS[type(node)]:
+        array = np.asarray(getattr(node, field))
+        if array.size == 1:
+            setattr(node, field, np.full(shape, array.item()))
+        elif array.shape != shape:
+            raise ValueError(f"has {field} of shape {array.shape}, got shape {shape}.")
+    return shape
+
+
+def _convolution_shape(node: nir.Conv1d | nir.Conv2d, shape: Shape) -> Shape:
+    axes, kernel = node.weight.ndim - 2, node.weight.shape[2:]
+    groups = int(node.groups)
+    if len(shape) != axes + 1 or shape[0] != node.weight.shape[1] * groups:
+        raise ValueError(
+            f"expects {node.weight.shape[1] * groups} channels of {axes} axes, got shape {shape}."
+        )
+    if len(node.weight) % groups:
+        raise ValueError(f"has {len(node.weight)} outputs, which {groups} groups do not divide.")
+    for field in ("stride", "dilation"):
+        setattr(node, field, _whole(getattr(node, field), axes))
+    padding = node.padding.decode() if isinstance(node.padding, bytes) else node.padding
+    node.padding = (0,) * axes if padding == "valid" else padding
+    node.groups = groups
+    node.input_shape = shape[1] if axes == 1 else shape[1:]
+    if padding == "same":
+        if set(node.stride) != {1}:
+            raise ValueError(f"has padding 'same' with stride {node.stride}; give numbers.")
+        return (len(node.weight), *shape[1:])
+    node.padding = _whole(node.padding, axes)
+    size = _windows(shape[1:], kernel, node.stride, node.padding, node.dilation)
+    return (len(node.weight), *size)
+
+
+def _windows(size: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape) -> Shape:
+    out = tuple(
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
+    )
+    if min(out) < 1:
+        raise ValueError(f"has windows of {tuple(kernel)}, which do not fit into {tuple(size)}.")
+    return out
+
+
+def _whole(values: Any, axes: int) -> Shape:
+    """One number for all axes, or one each, as a tuple of int."""
+    return tuple(int(n) for n in np.broadcast_to(np.ravel(values), axes))
+
+
+def pair(values: Any) -> Shape:
+    """One number for both axes, or two, as a tuple of int."""
+    return _whole(values, 2)
