@@ -1,6 +1,7 @@
-"""From a trained network of some framework to a NIR graph: one function per framework."""
+"""From a trained network of some framework to a NIR graph (SLAYER: to integers), and back."""
 
 from .nir import from_nir
 from .norse import from_norse
+from .slayer import from_slayer
 
-__all__ = ["from_nir", "from_norse"]
+__all__ = ["from_nir", "from_norse", "from_slayer"]
