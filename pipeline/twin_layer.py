@@ -1,0 +1,455 @@
+"""One layer of a `Twin`: its parameters and their integers, its synapses, its neurons."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ..hw_targets import arithmetic
+from ..hw_targets.network import Conv, CubaLIF, Dense, Input, Layer, Population, ResonateFire, Sigma
+from ..hw_targets.neurons import Delta
+from . import straight_through as st
+from .quantize import RealLayer
+
+PARAMETERS = ("weight", "recurrent", "imaginary", "bias", "threshold", "i_decay", "v_decay")
+"""What a layer can learn, as far as it has it."""
+
+_FLOAT32, _FLOAT64 = 1 << 24, 1 << 53
+"""Whole numbers below these are exact, however a sum of them is ordered."""
+_INT32 = 1 << 31
+_STATE_SHIFT = arithmetic.STATE_SHIFT
+_INSIDE = 0.49
+"""Starting values are at most this part of a rounding cell from the integers they stand for."""
+_WHOLE = {
+    "bias": (arithmetic.BIAS_MIN, arithmetic.BIAS_MAX),
+    "threshold": (0, arithmetic.THRESHOLD_MAX),
+    "i_decay": (0, arithmetic.DECAY_ONE),
+    "v_decay": (0, arithmetic.DECAY_ONE),
+}
+
+States: TypeAlias = tuple[Tensor, ...]
+Step: TypeAlias = Callable[[Sequence[Tensor], States | None], tuple[Tensor, States]]
+"""(the sums of this step, the states before or None) to (messages, states)."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all layers of one forward pass share.
+
+    `latency`: 1, or 0 where a layer sees the messages of the step itself, for aligned runs.
+    """
+
+    steps: int
+    samples: int
+    latency: int = 1
+    reset_interval: int | None = None
+    reset_offset: int = 0
+
+    def forgets(self, t: int, index: int) -> bool:
+        """Whether population `index` forgets before column t (step t + 1)."""
+        interval = self.reset_interval
+        return interval is not None and (t - self.reset_offset - index) % interval == 0
+
+
+class TwinLayer(nn.Module):
+    """One population, see `Twin`: synapses over all time at once, then neurons step by step."""
+
+    def __init__(
+        self,
+        population: Population,
+        real: RealLayer,
+        surrogate: st.Surrogate,
+        trainable: frozenset[str],
+    ) -> None:
+        super().__init__()
+        self.population = population
+        self.surrogate = surrogate
+        self.bits, self.step = int(real.bits), int(real.step)
+        layer, neuron = population.layer, population.layer.neuron
+        numbers: dict[str, tuple[Any, Any]] = {}  # integers, and what they were before rounding
+        if not isinstance(layer, Input):
+            numbers["weight"] = layer.weight, real.weight
+            numbers["bias"] = layer.bias, real.bias
+            numbers["recurrent"] = getattr(layer, "recurrent", None), real.recurrent
+            numbers["imaginary"] = getattr(layer, "imaginary", None), None
+        if isinstance(neuron, CubaLIF):
+            for name in ("threshold", "i_decay", "v_decay"):
+                numbers[name] = getattr(neuron, name), getattr(real, name)
+        if real.threshold is None:
+            trainable -= {"threshold"}
+        for name in PARAMETERS:
+            integers, exact = numbers.get(name, (None, None))
+            parameter = None
+            if integers is not None:
+                start = self._start(name, np.asarray(integers, float), exact)
+                parameter = nn.Parameter(start, requires_grad=name in trainable)
+            self.register_parameter(name, parameter)
+
+    def grid(self, name: str) -> tuple[int, int, int]:
+        """(step, low, high): the integers of a parameter are step times low .. high."""
+        if name in _WHOLE:
+            return 1, *_WHOLE[name]
+        half = 1 << (self.bits - 1)
+        low, high = -(-arithmetic.WEIGHT_MIN // self.step), arithmetic.WEIGHT_MAX // self.step
+        return self.step, max(-half, low), min(half - 1, high)
+
+    def _start(self, name: str, whole: NDArray[np.float64], exact: Any) -> Tensor:
+        step, low, high = self.grid(name)
+        off = (whole % step != 0) | (whole < step * low) | (whole > step * high)
+        if off.any():
+            raise ValueError(
+                f"{self.population.name}: {name} = {whole[off].flat[0]:g} is not {step} times a whole "
+                f"number within [{low}, {high}], as its RealLayer says (bits = {self.bits}, "
+                f"step = {self.step})."
+            )
+        if exact is None:
+            return torch.as_tensor(whole)
+        exact = np.asarray(exact, float)
+        if exact.size > whole.size:  # one integer for several numbers: per layer, or per channel
+            exact = exact.reshape(whole.size, -1).mean(axis=1)
+        cell = np.clip(exact.reshape(whole.shape), whole - _INSIDE * step, whole + _INSIDE * step)
+        return torch.as_tensor(np.clip(cell, step * low, step * high))
+
+    def rounded(self, name: str) -> Tensor | None:
+        """The integers of a parameter, float64, with its gradient; None where there is none."""
+        latent: Tensor | None = getattr(self, name)
+        if latent is None:
+            return None
+        step, low, high = self.grid(name)
+        whole = torch.round(latent.detach().double() / step).clamp_(low, high).mul_(step)
+        return st.straight(whole, latent)
+
+    def integers(self) -> Layer:
+        """The layer of exactly the integers of `rounded`."""
+        layer: Any = self.population.layer
+        arrays = {
+            name: value.detach().cpu().numpy().astype(np.int64)
+            for name in PARAMETERS
+            if (value := self.rounded(name)) is not None
+        }
+        neuron = layer.neuron
+        if isinstance(neuron, CubaLIF):
+            names = {f.name for f in fields(neuron)} & arrays.keys()
+            neuron = replace(neuron, **{name: arrays.pop(name) for name in names})
+        changed: Layer = replace(layer, neuron=neuron, **arrays)
+        return changed
+
+    def real(self) -> RealLayer:
+        """The parameters before rounding, as a `RealLayer` (which has no imaginary part)."""
+        none: dict[str, Any] = {"bias": None, "threshold": None, "recurrent": None}
+        none |= {name: np.zeros(0) for name in ("weight", "i_decay", "v_decay")}
+        values = {
+            name: parameter.detach().cpu().double().numpy().copy()
+            for name, parameter in self.named_parameters()
+            if name != "imaginary" and (name != "threshold" or parameter.requires_grad)
+        }
+        return RealLayer(**(none | values), bits=self.bits, step=self.step)
+
+    def forward(
+        self,
+        x: Tensor | None,
+        input_bias: Tensor | None,
+        largest: float,
+        binary: bool,
+        run: Run,
+        wanted: Sequence[str],
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Messages (time, sample, *input shape) to messages, and states by name.
+
+        `largest`: at least the size of every message; `binary`: they are single spikes, and what
+        comes back through the layer's recurrence counts as such. `input_bias`: of Input neurons,
+        instead of x.
+        """
+        population = self.population
+        back: Matrix | None = None
+        if isinstance(population.layer, Input):
+            parts = [x.double()] if x is not None else []
+            latency, reach = 0, largest
+        else:
+            assert x is not None
+            latency, (parts, reach, back) = run.latency, self._sums(x, largest)
+        like = parts[0] if parts else input_bias
+        assert like is not None
+        silent = like.new_zeros((run.samples, *population.shape))
+        sums = [part.unbind(0) for part in parts] or [(silent,) * run.steps]
+        own_largest = float(_INT32) if population.graded and not binary else 1.0
+        if back is not None:
+            reach += back.reach(own_largest)
+        step = self._neurons(reach, run, input_bias)
+        resets = population.layer.neuron is None or isinstance(population.layer.neuron, CubaLIF)
+        states: States | None = None
+        messages: list[Tensor] = []
+        kept: list[States] = []
+        for t in range(run.steps):
+            if resets and run.forgets(t, population.index):
+                states = None
+            arriving = [part[t - latency] if t >= latency else silent for part in sums]
+            if back is not None and messages:
+                own = messages[-1]
+                if binary and population.graded:
+                    own = st.straight((own != 0).to(own), own)
+                arriving = [st.wrap(arriving[0].double() + back(own, own_largest), 32)]
+            message, states = step(arriving, states)
+            messages.append(message)
+            kept.append(states)
+        places = {name: list(population.states).index(name) for name in wanted}
+        traces = {name: torch.stack([s[i] for s in kept]) for name, i in places.items()}
+        return torch.stack(messages), traces
+
+    def _sums(self, x: Tensor, largest: float) -> tuple[list[Tensor], float, Matrix | None]:
+        """Synaptic sums over all time, each (time, sample, *shape); their bound; the recurrence."""
+        layer = self.population.layer
+        weight = self.rounded("weight")
+        assert weight is not None
+        if isinstance(layer, Conv):
+            sums, reach = convolution(x, weight, layer, largest)
+            return [sums], reach, None
+        assert isinstance(layer, Dense)
+        x = x.flatten(2)
+        other = self.rounded("recurrent")
+        if other is not None:
+            both = arithmetic.synapse_formats(_integers(weight), _integers(other))
+            forward, back = (Matrix(w, s) for w, s in zip((weight, other), both, strict=True))
+            return [forward(x, largest)], forward.reach(largest), back
+        matrix = Matrix(weight, arithmetic.synapse_format(_integers(weight)))
+        if layer.delays is not None:
+            return [matrix.delayed(x, layer.delays, largest)], matrix.reach(largest), None
+        parts = [matrix]
+        imaginary = self.rounded("imaginary")
+        if imaginary is not None:
+            stored = arithmetic.synapse_format(_integers(imaginary))
+            parts.append(Matrix(imaginary, stored))
+        return [p(x, largest) for p in parts], max(p.reach(largest) for p in parts), None
+
+    def _neurons(self, reach: float, run: Run, input_bias: Tensor | None) -> Step:
+        neuron, axes = self.population.layer.neuron, len(self.population.shape)
+        bias = input_bias
+        if input_bias is None and (own := self.rounded("bias")) is not None:
+            bias = _spread(own, axes)
+        if isinstance(neuron, ResonateFire):
+            return resonate_fire(neuron, self.surrogate)
+        if neuron is not None and not isinstance(neuron, CubaLIF):
+            return sigma_delta(neuron, bias)
+        if neuron is None:  # netx's default: an integrator that never spikes
+            constants = (arithmetic.NEVER, 0, arithmetic.DECAY_ONE)
+            device = self.weight.device
+            values = [torch.full((1,), float(n), device=device).double() for n in constants]
+        else:
+            names = ("threshold", "i_decay", "v_decay")
+            values = [_spread(p, axes) for n in names if (p := self.rounded(n)) is not None]
+        threshold, i_decay, v_decay = values
+        return cuba(threshold, i_decay, v_decay, bias, self.surrogate, reach, run.steps)
+
+
+def _spread(parameter: Tensor, axes: int) -> Tensor:
+    """A scalar, per-channel or per-neuron parameter that broadcasts over (sample, *shape)."""
+    return parameter.reshape(-1, *[1] * (axes - 1)) if parameter.ndim < 2 else parameter
+
+
+def _integers(weight: Tensor) -> NDArray[np.int64]:
+    whole: NDArray[np.int64] = weight.detach().cpu().numpy().astype(np.int64)
+    return whole
+
+
+# -- synapses ------------------------------------------------------------------------------------
+
+
+@contextmanager
+def exact_sums() -> Iterator[None]:
+    """Convolutions as plain sums of products: no Winograd or Fourier transform, no TF32."""
+    cudnn, nnpack = torch.backends.cudnn, torch.backends.nnpack
+    with cudnn.flags(enabled=False), nnpack.flags(enabled=False):
+        yield
+
+
+def _exact_type(bound: float) -> torch.dtype:
+    """The type in which sums of products are exact, given what sums of magnitudes can reach."""
+    if bound < _FLOAT32 and torch.get_float32_matmul_precision() == "highest":
+        return torch.float32
+    if bound >= _FLOAT64:
+        raise OverflowError(
+            f"synaptic sums may reach {bound:.3g}; beyond 2^53 float64 is not exact. Run this "
+            f"network with `simulate`."
+        )
+    return torch.float64
+
+
+def convolution(x: Tensor, weight: Tensor, layer: Conv, largest: float) -> tuple[Tensor, float]:
+    """Messages (time, sample, C, H, W) to sums, wrapped at 24 bit; and what these can reach."""
+    bound = float(weight.detach().abs().sum(dim=(1, 2, 3)).max()) * largest
+    dtype = _exact_type(bound)
+    sums = nn.functional.conv2d(
+        x.flatten(0, 1).to(dtype),
+        weight.to(dtype),
+        None,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+    )
+    sums = sums.reshape(*x.shape[:2], *sums.shape[1:])
+    limit = arithmetic.STATE_LIMIT
+    return sums if bound < limit else st.wrap(sums.double(), 24), min(bound, limit)
+
+
+class Matrix:
+    """What Lava makes of a dense weight matrix (see `SynapseFormat`), applied to messages."""
+
+    def __init__(self, weight: Tensor, stored: arithmetic.SynapseFormat) -> None:
+        magnitudes = np.abs(stored.mantissa)
+        self.scale = 1 << max(stored.shift, 0)
+        self.whole = stored.whole
+        self.largest = float(magnitudes.max())
+        self.total = float(magnitudes.sum(axis=1).max())
+        applied = torch.as_tensor(stored.mantissa / self.scale).to(weight)
+        self.weight = st.straight(applied, weight)
+
+    def reach(self, largest: float) -> float:
+        """What the sums can reach, given the size of the largest message."""
+        return min(self.total * largest, _INT32) / self.scale + 1
+
+    def __call__(self, x: Tensor, largest: float) -> Tensor:
+        """Messages (..., in) to sums (..., out): of mantissas, in 32 bits, then shifted."""
+        sums = self._product(x, self.weight, largest)
+        if self.total * largest < _INT32:
+            return sums if self.whole else st.floor(sums)
+        return st.floor(st.wrap(sums * self.scale, 32) / self.scale)
+
+    def _product(self, x: Tensor, weight: Tensor, largest: float) -> Tensor:
+        dtype = _exact_type(self.total * largest)
+        return nn.functional.linear(x.to(dtype), weight.to(dtype))
+
+    def delayed(self, x: Tensor, delays: NDArray[Any], largest: float) -> Tensor:
+        """Messages (time, sample, in) to sums, each synapse `delays` (out, in) steps later.
+
+        With delays each product wraps at 32 bit, and the sum after its shift.
+        """
+        total = x.new_zeros((*x.shape[:2], len(delays)), dtype=torch.float64)
+        for delay in map(int, np.unique(delays[delays < len(x)])):
+            there = torch.as_tensor(delays == delay, device=x.device)
+            weight = self.weight * there
+            before = x[: len(x) - delay]
+            if self.largest * largest < _INT32:
+                sums = self._product(before, weight, largest)
+            else:
+                products = before.double()[..., None, :] * (weight * self.scale)
+                sums = st.wrap(products, 32).sum(-1) / self.scale
+            total = total + nn.functional.pad(st.floor(sums), (0, 0, 0, 0, delay, 0))
+        return st.wrap(total, 32)
+
+
+# -- neurons: each function gives the step of one kind -------------------------------------------
+
+
+def cuba(
+    threshold: Tensor,
+    i_decay: Tensor,
+    v_decay: Tensor,
+    bias: Tensor | None,
+    surrogate: st.Surrogate,
+    reach: float,
+    steps: int,
+) -> Step:
+    """`CubaLIF`; states u, v. `reach`: of the sums, in each of `steps` steps."""
+    slowest = float(i_decay.detach().min())
+    longest = min(steps, arithmetic.DECAY_ONE / slowest) if slowest else steps
+    wraps = reach * longest >= arithmetic.STATE_LIMIT >> _STATE_SHIFT
+    level = threshold.detach()
+    usual = level.mean() if bool(level.any()) else torch.ones_like(level.mean())
+    scale = torch.where(level > 0, level, usual) * (1 << _STATE_SHIFT)
+    forgets_u, forgets_v = (
+        not decay.requires_grad and bool((decay == arithmetic.DECAY_ONE).all())
+        for decay in (i_decay, v_decay)
+    )
+
+    def step(sums: Sequence[Tensor], states: States | None) -> tuple[Tensor, States]:
+        u, v = states or (None, None)
+        u, v = None if forgets_u else u, None if forgets_v else v
+        spikes, *after = st.cuba_step(
+            sums[0], u, v, bias, threshold, i_decay, v_decay, scale, surrogate, wraps
+        )
+        return spikes, tuple(after)
+
+    return step
+
+
+def sigma_delta(neuron: Any, bias: Tensor | None) -> Step:
+    """`Delta` (states act, residue), `SigmaDelta` (sigma, act, residue), `Sigma` (sigma).
+
+    Backward: what is withheld counts as sent, so that over time the sum of the messages has the
+    gradient of act.
+    """
+
+    def held(x: Tensor) -> Tensor:
+        return st.wrap(x, 32)
+
+    def sigma(sums: Sequence[Tensor], states: States | None) -> tuple[Tensor, States]:
+        summed = held(sums[0].double() + (states[0] if states else 0))
+        return summed, (summed,)
+
+    if isinstance(neuron, Sigma):
+        return sigma
+    shift = 1 << (neuron.spike_exp + _STATE_SHIFT)
+    threshold = neuron.threshold * shift
+
+    def changes(act: Tensor, states: States | None) -> tuple[Tensor, States]:
+        change = act
+        if states:
+            before, residue = states[-2:]
+            change = held(held(act - before) + residue.detach())
+        value = change.detach()
+        # |-2^31| is -2^31 in 32 bits, below every threshold
+        sent = (value.abs() >= threshold) & (value != -_INT32)
+        out = torch.where(sent, value, torch.zeros_like(value))
+        message = st.straight(torch.floor(out / (1 << _STATE_SHIFT)), change / (1 << _STATE_SHIFT))
+        return message, (act, value - out)
+
+    def delta(sums: Sequence[Tensor], states: States | None) -> tuple[Tensor, States]:
+        return changes(held(sums[0] * shift), states)
+
+    def whole(sums: Sequence[Tensor], states: States | None) -> tuple[Tensor, States]:
+        summed, _ = sigma(sums, states)
+        biased = summed if bias is None else held(summed + bias * shift)
+        message, rest = changes(biased.clamp(min=0), states)
+        return message, (summed, *rest)
+
+    return delta if isinstance(neuron, Delta) else whole
+
+
+def resonate_fire(neuron: ResonateFire, surrogate: st.Surrogate) -> Step:
+    """`ResonateFire`; states real, imag. A phase spike has the gradient of its three conditions."""
+    sin, cos = (by / arithmetic.DECAY_ONE for by in neuron.decays)
+    one = 1 << _STATE_SHIFT
+    threshold = neuron.threshold * one
+    scale = max(neuron.threshold, 1) * one
+
+    def step(sums: Sequence[Tensor], states: States | None) -> tuple[Tensor, States]:
+        real, imag = (st.wrap(part.double() * one, 32) for part in sums)
+        before = torch.zeros_like(imag)
+        if states:
+            x, before = states
+            real = real + st.truncate(x * cos) - st.truncate(before * sin)
+            imag = imag + st.truncate(x * sin) + st.truncate(before * cos)
+        real, imag = st.clip(real), st.clip(imag)
+        if neuron.kind == "RF_PHASE":
+            conditions = [
+                ((real - threshold) / scale, real >= threshold),
+                (imag / scale, imag >= 0),
+                (-before / scale, before < 0),
+            ]
+            spikes = torch.ones_like(real)
+            for x, met in conditions:
+                spikes = spikes * st.spike(x, met, surrogate)
+            return spikes, (real, imag)
+        fires = imag >= threshold
+        spikes = st.spike((imag - threshold) / scale, fires, surrogate)
+        return spikes, (real.masked_fill(fires, 0), imag.masked_fill(fires, threshold - 1))
+
+    return step
