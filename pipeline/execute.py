@@ -154,7 +154,14 @@ class _LinearMap(nn.Module):
             return scaled
         if isinstance(node, (nir.Conv1d, nir.Conv2d)):
             convolve = functional.conv1d if isinstance(node, nir.Conv1d) else functional.conv2d
-            options = (node.stride, node.padding, node.dilation, node.groups)
+            padding = node.padding
+            if padding == "same":  # the odd zero at the end; torch warns where it does the same
+                spans = [
+                    d * (k - 1) for d, k in zip(node.dilation, self.weight.shape[2:], strict=True)
+                ]
+                ends = [(span // 2, span - span // 2) for span in reversed(spans)]
+                x, padding = functional.pad(x, [n for end in ends for n in end]), 0
+            options = (node.stride, padding, node.dilation, node.groups)
             y: Tensor = convolve(x, self.weight, self.bias, *options)
             return y
         if isinstance(node, (nir.AvgPool2d, nir.SumPool2d)):
