@@ -9,13 +9,12 @@ from typing import Any, TypeAlias
 import nir
 import numpy as np
 
-from .graph import (
-    DELAY_TOLERANCE,
+from .graph import dynamics
+from .topology import (
     NEURONS,
     READOUTS,
     Edge,
     GraphError,
-    dynamics,
     find_loops,
     flatten_subgraphs,
     forward_edges,
@@ -23,6 +22,9 @@ from .graph import (
 )
 
 Shape: TypeAlias = tuple[int, ...]
+
+DELAY_TOLERANCE = 1e-6
+"""A delay may differ from whole steps by this fraction of a step."""
 
 PARAMETERS: dict[type[nir.NIRNode], tuple[str, ...]] = {
     nir.Input: (),

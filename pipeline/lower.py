@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .check import PARAMETERS, check
+from .delays import outer_delays
 from .fold import fold_linear_maps, plain_convolution
 from .graph import (
+    LINEAR,
     NEURONS,
     READOUTS,
     Chain,
@@ -25,17 +27,14 @@ from .graph import (
     chain,
     chain_graph,
     conv2d,
-    delay_steps,
-    dynamics,
     input_shape,
     recurrence,
+    segments,
 )
+from .resets import resets_to_zero
 
 Array: TypeAlias = NDArray[Any]
 Shape: TypeAlias = tuple[int, ...]
-Loops: TypeAlias = dict[str, Node]
-
-LINEAR = (nir.Affine, nir.Linear, nir.Conv1d, nir.Conv2d, nir.AvgPool2d, nir.SumPool2d)
 
 
 def lower(graph: nir.NIRGraph, *, approximate_reset: bool = False) -> nir.NIRGraph:
@@ -162,47 +161,6 @@ def early_flatten(nodes: Chain) -> Chain:
     return out
 
 
-def outer_delays(nodes: Chain, dt: float) -> Chain:
-    """Between two neurons, delays stand before all linear maps or after all of them, merged to one.
-
-    Two in a row add up, and a Scale, which acts element by element, lets them pass. A delay between
-    two maps moves to the front: it must be the same for all elements, and the maps before it
-    without bias, which it would hold back in the first steps. For the same reason a delay
-    after the maps requires that they have no bias.
-    """
-    out: Chain = []
-    for segment in _segments(nodes):
-        maps = [(name, node) for name, node in segment if not isinstance(node, nir.Delay)]
-        early: Chain = []
-        late: Chain = []
-        for i, (name, node) in enumerate(segment):
-            if not isinstance(node, nir.Delay):
-                continue
-            before = [m for m in segment[:i] if isinstance(m[1], LINEAR)]
-            inside = any(isinstance(m, LINEAR) for _, m in segment[i + 1 :])
-            if before and inside and np.ptp(node.delay):
-                raise LoweringError(
-                    f"{name} lies between two linear maps and its delays differ. Put it before "
-                    f"{before[0][0]} or behind the last one."
-                )
-            if biased := [n for n, m in before if np.any(m.bias)]:
-                raise LoweringError(
-                    f"{name} delays the bias of {', '.join(biased)} too, which no delay of spikes "
-                    f"does. Put the Delay before it, or drop the bias."
-                )
-            (late if before and not inside else early).append((name, node))
-        lead = int(bool(maps) and isinstance(maps[0][1], nir.Flatten))
-        tail = len(maps) - int(bool(maps) and isinstance(maps[-1][1], NEURONS))
-        out += [
-            *maps[:lead],
-            *_merged(early, maps[lead:], dt),
-            *maps[lead:tail],
-            *_merged(late, maps[tail:], dt),
-            *maps[tail:],
-        ]
-    return out
-
-
 def scale_as_map(nodes: Chain) -> Chain:
     """Scale becomes a diagonal Affine, or, one number per channel, a depthwise 1 x 1 convolution.
 
@@ -241,7 +199,7 @@ def identity_synapses(nodes: Chain) -> Chain:
     an image a depthwise 1 x 1 convolution.
     """
     out: Chain = []
-    for segment in _segments(nodes):
+    for segment in segments(nodes):
         name, neuron = segment[-1]
         flat = [i for i, (_, node) in enumerate(segment) if isinstance(node, nir.Flatten)]
         start = flat[-1] + 1 if flat else 0
@@ -260,64 +218,27 @@ def identity_synapses(nodes: Chain) -> Chain:
     return out
 
 
-def resets_to_zero(
-    nodes: Chain, loops: Loops, dt: float, approximate: bool = False
-) -> tuple[Chain, Loops]:
-    """Every reset becomes v <- v_reset in the step of the spike, where that is the same network:
-
-    - by subtraction, neurons without memory (tau = dt): v forgets the reset before it is used;
-    - by subtraction one step later, LIF without memory: v = v_leak + r x - (v_threshold - v_reset) z
-      of the step before, which is recurrence with the weights -(v_threshold - v_reset) / r;
-      so for a CubaLIF whose current has no memory either, / (r w_in);
-    - to zero one step later, LIF and IF without recurrence: v is set before its next update.
-
-    Anything else raises LoweringError, or, with `approximate`, is reset at once all the same.
-    """
-    out, problems = [], []
-    loops = dict(loops)
-    for name, node in nodes:
-        says = dynamics(node)
-        kind = (says.reset, says.reset_delay)
-        if not isinstance(node, NEURONS) or isinstance(node, READOUTS) or kind == ("zero", 0):
-            out.append((name, node))
-            continue
-        gain = _instant_gain(node, dt)
-        exact = {
-            ("subtract", 0): _forgets_voltage(node, dt),
-            ("subtract", 1): gain is not None and gain.ndim == 1 and says.state_grid is None,
-            ("zero", 1): not isinstance(node, nir.CubaLIF) and name not in loops,
-        }[kind]
-        if exact and kind == ("subtract", 1):
-            weight = -np.diag((node.v_threshold - node.v_reset) / gain)
-            own = nir.Affine(weight, np.zeros(len(weight)))
-            inner_name, inner = loops.get(name, (f"{name}.reset", own))
-            if name in loops:
-                own = nir.Affine(inner.weight + weight, inner.bias)
-            loops[name] = (inner_name, own)
-        if not exact and not approximate:
-            when = ", one step after the spike" if says.reset_delay else ""
-            problems.append(f"{name} (reset {says.reset!r}{when})")
-        out.append((name, _reset_at_once(node)))
-    if problems:
-        raise LoweringError(
-            f"netx resets v to a fixed value in the step of the spike; no exact image have "
-            f"{'; '.join(problems)}. Train with that reset, or lower with approximate_reset=True."
-        )
-    return out, loops
-
-
 def check_alternation(nodes: Chain) -> Chain:
-    """Every neuron needs synapses before it, and nothing may follow the last neuron."""
-    linear: str | None = None
+    """Every neuron needs one synapse before it, delays of a convolution must be the same for all
+    pixels, and nothing may follow the last neuron."""
+    synapse: str | None = None
+    uneven: str | None = None
     for i, (name, node) in enumerate(nodes):
         if isinstance(node, NEURONS):
             if isinstance(node, READOUTS) and i != len(nodes) - 1:
                 raise LoweringError(f"{name} never spikes, so it can only be the last layer.")
-            linear = None
+            if uneven and len(node.input_type["input"]) > 1:
+                raise LoweringError(
+                    f"{uneven} delays pixels of the convolution {synapse} differently; only the synapses "
+                    f"of dense layers have a delay each. Give all the same."
+                )
+            synapse = uneven = None
         elif isinstance(node, (nir.Affine, nir.Conv2d)):
-            if linear is not None:
-                raise LoweringError(f"{linear} and {name} have no neuron between and do not fold.")
-            linear = name
+            if synapse is not None:
+                raise LoweringError(f"{synapse} and {name} have no neuron between and do not fold.")
+            synapse = name
+        elif isinstance(node, nir.Delay) and np.ptp(node.delay):
+            uneven = name
     if not nodes or not isinstance(nodes[-1][1], NEURONS):
         raise LoweringError(
             f"the last node, {nodes[-1][0] if nodes else 'input'}, is no neuron. End with a spiking "
@@ -326,55 +247,9 @@ def check_alternation(nodes: Chain) -> Chain:
     return nodes
 
 
-def _segments(nodes: Chain) -> list[Chain]:
-    """The chain cut behind every neuron."""
-    out: list[Chain] = [[]]
-    for name, node in nodes:
-        out[-1].append((name, node))
-        if isinstance(node, NEURONS):
-            out.append([])
-    return [segment for segment in out if segment]
-
-
-def _merged(delays: Chain, following: Chain, dt: float) -> Chain:
-    """One Delay for all, of the shape that the node behind it takes."""
-    if not delays:
-        return []
-    name, last = (delays[-1][0], following[0][1] if following else delays[-1][1])
-    shape = tuple(int(n) for n in last.input_type["input"])
-    steps = np.zeros(shape, np.int64)
-    for _, node in delays:
-        own = delay_steps(node, dt)
-        steps = steps + (own if own.shape == shape else own.flat[0])
-    return [(name, nir.Delay(steps * dt))]
-
-
-def _forgets_voltage(node: Any, dt: float) -> bool:
-    """Whether v keeps nothing from one step to the next."""
-    if isinstance(node, nir.IF):
-        return False
-    return bool(np.all((node.tau if isinstance(node, nir.LIF) else node.tau_mem) == dt))
-
-
-def _instant_gain(node: Any, dt: float) -> Array | None:
-    """v - v_leak per unit of input in the same step, where no state is kept; else None."""
-    if not _forgets_voltage(node, dt):
-        return None
-    if isinstance(node, nir.LIF):
-        return np.asarray(node.r)
-    return np.asarray(node.r * node.w_in) if np.all(node.tau_syn == dt) else None
-
-
 def _depthwise(shape: Shape, factors: Array) -> nir.Conv2d:
     kernel, bias = factors[:, None, None, None], np.zeros(shape[0])
     return conv2d((shape[1], shape[2]), kernel, bias, groups=shape[0])
-
-
-def _reset_at_once(node: Any) -> Any:
-    node = copy.copy(node)
-    rest = {k: v for k, v in node.metadata.items() if k not in ("reset", "reset_delay")}
-    node.metadata = rest
-    return node
 
 
 def _reshaped(node: Any, shape: Shape) -> Any:
