@@ -15,12 +15,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
-from torch.nn.utils.weight_norm import WeightNorm
 
 from ...hw_targets import arithmetic
 from ...hw_targets.network import (
@@ -34,15 +32,12 @@ from ...hw_targets.network import (
     Layer,
     Network,
     NetworkError,
-    Neuron,
-    ResonateFire,
     Shape,
     Sigma,
     SigmaDelta,
 )
 from ...hw_targets.netx_pool import lowered_pool
-
-Found = TypeVar("Found")
+from .slayer_neurons import decays, find, neurons, synapses, weight_norm, whole
 
 
 @dataclass(frozen=True)
@@ -95,7 +90,7 @@ DIFFERENCES = (
     ),
     Difference(
         "weight norm",
-        "the weights of affine, output and recurrent synapses are those of the last forward pass",
+        "the weights of affine and output blocks are those of the last forward pass",
         "computed from the parameters",
     ),
     Difference("mask", "applied in the next forward pass only", "applied"),
@@ -110,28 +105,29 @@ DIFFERENCES = (
         "a scale other than 64 is written, and multiplies all messages by scale / 64",
         "refused",
     ),
-    Difference("cumulative error", "cum_error of sigma-delta neurons is not written", "refused"),
     Difference("complex norm", "norms of resonators are not written", "refused"),
     Difference("dense over channels", "dense blocks over (C, H, W) crash", "Flatten and Dense"),
     Difference("pool", "written, and netx cannot build it", "its exact depthwise convolution"),
     Difference("no forward pass", "crashes: shapes are known after one only", "not needed"),
 )
 """Every row is a row of tests. Refused by both, as by `read_netx`: graded spikes, activations other
-than ReLU, adaptive neurons, average, time decimation, KWTA, transposed convolution, unpooling,
-complex convolution, one resonator per channel, delays of recurrent or complex layers.
+than ReLU, cumulative error, adaptive neurons, average, time decimation, KWTA, transposed convolution,
+unpooling, complex convolution, resonators per channel, delays of recurrent or complex layers,
+recurrent weight norm (SLAYER itself never renews those weights).
+
 Training and chip differ further in what no file could hold: SLAYER's CPU compares v >= threshold
-instead of > for thresholds from 64.0 on, its states neither wrap nor saturate, a learned sigma-delta
-threshold is truncated to 1/64, and RF decays come out of Lava one smaller at times (see
-`ResonateFire.decays`)."""
+instead of > for thresholds from 64.0 on and cannot run convolutions with decays per channel, its
+states neither wrap nor saturate, a learned sigma-delta threshold is truncated to 1/64, and RF decays
+come out of Lava one smaller at times (see `ResonateFire.decays`)."""
 
 
 def from_slayer(model: nn.Module, input_shape: Sequence[int] | None = None) -> Network:
     """The integers with which a SLAYER network computes in evaluation mode.
 
-    `model`: one SLAYER (or bootstrap) block, a module that keeps its blocks in `blocks` as lava-dl's
-    tutorials do, an `nn.Sequential` or `nn.ModuleList`, in any nesting; `nn.Identity` and dropout
-    count for nothing. `input_shape`: (N,) or (C, H, W) of one step, needed where the network starts
-    with a convolution, a pool or flatten and has no input block that has run.
+    `model`: one SLAYER (or bootstrap) block, a module that keeps its blocks in `blocks` and runs them
+    one after another as in lava-dl's tutorials, an `nn.Sequential` or `nn.ModuleList`, in any nesting;
+    `nn.Identity` and dropout count for nothing. `input_shape`: (N,) or (C, H, W) of one step, needed
+    where the network starts with a convolution, a pool or flatten and has no input block that has run.
 
     Blocks: input, flatten, dense, conv, pool (where it is a depthwise convolution), affine,
     recurrent, sigma-delta output; neurons: CUBA, sigma-delta, RF and RF-Izhikevich (dense only), with
@@ -148,7 +144,7 @@ def from_slayer(model: nn.Module, input_shape: Sequence[int] | None = None) -> N
     waiting: IntArray | None = None  # delays of outputs that the next dense layer can make
     for name, block in _blocks(model):
         try:
-            made, waiting = _delayed(_find(_BLOCKS, block, "block")(block, shape), block, waiting)
+            made, waiting = _delayed(_layers(block, shape), block, waiting)
             for layer in made:
                 layers.append(layer)
                 shape = _shape_after(layer, shape)
@@ -189,18 +185,6 @@ def _blocks(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]
         yield from _blocks(inner, f"{name}.{child}" if name else child)
 
 
-def _find(table: dict[str, Found | str], thing: object, what: str) -> Found:
-    """The entry for a class or its nearest ancestor; an entry that is text is a reason against it."""
-    names = [f"{cls.__module__}.{cls.__qualname__}" for cls in type(thing).__mro__]
-    entries = (table.get(name.removeprefix("lava.lib.dl.slayer.")) for name in names)
-    found = next((entry for entry in entries if entry is not None), None)
-    if found is None:
-        found = f"{names[0]} is no SLAYER {what} that is known here."
-    if isinstance(found, str):
-        raise NetworkError(found)
-    return found
-
-
 def _needed(shape: Sequence[int] | None) -> Shape:
     if shape is None:
         raise NetworkError("the shape of its input is not known. Give input_shape, (C, H, W).")
@@ -220,17 +204,25 @@ def _shape_after(layer: Layer, shape: Shape | None) -> Shape | None:
 # -- blocks ------------------------------------------------------------------------------------
 
 
+def _layers(block: nn.Module, shape: Shape | None) -> list[Layer]:
+    convert = find(_BLOCKS, block, "block")
+    home = type(block).forward.__module__
+    if not home.startswith("lava.lib.dl."):
+        raise NetworkError(f"its forward is from {home}, not SLAYER's. Use the block as it is.")
+    return convert(block, shape)
+
+
 def _input(block: Any, shape: Shape | None) -> list[Layer]:
-    neuron = None if block.neuron is None else _neuron(block)
+    neuron = None if block.neuron is None else neurons(block)
     if isinstance(neuron, SigmaDelta):
         neuron = Delta(neuron.threshold)
     if getattr(block.neuron, "norm", None) is not None:
         raise NetworkError("netx has no bias, and so no norm, in its input layer. Drop the norm.")
-    shape = _needed(block.shape if shape is None else shape)
+    shape = _needed(block.shape or shape)
     if neuron is None:  # then SLAYER does not apply the transform either
         return [Input(shape)]
     weight, bias = (
-        None if value is None else _whole(block.pre_hook_fx(value), block.neuron.w_scale, name)
+        None if value is None else whole(block.pre_hook_fx(value), block.neuron.w_scale, name)
         for name, value in (("weight", block.weight), ("bias", block.bias))
     )
     return [Input(shape, neuron, weight, bias)]  # type: ignore[arg-type]
@@ -241,47 +233,53 @@ def _flatten(block: Any, shape: Shape | None) -> list[Layer]:
 
 
 def _dense(block: Any, shape: Shape | None) -> list[Layer]:
-    neuron, synapse = _neuron(block), block.synapse
+    neuron, synapse = neurons(block), block.synapse
     if synapse.complex:
-        (real, imaginary), _ = _synapses(block, neuron, synapse.real, synapse.imag)
+        (real, imaginary), _ = synapses(block, neuron, synapse.real, synapse.imag)
         return _over(shape, real, neuron=neuron, imaginary=_matrix(imaginary))
-    (weight,), bias = _synapses(block, neuron, synapse)
+    (weight,), bias = synapses(block, neuron, synapse)
     return _over(shape, weight, bias=bias, neuron=neuron)
 
 
 def _affine(block: Any, shape: Shape | None, *, runs: bool) -> list[Layer]:
     """`runs`: whether the block ever runs its neurons (bootstrap's never do)."""
     one, runs = arithmetic.DECAY_ONE, runs and block.dynamics
-    i_decay, v_decay = _decays(block.neuron) if runs else (one, one)
+    i_decay, v_decay = decays(block.neuron) if runs else (one, one)
     neuron = CubaLIF(i_decay, v_decay, arithmetic.THRESHOLD_MAX)
-    (weight,), bias = _synapses(block, neuron, block.synapse, normed=runs)
+    (weight,), bias = synapses(block, neuron, block.synapse, normed=runs)
     return _over(shape, weight, bias=bias, neuron=neuron)
 
 
 def _output(block: Any, shape: Shape | None) -> list[Layer]:
-    _neuron(block)
-    (weight,), _ = _synapses(block, Sigma(), block.synapse, normed=False)
+    neurons(block)
+    (weight,), _ = synapses(block, Sigma(), block.synapse, normed=False)
     return _over(shape, weight, neuron=Sigma())
 
 
 def _conv(block: Any, shape: Shape | None) -> list[Layer]:
-    neuron = _neuron(block)
-    (weight,), bias = _synapses(block, neuron, block.synapse)
+    neuron = neurons(block)
+    (weight,), bias = synapses(block, neuron, block.synapse)
     options = _spatial(block.synapse)
     return [Conv(weight[..., 0], bias, neuron, **options, groups=block.synapse.groups)]
 
 
 def _pool(block: Any, shape: Shape | None) -> list[Layer]:
-    neuron = _neuron(block)
-    (weight,), _ = _synapses(block, neuron, block.synapse)
+    neuron = neurons(block)
+    (weight,), _ = synapses(block, neuron, block.synapse)
     return [lowered_pool(weight[..., 0], neuron, _needed(shape), **_spatial(block.synapse))]
 
 
 def _recurrent(block: Any, shape: Shape | None) -> list[Layer]:
-    neuron = _neuron(block)
-    synapses = block.input_synapse, block.recurrent_synapse
-    (weight, recurrent), bias = _synapses(block, neuron, *synapses)
-    if bias is not None and bias.any() and set(_decays(block.neuron)[0]) != {arithmetic.DECAY_ONE}:
+    neuron = neurons(block)
+    if weight_norm(block.recurrent_synapse):
+        raise NetworkError(
+            "SLAYER never renews normed recurrent weights: it computes with those drawn at first, "
+            "which no checkpoint holds. Train without weight_norm."
+        )
+    (weight, recurrent), bias = synapses(
+        block, neuron, block.input_synapse, block.recurrent_synapse
+    )
+    if bias is not None and bias.any() and set(decays(block.neuron)[0]) != {arithmetic.DECAY_ONE}:
         raise NetworkError(
             "SLAYER's recurrent blocks run step by step and keep the current after the norm, so "
             "that its bias decays with the current; the chip adds a bias to the voltage. Drop the "
@@ -331,16 +329,16 @@ def _delayed(
         )
     if not isinstance(last, Dense):
         return layers, own
-    of_outputs = own if last.bias is None else None
-    delay = None
+    biased = last.bias is not None and last.bias.any()
+    of_outputs = None if biased else own
+    delay = of_outputs
     if waiting is not None:
-        delay = np.repeat(waiting, last.weight.shape[1] // len(waiting))[None, :]
-        delay = np.repeat(delay, len(last.weight), axis=0)
-    if of_outputs is not None:
-        delay = of_outputs if delay is None else delay + of_outputs[:, None]
+        per_input = np.repeat(waiting, last.weight.shape[1] // len(waiting))
+        delay = per_input + np.zeros((len(last.weight), 1), np.int32)
+        delay += 0 if of_outputs is None else of_outputs[:, None]
     if delay is not None:
         last = replace(last, delay=delay)
-    return [*before, last], own if of_outputs is None else None
+    return [*before, last], own if biased else None
 
 
 def _own_delay(block: Any) -> IntArray | None:
@@ -353,155 +351,6 @@ def _own_delay(block: Any) -> IntArray | None:
     steps: IntArray = delay.delay.detach().cpu().clamp(0, delay.max_delay).floor().int().numpy()
     return steps if steps.any() else None
 
-
-# -- weights and biases ------------------------------------------------------------------------
-
-
-def _whole(value: torch.Tensor, scale: int, what: str) -> IntArray:
-    """`value` * `scale` as integers; off them by the rounding of float32 at most."""
-    scaled = value.detach().cpu().double().numpy() * scale
-    whole = np.rint(scaled)
-    off = ~(abs(scaled - whole) <= 1e-3) | (abs(whole) > 1 << 30)  # also NaN and infinity
-    if off.any():
-        where = tuple(np.argwhere(off)[0].tolist())
-        raise NetworkError(
-            f"{what}{list(where)} = {scaled[where] / scale:g} is no multiple of 1/{scale} (and "
-            f"{int(off.sum()) - 1} more). Train with the block's own quantization, or round it."
-        )
-    integers: IntArray = whole.astype(np.int32)
-    return integers
-
-
-def _weight(synapse: Any, scale: int, mask: torch.Tensor | None) -> IntArray:
-    """The integers that a forward pass works with: weight norm, or mask, then the hook."""
-    if synapse.complex:
-        raise NetworkError("netx has complex synapses in dense layers only. Use a dense block.")
-    norms = [h for h in synapse._forward_pre_hooks.values() if isinstance(h, WeightNorm)]
-    weight = norms[0].compute_weight(synapse) if norms else synapse.weight
-    if mask is not None and not norms:  # a forward pass overwrites masked weights by normed ones
-        weight = weight * mask
-    hook = synapse.pre_hook_fx
-    return _whole(weight if hook is None else hook(weight), scale, "weight")
-
-
-def _synapses(
-    block: Any, neuron: Neuron, *synapses: Any, normed: bool = True
-) -> tuple[list[IntArray], IntArray | None]:
-    """The weights of a block, (out, in, y, x, 1) each, and its bias."""
-    scale = block.neuron.w_scale
-    mask = getattr(block, "mask", None)
-    weights = [_weight(synapse, scale, mask) for synapse in synapses]
-    norm = getattr(block.neuron, "norm", None) if normed else None
-    bias = None
-    if norm is not None:
-        exponent = _find(_NORMS, norm, "norm")(norm)
-        mean = _whole(norm.pre_hook_fx(norm.running_mean), scale, "running_mean")
-        bias = np.broadcast_to(-mean, len(weights[0]))
-        *weights, bias = _folded([*weights, bias], exponent, neuron)
-    if normed and getattr(block.neuron, "bias_is_set", False):
-        given = _whole(block.neuron.bias, scale, "bias")
-        if given.shape[1:] in ((), (1, 1)):
-            given = np.broadcast_to(given.ravel(), len(weights[0]))
-        bias = given if bias is None else bias.reshape(-1, *[1] * (given.ndim - 1)) + given
-    return weights, bias
-
-
-def _folded(parts: list[IntArray], exponent: int, neuron: Neuron) -> list[IntArray]:
-    """Weights and bias / 2^exponent: what a norm does to a sum, where nothing was rounded before."""
-    if not exponent:
-        return parts
-    if isinstance(neuron, CubaLIF) and set(np.ravel(neuron.i_decay)) - {0, arithmetic.DECAY_ONE}:
-        raise NetworkError(
-            f"its norm divides the current by 2^{exponent} after a decay that rounds, which no "
-            f"other weights do. Use MeanOnlyBatchNorm, or a current decay of 0 or 1."
-        )
-    scaled = [part * 2.0**-exponent for part in parts]
-    if any((part != np.rint(part)).any() for part in scaled):
-        raise NetworkError(
-            f"its norm divides by 2^{exponent}, and not all weights and biases are divisible. Use "
-            f"MeanOnlyBatchNorm."
-        )
-    return [part.astype(np.int32) for part in scaled]
-
-
-def _exponent(norm: Any) -> int:
-    """log2 of the deviation that a WgtScaleBatchNorm divides by."""
-    return round(math.log2(norm.std(norm.running_var).item()))
-
-
-# -- neurons -----------------------------------------------------------------------------------
-
-
-def _neuron(block: Any) -> Any:
-    """The integers of a block's neurons."""
-    if not block.neuron.shared_param and block.neuron.shape is None:
-        raise NetworkError(
-            "its parameters per channel are drawn in its first forward pass. Run one step first."
-        )
-    return _find(_NEURONS, block.neuron, "neuron")(block.neuron)
-
-
-def _cuba(neuron: Any) -> CubaLIF:
-    _check_binary(neuron)
-    i_decay, v_decay = _decays(neuron)
-    return CubaLIF(i_decay, v_decay, _threshold(neuron))
-
-
-def _decays(neuron: Any) -> tuple[IntArray, IntArray]:
-    current, voltage = (
-        value.detach().cpu().clamp(0, arithmetic.DECAY_ONE).round().int().numpy()
-        for value in (neuron.current_decay, neuron.voltage_decay)
-    )
-    return current, voltage
-
-
-def _threshold(neuron: Any) -> int:
-    threshold: int = round(neuron.threshold * neuron.w_scale)  # both are: n / scale, and scale
-    return threshold
-
-
-def _check_binary(neuron: Any) -> None:
-    if neuron.graded_spike:
-        raise NetworkError(
-            "graded_spike is true; netx ignores it and sends binary spikes. Train with binary spikes."
-        )
-
-
-def _sigma_delta(neuron: Any) -> SigmaDelta:
-    if neuron.w_scale != 64:
-        raise NetworkError(
-            f"scale = {neuron.w_scale}: messages have 12 fraction bits on the chip, which makes 64 "
-            f"the scale of all sigma-delta neurons. Train with scale 64."
-        )
-    if neuron.delta.cum_error:
-        raise NetworkError("cum_error is true; netx has no cumulative error. Train without it.")
-    activation = getattr(neuron.activation, "__name__", type(neuron.activation).__name__)
-    if activation.lower() != "relu":
-        raise NetworkError(
-            f"activation is {activation!r}; netx always runs relu. Train with torch.relu."
-        )
-    thresholds = neuron.threshold.detach().clamp(1 / neuron.s_scale) * neuron.w_scale
-    if thresholds.numel() > 1 and len(thresholds.floor().unique()) > 1:
-        raise NetworkError("it has a threshold per channel; netx has one. Use shared_param=True.")
-    return SigmaDelta(int(thresholds.ravel()[0]))
-
-
-def _resonator(neuron: Any, kind: Literal["RF_PHASE", "RF_IZHIKEVICH"]) -> ResonateFire:
-    _check_binary(neuron)
-    if neuron.real_norm is not None or neuron.imag_norm is not None:
-        raise NetworkError("resonators have no bias in netx, and so no norm. Drop the norm.")
-    sin, cos = neuron.sin_decay.detach().cpu(), neuron.cos_decay.detach().cpu()
-    gain = (sin**2 + cos**2).sqrt()
-    sin, cos = (part * (gain.clamp(0, neuron.p_scale - 1) / gain) for part in (sin, cos))
-    return ResonateFire(
-        sin.clamp(1).round().int().numpy(),
-        cos.clamp(0).round().int().numpy(),
-        _threshold(neuron),
-        kind,
-    )
-
-
-# -- what is known -----------------------------------------------------------------------------
 
 _BLOCKS: dict[str, Callable[[Any, Shape | None], list[Layer]] | str] = {
     "block.base.AbstractInput": _input,
@@ -518,17 +367,4 @@ _BLOCKS: dict[str, Callable[[Any, Shape | None], list[Layer]] | str] = {
     "block.base.AbstractAverage": "netx cannot build it. Take the mean of the outputs after the run.",
     "block.base.AbstractTimeDecimation": "the chip has one time step. Bin the input beforehand.",
     "block.base.AbstractKWTA": "lava-dl cannot write it. Use a recurrent block.",
-}
-_NEURONS: dict[str, Callable[[Any], Neuron] | str] = {
-    "neuron.cuba.Neuron": _cuba,
-    "neuron.sigma_delta.Neuron": _sigma_delta,
-    "neuron.rf.Neuron": partial(_resonator, kind="RF_PHASE"),
-    "neuron.rf_iz.Neuron": partial(_resonator, kind="RF_IZHIKEVICH"),
-    "neuron.alif.Neuron": "its adaptive threshold does not exist in netx. Train with cuba blocks.",
-    "neuron.adrf.Neuron": "netx would run it without its adaptation. Train with rf blocks.",
-    "neuron.adrf_iz.Neuron": "netx would run it without its adaptation. Train with rf_iz blocks.",
-}
-_NORMS: dict[str, Callable[[Any], int] | str] = {
-    "neuron.norm.MeanOnlyBatchNorm": lambda norm: 0,
-    "neuron.norm.WgtScaleBatchNorm": _exponent,
 }
