@@ -64,8 +64,8 @@ def check(graph: nir.NIRGraph) -> nir.NIRGraph:
     of a layer is spread over it; parameters are float64; strides, paddings (unless "same"), dilations
     and pooling windows are tuples of int. The nodes given are not changed.
     """
-    nodes, edges = flatten_subgraphs(graph)
     problems: list[str] = []
+    nodes, edges = flatten_subgraphs(graph, problems)
     known = set(nodes)
     for a, b in edges:
         if missing := {a, b} - known:
@@ -76,6 +76,8 @@ def check(graph: nir.NIRGraph) -> nir.NIRGraph:
     dt = _time_step(graph.metadata, problems)
     supported = ", ".join(kind.__name__ for kind in PARAMETERS)
     for name, node in nodes.items():
+        if isinstance(node, nir.NIRGraph):
+            continue  # one that could not be dissolved, and was named
         if type(node) not in PARAMETERS:
             problems.append(
                 f"node {name} is a {type(node).__name__}, which is not supported (supported: "
@@ -105,9 +107,14 @@ def _time_step(metadata: Mapping[str, Any], problems: list[str]) -> float | None
             "the graph's metadata has no dt; set graph.metadata['dt'], the time step in seconds."
         )
         return None
-    dt = float(np.asarray(metadata["dt"]).item())
+    try:
+        dt = float(np.asarray(metadata["dt"]).item())
+    except (TypeError, ValueError):
+        dt = np.nan
     if not (np.isfinite(dt) and dt > 0):
-        problems.append(f"dt = {dt}, but the time step is a positive number of seconds.")
+        problems.append(
+            f"dt is {metadata['dt']!r}, but the time step is a positive number of seconds."
+        )
         return None
     return dt
 
@@ -147,7 +154,10 @@ def _parameter_problems(node: Any, dt: float | None) -> list[str]:
     if "bias" in sizes and sizes["bias"] != sizes["weight"][:1]:
         found.append(f"bias has shape {sizes['bias']}, but there are {sizes['weight'][0]} outputs.")
     if isinstance(node, NEURONS) and not isinstance(node, READOUTS):
-        says = dynamics(node)
+        try:
+            says = dynamics(node)
+        except ValueError as error:
+            return [*found, f"{error}"]
         if says.reset not in ("zero", "subtract"):
             found.append(f"reset is {says.reset!r}; known are 'zero' and 'subtract'.")
         if says.reset_delay not in (0, 1):
@@ -192,9 +202,8 @@ def _pass(
         result = _output_shape(node, shape)
     except ValueError as error:
         problems.append(f"{before} -> {after}: {after} ({type(node).__name__}) {error}")
-        if isinstance(node, (nir.Affine, nir.Linear)):
-            return (len(node.weight),)
-        return None
+        known = isinstance(node, (nir.Affine, nir.Linear)) and node.weight.ndim == 2
+        return (len(node.weight),) if known else None
     node.input_type, node.output_type = {"input": np.array(shape)}, {"output": np.array(result)}
     return result
 
@@ -203,7 +212,7 @@ def _output_shape(node: Any, shape: Shape) -> Shape:
     if isinstance(node, (nir.Affine, nir.Linear)):
         if shape != node.weight.shape[1:]:
             raise ValueError(
-                f"expects {node.weight.shape[1]} inputs, got shape {shape}. "
+                f"expects {node.weight.shape[-1]} inputs, got shape {shape}. "
                 f"{'Put a Flatten before it.' if len(shape) > 1 else ''}".rstrip()
             )
         return (len(node.weight),)
@@ -221,6 +230,9 @@ def _output_shape(node: Any, shape: Shape) -> Shape:
         first, last = (int(n) % len(shape) for n in (node.start_dim, node.end_dim))
         middle = int(np.prod(shape[first : last + 1]))
         return (*shape[:first], middle, *shape[last + 1 :])
+    declared = node.output_type["output"] if isinstance(node, nir.Output) else None
+    if declared is not None and [n for n in declared if n != 1] != [n for n in shape if n != 1]:
+        raise ValueError(f"is declared with shape {tuple(map(int, declared))}, but gets {shape}.")
     return shape
 
 

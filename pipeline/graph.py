@@ -99,15 +99,25 @@ class Dynamics:
 
 
 def dynamics(node: nir.NIRNode) -> Dynamics:
-    """The `Dynamics` of a neuron, from `node.metadata` (where a file may leave bytes)."""
+    """The `Dynamics` of a neuron, from `node.metadata` (where a file may leave bytes).
+
+    Raises ValueError for a `reset_delay` or `state_grid` that is no whole number.
+    """
     metadata = node.metadata or {}
     reset = metadata.get("reset", "zero")
     grid = metadata.get("state_grid")
     return Dynamics(
         reset.decode() if isinstance(reset, bytes) else str(reset),
-        int(metadata.get("reset_delay", 0)),
-        None if grid is None else int(grid),
+        _whole_number("reset_delay", metadata.get("reset_delay", 0)),
+        None if grid is None else _whole_number("state_grid", grid),
     )
+
+
+def _whole_number(name: str, value: Any) -> int:
+    number = np.asarray(value)
+    if number.size != 1 or number.dtype.kind not in "fiub" or number.item() % 1:
+        raise ValueError(f"{name} is {value!r}; it is a whole number.")
+    return int(number.item())
 
 
 def delay_steps(node: nir.Delay, dt: float) -> NDArray[np.int64]:

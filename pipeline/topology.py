@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from typing import TypeAlias
 
 import nir
@@ -34,17 +35,22 @@ class GraphError(LoweringError):
         super().__init__(f"the graph cannot be used:\n{lines}")
 
 
-def flatten_subgraphs(graph: nir.NIRGraph) -> tuple[dict[str, nir.NIRNode], list[Edge]]:
+def flatten_subgraphs(
+    graph: nir.NIRGraph, problems: list[str] | None = None
+) -> tuple[dict[str, nir.NIRNode], list[Edge]]:
     """The nodes and edges of a graph with every subgraph dissolved.
 
     Node n of subgraph s becomes `s.n`; its Input and Output disappear, since an edge to s goes to
-    what follows its Input, and one from s comes from what precedes its Output. Raises GraphError
-    where a subgraph has not one of each.
+    what follows its Input, and one from s comes from what precedes its Output. A subgraph that has
+    not one of each stays as it is; that, and a name that stands for two nodes, is added to
+    `problems`, or raises GraphError where no such list is given.
     """
-    problems: list[str] = []
-    nodes, edges = _dissolve(graph, "", problems)
-    if problems:
-        raise GraphError(problems)
+    found: list[str] = []
+    nodes, edges = _dissolve(graph, "", found)
+    if found and problems is None:
+        raise GraphError(found)
+    if problems is not None:
+        problems += found
     return nodes, edges
 
 
@@ -55,39 +61,47 @@ def _dissolve(
     edges = [(f"{prefix}{a}", f"{prefix}{b}") for a, b in graph.edges]
     for key, node in graph.nodes.items():
         name = f"{prefix}{key}"
-        if not isinstance(node, nir.NIRGraph):
-            nodes[name] = node
-            continue
-        inner, between = _dissolve(node, f"{name}.", problems)
-        first = [n for n in node.nodes if isinstance(node.nodes[n], nir.Input)]
-        last = [n for n in node.nodes if isinstance(node.nodes[n], nir.Output)]
-        if len(first) != 1 or len(last) != 1:
-            problems.append(
-                f"subgraph {name} has {len(first)} inputs and {len(last)} outputs; a chain needs "
-                f"one of each."
-            )
-            continue
-        entry, exit_ = f"{name}.{first[0]}", f"{name}.{last[0]}"
-        edges = [(exit_ if a == name else a, entry if b == name else b) for a, b in edges] + between
-        for end in (entry, exit_):
-            before = [a for a, b in edges if b == end]
-            after = [b for a, b in edges if a == end]
-            edges = [e for e in edges if end not in e] + list(itertools.product(before, after))
-            del inner[end]
+        inner: dict[str, nir.NIRNode] = {name: node}
+        if isinstance(node, nir.NIRGraph):
+            first = [n for n in node.nodes if isinstance(node.nodes[n], nir.Input)]
+            last = [n for n in node.nodes if isinstance(node.nodes[n], nir.Output)]
+            if len(first) == len(last) == 1:
+                inner, between = _dissolve(node, f"{name}.", problems)
+                ends = f"{name}.{first[0]}", f"{name}.{last[0]}"
+                edges = [
+                    (ends[1] if a == name else a, ends[0] if b == name else b) for a, b in edges
+                ]
+                edges = _bridge([*edges, *between], ends)
+                inner = {n: m for n, m in inner.items() if n not in ends}
+            else:
+                problems.append(
+                    f"subgraph {name} has {len(first)} inputs and {len(last)} outputs; a chain "
+                    f"needs one of each."
+                )
+        problems += [f"the name {n} stands for two nodes." for n in inner if n in nodes]
         nodes |= inner
     return nodes, edges
 
 
-def find_loops(nodes: Mapping[str, nir.NIRNode], edges: Sequence[Edge]) -> dict[str, list[str]]:
-    """Recurrence: for each neuron that feeds itself, the linear maps on the way.
+def _bridge(edges: list[Edge], without: Sequence[str]) -> list[Edge]:
+    """The edges past some nodes: from each that precedes them to each that follows."""
+    for name in without:
+        before = [a for a, b in edges if b == name]
+        after = [b for a, b in edges if a == name]
+        edges = [e for e in edges if name not in e] + list(itertools.product(before, after))
+    return edges
 
-    A path counts as recurrence if it leaves a neuron, passes Linear, Affine or Scale nodes that
+
+def find_loops(nodes: Mapping[str, nir.NIRNode], edges: Sequence[Edge]) -> dict[str, list[str]]:
+    """Recurrence: for each spiking neuron that feeds itself, the linear maps on the way.
+
+    A path counts as recurrence if it leaves a spiking neuron, passes Linear, Affine or Scale nodes that
     have no other connection, and ends in the same neuron.
     """
     loops: dict[str, list[str]] = {}
     following, preceding = _neighbours(edges)
     for name, node in nodes.items():
-        if not isinstance(node, NEURONS):
+        if not isinstance(node, NEURONS) or isinstance(node, READOUTS):
             continue
         for start in following.get(name, []):
             path = [start]
@@ -142,14 +156,14 @@ def structure(
             if len(others) > 1:
                 problems.append(
                     f"node {name} {what} {len(others)} nodes ({', '.join(others)}); netx holds a "
-                    f"chain {shape}. Recurrence is a neuron that feeds itself through Linear, "
-                    f"Affine or Scale nodes."
+                    f"chain {shape}. Recurrence is a spiking neuron that feeds itself through "
+                    f"Linear, Affine or Scale nodes."
                 )
-    cycles = _cycles(nodes, following)
+    cycles = _cycles(edges)
     for cycle in cycles:
         problems.append(
-            f"nodes {' -> '.join([*cycle, cycle[0]])} form a cycle that is not recurrence: a neuron "
-            f"that feeds itself through Linear, Affine or Scale nodes."
+            f"nodes {' -> '.join([*cycle, cycle[0]])} form a cycle that is not recurrence: a spiking "
+            f"neuron that feeds itself through Linear, Affine or Scale nodes."
         )
     on_the_way = _reachable(following, starts) & _reachable(preceding, ends)
     lost = sorted(set(nodes) - on_the_way - {*inside, *starts, *ends}.union(*cycles))
@@ -161,27 +175,21 @@ def structure(
     return order
 
 
-def _cycles(
-    nodes: Mapping[str, nir.NIRNode], following: Mapping[str, list[str]]
-) -> list[list[str]]:
-    """One cycle for every edge that leads back, depth first."""
-    cycles: list[list[str]] = []
-    path: list[str] = []
-    done: set[str] = set()
-
-    def visit(name: str) -> None:
-        path.append(name)
-        for after in following.get(name, []):
-            if after in path:
-                cycles.append(path[path.index(after) :])
-            elif after not in done:
-                visit(after)
-        done.add(path.pop())
-
-    for name in nodes:
-        if name not in done:
-            visit(name)
-    return cycles
+def _cycles(edges: Sequence[Edge]) -> list[list[str]]:
+    """Cycles, found one after another: each is broken before the next is looked for."""
+    cycles, edges = [], list(edges)
+    while True:
+        sorter: TopologicalSorter[str] = TopologicalSorter()
+        for a, b in edges:
+            sorter.add(b, a)
+        try:
+            sorter.prepare()
+        except CycleError as error:
+            *cycle, last = error.args[1]
+            cycles.append(cycle)
+            edges.remove((cycle[-1], last))
+        else:
+            return cycles
 
 
 def _reachable(near: Mapping[str, list[str]], starts: Sequence[str]) -> set[str]:
