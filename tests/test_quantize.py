@@ -16,7 +16,7 @@ from torch import nn
 
 from spikeship.hw_targets.arithmetic import synapse_format
 from spikeship.hw_targets.network import Conv, Dense, Flatten, Input, Recipe
-from spikeship.pipeline import quantize as quantize_module
+from spikeship.pipeline import fitting
 from spikeship.pipeline.execute import execute
 from spikeship.pipeline.frontends import from_norse
 from spikeship.pipeline.lower import lower
@@ -83,7 +83,7 @@ def test_spikes_agree_with_the_float_network(name: str) -> None:
 def test_the_integers_follow_the_formulas() -> None:
     """weight = 2 round(s w / 2), bias and threshold from the same s, decays of their own."""
     graph = graph_of(nn.Flatten(), nn.Linear(36, 24), lif(tau_mem_inv=123.0))
-    quantized = quantize(graph, inputs(), RECIPE)
+    quantized = quantize(graph, inputs(), RECIPE, method="max")
     (loss,) = quantized.losses
     _, flatten, dense = quantized.network.layers
     assert isinstance(flatten, Flatten)
@@ -224,7 +224,7 @@ def test_all_violations_come_at_once() -> None:
 
 def test_a_readout_that_would_spike_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without headroom the voltage reaches the largest threshold there is."""
-    monkeypatch.setattr(quantize_module, "HEADROOM", 0.01)
+    monkeypatch.setattr(fitting, "HEADROOM", 0.01)
     readout = norse.LIBoxCell(LIBoxParameters(tau_mem_inv=torch.tensor(200.0)))
     graph = graph_of(nn.Flatten(), nn.Linear(36, 5), readout, gain=0.001)
     affine = next(n for n in graph.nodes.values() if isinstance(n, nir.Affine))

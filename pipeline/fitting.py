@@ -1,0 +1,259 @@
+"""One layer's integers: what is tried on the calibration data, and how it is judged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+
+from ..hw_targets import arithmetic
+from ..hw_targets.engine import simulate
+from ..hw_targets.network import Conv, CubaLIF, Dense, Flatten, Input, Network, Recipe
+from ..hw_targets.trace import Overflow
+from .hardware_units import HardwareLayer
+from .rounding import RealLayer, full_step, nearest
+
+Array = NDArray[Any]
+
+HEADROOM = 2.0
+"""Voltages on the calibration data stay this factor below the 24-bit clip."""
+JUDGED = 1 << 21
+"""Voltages (of the first samples) that membrane errors are taken of, at most."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Numbers to round, and the scale they have: `scale` of weights, `unit` of all else, by row.
+
+    A row is a neuron of a dense layer, a channel of a convolution. Integers per 1.0 of the layer's V
+    and of its recurrent messages: unit; per 1.0 of its input, over the integers that stand for 1.0
+    there: scale.
+    """
+
+    real: RealLayer
+    scale: Array
+    unit: Array
+    rounding: str = "nearest"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a layer with the rounded numbers of a fit answers.
+
+    `equal`: spikes and silences as in the float layer, counted by row; `error`: by row the sum of
+    squared differences of V where neither spikes.
+    """
+
+    fit: Fit
+    layer: Dense | Conv
+    spikes: Array
+    u: Array
+    v: Array
+    overflow: Overflow
+    equal: Array
+    error: Array
+
+    @property
+    def score(self) -> tuple[bool, bool, float, float]:
+        """Larger is better: unchanged by Lava, within range, agreement, membrane error."""
+        return (
+            survives_lava(self.layer),
+            not self.overflow,
+            float(self.equal.sum()),
+            -float(self.error.sum()),
+        )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One layer, what reaches it, and what it should answer.
+
+    `message`: the integers that really reach it (sample, time, *shape), `per_one` for 1.0;
+    `exact`: the same in the float network (None: no different). `spikes`, `voltage`: the answer of
+    the float layer in the float network, voltage as V.
+    """
+
+    layer: HardwareLayer
+    bits: int
+    per_one: int
+    message: Array
+    exact: Array | None
+    spikes: Array
+    voltage: Array
+    recipe: Recipe
+
+    def first(self, samples: int) -> Problem:
+        """The same with fewer samples; scales keep their limits."""
+        few = replace(
+            self,
+            message=self.message[:samples],
+            spikes=self.spikes[:samples],
+            voltage=self.voltage[:samples],
+        )
+        few.__dict__["largest_unit"] = self.largest_unit
+        return few
+
+    # -- from scales to numbers -----------------------------------------------------------------
+
+    @cached_property
+    def largest_unit(self) -> Array:
+        """By row, the unit at which bias, threshold or voltage reaches its limit."""
+        layer = self.layer
+        voltage = by_row(np.abs(self.voltage), np.max)
+        with np.errstate(divide="ignore"):
+            limits = [arithmetic.THRESHOLD_MAX / HEADROOM / voltage]
+            if layer.bias is not None:
+                limits.append(arithmetic.BIAS_MAX / np.abs(layer.bias))
+            if layer.threshold is not None:
+                largest = layer.threshold.reshape(len(voltage), -1).max(axis=1)
+                limits.append(arithmetic.THRESHOLD_MAX / largest)
+        unit: Array = np.min(limits, axis=0)
+        return unit
+
+    def _fitting(self, matrix: Array, step: int) -> Array:
+        """By row, the scale at which its largest weights just fit."""
+        rows, high = matrix.reshape(len(matrix), -1), step << (self.bits - 1)
+        with np.errstate(divide="ignore"):
+            fitting: Array = np.minimum(
+                (high - step) / np.maximum(rows.max(axis=1), 0.0),
+                high / np.maximum(-rows.min(axis=1), 0.0),
+            )
+        return fitting
+
+    def _step(self, matrix: Array, scale: Array) -> int:
+        """The smallest step at which nothing saturates, at most that of the bits."""
+        step = full_step(self.bits)
+        while step > 1 and (self._fitting(matrix, step // 2) >= scale).all():
+            step //= 2
+        return step
+
+    def start(self, *, per_channel: bool) -> Fit:
+        """The largest scale at which nothing saturates or reaches a limit, one for all rows or each."""
+        layer, full = self.layer, full_step(self.bits)
+        scale = np.minimum(self._fitting(layer.weight, full), self.largest_unit / self.per_one)
+        back = None if layer.recurrent is None else layer.recurrent * self.per_one
+        if back is not None:
+            scale = np.minimum(scale, self._fitting(back, full))
+        shared = np.full(len(scale), scale.min())
+        if not per_channel or not layer.spiking:
+            scale = shared
+        scale = np.where(np.isfinite(scale), scale, shared)
+        steps = [None if m is None else self._step(m, scale) for m in (layer.weight, back)]
+        return self.scaled(scale, steps[0] or 1, steps[1])
+
+    def scaled(self, scale: Array, step: int, recurrent_step: int | None) -> Fit:
+        """The layer's own numbers in integer units."""
+        layer, unit = self.layer, scale * self.per_one
+        real = RealLayer(
+            layer.weight * rows_first(scale, layer.weight),
+            None if layer.bias is None else layer.bias * unit,
+            None
+            if layer.threshold is None
+            else layer.threshold * rows_first(unit, layer.threshold),
+            layer.i_decay * arithmetic.DECAY_ONE,
+            layer.v_decay * arithmetic.DECAY_ONE,
+            None if layer.recurrent is None else layer.recurrent * unit[:, None],
+            self.bits,
+            step,
+            recurrent_step,
+        )
+        return Fit(real, scale, unit)
+
+    # -- what numbers answer --------------------------------------------------------------------
+
+    def run(self, fit: Fit) -> Run:
+        """The answer to the calibration data, on the engine."""
+        layer = self._rounded(fit.real)
+        flatten = [Flatten()] if self.layer.flatten else []
+        alone = Network([Input(self.message.shape[2:]), *flatten, layer])
+        trace = simulate(
+            alone,
+            self.message,
+            self.recipe.steps + 1,
+            reset_interval=self.recipe.reset_interval,
+            reset_offset=1,
+            record=("spikes", "u", "v"),
+        ).aligned(alone, self.recipe.steps)
+        assert trace.spikes is not None
+        assert trace.u is not None
+        assert trace.v is not None
+        assert trace.overflow is not None
+        spikes, v = trace.spikes[0], trace.v[0]
+        equal = by_row(spikes == self.spikes, np.sum)
+        error = self._error(fit, spikes, v)
+        return Run(fit, layer, spikes, trace.u[0], v, trace.overflow[0], equal, error)
+
+    def _rounded(self, real: RealLayer) -> Dense | Conv:
+        weight = real.step * nearest(real.weight / real.step, real.bits)
+        bias: Array | None = None if real.bias is None else np.round(real.bias)
+        threshold = np.array(arithmetic.THRESHOLD_MAX if real.threshold is None else real.threshold)
+        neuron = CubaLIF(*(_narrow(x) for x in (real.i_decay, real.v_decay, threshold)))
+        node: Any = self.layer.node
+        if not isinstance(node, nir.Affine):
+            geometry = node.stride, node.padding, node.dilation, node.groups
+            return Conv(weight, bias, neuron, *geometry)
+        recurrent = None
+        if real.recurrent is not None:
+            step = real.recurrent_step or real.step
+            recurrent = step * nearest(real.recurrent / step, real.bits)
+        return Dense(weight, bias, neuron, recurrent, _delay(self.layer))
+
+    def _error(self, fit: Fit, spikes: Array, v: Array) -> Array:
+        some = max(1, JUDGED * len(v) // v.size)
+        scale = (fit.unit * (1 << arithmetic.STATE_SHIFT)).astype(np.float32)
+        difference = v[:some] / rows_first(scale, v[0, 0])
+        difference -= self.voltage[:some]
+        difference[(spikes[:some] != 0) | (self.spikes[:some] != 0)] = 0
+        return by_row(np.square(difference, dtype=np.float64), np.sum)
+
+
+def by_row(values: Array, reduce: Any) -> Array:
+    """(sample, time, rows, ...) to (rows,)."""
+    out: Array = reduce(values, axis=tuple(i for i in range(values.ndim) if i != 2))
+    return out
+
+
+def rows_first(values: Array, like: Array) -> Array:
+    """(rows,), shaped to broadcast over an array with its rows first."""
+    return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def survives_lava(layer: Dense | Conv) -> bool:
+    """Whether Lava applies dense matrices as they are stored (see `synapse_formats`)."""
+    if isinstance(layer, Conv):
+        return True
+    parts = [m for m in (layer.weight, layer.recurrent) if m is not None]
+    formats = arithmetic.synapse_formats(*parts)
+    return all(
+        form.whole and bool((form.weight == part).all())
+        for form, part in zip(formats, parts, strict=True)
+    )
+
+
+def _narrow(values: Array) -> Any:
+    """Rounded: one number where all neurons share it, one per channel where channels do."""
+    whole = np.round(values)
+    if (whole == whole.flat[0]).all():
+        return int(whole.flat[0])
+    if whole.ndim == 3 and (whole == whole[:, :1, :1]).all():
+        return whole[:, 0, 0]
+    return whole
+
+
+def _delay(layer: HardwareLayer) -> Any:
+    """One number, one per output or per input where that says it all, else one per synapse."""
+    if layer.delay is None or not layer.delay.any():
+        return None
+    delay = np.broadcast_to(layer.delay, layer.weight.shape)
+    out, into = delay.shape
+    if (delay == delay[0, 0]).all():
+        return int(delay[0, 0])
+    if (delay == delay[:, :1]).all():
+        return delay[:, 0]
+    if (delay == delay[:1]).all() and out != into:  # a vector of out = in counts per output
+        return delay[0]
+    return delay
