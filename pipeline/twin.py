@@ -130,7 +130,7 @@ class Twin(nn.Module):
 
         `inputs`: whole numbers of any float or integer type, (sample, time, *input shape) or
         (sample, *input shape). The gradient flows to them; that of message_bits = 0 as if the
-        messages were not made binary.
+        messages were not made binary. Layers behind the last recorded one are not run.
         """
         check_reset(reset_interval, reset_offset)
         return self._simulate(inputs, steps, message_bits, record, 1, reset_interval, reset_offset)
@@ -210,8 +210,10 @@ class Twin(nn.Module):
             single = binary and not (isinstance(first, Input) and first.neuron is not None)
             x = _in_time(inputs, drive.steps, len(network.input_shape), single)
         found: dict[str, list[Tensor | None]] = {name: [] for name in QUANTITIES}
+        last = max((i for name in QUANTITIES for i in getattr(kept, name)), default=-1)
+        needed = list(self.layers) if kept.counts else list(self.layers)[: last + 1]
         with exact_sums():
-            for index, layer in enumerate(self.layers):
+            for index, layer in enumerate(needed):
                 assert isinstance(layer, TwinLayer)
                 wanted = [name for name in STATES if index in getattr(kept, name)]
                 x, states = layer(x, bias, largest, binary, run, wanted)
@@ -223,8 +225,11 @@ class Twin(nn.Module):
                 for name in STATES:
                     state = states.get(name)
                     found[name].append(None if state is None else state.transpose(0, 1))
-        sends_integers = tuple(p.graded for p in network.populations)
-        return TwinTrace(**{name: tuple(of) for name, of in found.items()}, graded=sends_integers)
+        absent = [None] * (len(self.layers) - len(needed))
+        return TwinTrace(
+            **{name: (*of, *absent) for name, of in found.items()},
+            graded=tuple(p.graded for p in network.populations),
+        )
 
     def network(self) -> Network:
         """The integers that `forward` computes with."""

@@ -82,14 +82,14 @@ class TwinLayer(nn.Module):
         if isinstance(neuron, CubaLIF):
             for name in ("threshold", "i_decay", "v_decay"):
                 numbers[name] = getattr(neuron, name), getattr(real, name)
-        if real.threshold is None:
-            trainable -= {"threshold"}
+        self.fixed_threshold = real.threshold is None
+        self.trainable = trainable - {"threshold"} if self.fixed_threshold else trainable
         for name in PARAMETERS:
             integers, exact = numbers.get(name, (None, None))
             parameter = None
             if integers is not None:
                 start = self._start(name, np.asarray(integers, float), exact)
-                parameter = nn.Parameter(start, requires_grad=name in trainable)
+                parameter = nn.Parameter(start, requires_grad=name in self.trainable)
             self.register_parameter(name, parameter)
 
     def grid(self, name: str) -> tuple[int, int, int]:
@@ -99,6 +99,17 @@ class TwinLayer(nn.Module):
         half = 1 << (self.bits - 1)
         low, high = -(-arithmetic.WEIGHT_MIN // self.step), arithmetic.WEIGHT_MAX // self.step
         return self.step, max(-half, low), min(half - 1, high)
+
+    def unit(self, name: str) -> float:
+        """A natural change of a parameter: a step of weights, a twentieth of a threshold, ..."""
+        if name not in _WHOLE:
+            return float(self.step)
+        if name.endswith("decay"):
+            return arithmetic.DECAY_ONE / 100
+        if not self.fixed_threshold and self.threshold is not None:
+            return max(float(self.threshold.mean()), 1.0) / 20
+        size: float = self.weight.detach().flatten(1).norm(dim=1).mean().item()
+        return max(size, 1.0) / 20
 
     def _start(self, name: str, whole: NDArray[np.float64], exact: Any) -> Tensor:
         step, low, high = self.grid(name)
@@ -148,7 +159,7 @@ class TwinLayer(nn.Module):
         values = {
             name: parameter.detach().cpu().double().numpy().copy()
             for name, parameter in self.named_parameters()
-            if name != "imaginary" and (name != "threshold" or parameter.requires_grad)
+            if name != "imaginary" and not (name == "threshold" and self.fixed_threshold)
         }
         return RealLayer(**(none | values), bits=self.bits, step=self.step)
 

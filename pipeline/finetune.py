@@ -1,0 +1,328 @@
+"""Quantization-aware fine-tuning: train the integers themselves, through their twin."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import nir
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from ..hw_targets import arithmetic
+from ..hw_targets.network import Network, Recipe
+from ..hw_targets.trace import atomic_path
+from ..models.datasets import Dataset, Split
+from ..models.encoding import generator
+from ..models.training import LOGIT_SCALE
+from .execute import FloatTrace, execute
+from .lower import lower
+from .quantize import Quantized, RealLayer
+from .run import encoded, encoding_of, needed_recipe, records_for, run_recipe, scores
+from .twin import TRAINED, Twin, TwinTrace
+from .twin_layer import TwinLayer
+
+Objective: TypeAlias = Literal["labels", "teacher"]
+
+_STATE_ONE = 1 << arithmetic.STATE_SHIFT
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """Everything that decides a fine-tuning run; stored with its progress.
+
+    `epochs`: end to end; `layer_epochs`: before that, for each layer in turn, to do what the float
+    layer does, its input being the integer spikes of the layers before. `learning_rate`: Adam's, in
+    steps of a weight's grid, so that it suits all bit widths; it falls to 0 as a cosine in each
+    phase. `objective`: cross-entropy with the "labels", or with the answers of the float network,
+    the "teacher". `surrogate`, `sharpness`, `trainable`: see `Twin`.
+    """
+
+    epochs: int = 10
+    layer_epochs: int = 0
+    learning_rate: float = 0.02
+    batch: int = 64
+    objective: Objective = "labels"
+    surrogate: str = "superspike"
+    sharpness: float = 1.0
+    trainable: tuple[str, ...] = TRAINED
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """The best network on the validation split: the start, or one after a phase or epoch.
+
+    `real`: its numbers before rounding; `before`, `after`: accuracy of start and best on the
+    validation split, by the engine; `history`: that of every candidate; `losses`: mean loss per epoch.
+    """
+
+    network: Network
+    real: tuple[RealLayer, ...]
+    before: float
+    after: float
+    history: tuple[float, ...]
+    losses: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class _Epoch:
+    """Number `number` of `of` epochs for one layer, or for all (`layer` None)."""
+
+    layer: int | None
+    number: int
+    of: int
+
+
+@dataclass
+class _Progress:
+    """What an interrupted run needs to go on."""
+
+    done: int = 0
+    """epochs, layer by layer and end to end"""
+    history: list[tuple[float, float]] = field(default_factory=list)
+    """of every candidate, accuracy and minus the cross-entropy: the largest is the best"""
+    losses: list[float] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    current: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    draws: Tensor | None = None
+
+
+def finetune(
+    start: Quantized | Network,
+    data: Dataset,
+    tuning: Tuning | None = None,
+    *,
+    graph: nir.NIRGraph | None = None,
+    folder: str | Path | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> FineTuned:
+    """Train a network's integers on `data.train`; keep what is best on `data.validation`.
+
+    The network runs and answers as its recipe says. `start`: a Quantized, whose numbers before
+    rounding are the starting values, or a Network. `graph`: the float network that it came from,
+    needed by `layer_epochs` and the objective "teacher". The result is never worse than the start
+    on the validation split, where the engine counts, not the twin; of equally accurate candidates
+    the one with the smaller cross-entropy is kept. Same tuning, start, data, machine and versions:
+    same integers.
+
+    `folder`: where progress is kept, in `finetune.ckpt`: an interrupted run goes on from its last
+    epoch, a finished one is loaded; progress of another run there is dropped. Raises ValueError,
+    NetworkError.
+    """
+    tuning = tuning or Tuning()
+    network = start.network if isinstance(start, Quantized) else start
+    recipe = needed_recipe(network)
+    unit = start.losses[-1].unit if isinstance(start, Quantized) else recipe.output_unit
+    lesson = _Lesson(tuning, recipe, unit, _teacher(tuning, graph))
+    twin = Twin(
+        network,
+        start.real if isinstance(start, Quantized) else None,
+        surrogate=tuning.surrogate,
+        sharpness=tuning.sharpness,
+        trainable=tuning.trainable,
+    )
+    path = None if folder is None else Path(folder) / "finetune.ckpt"
+    identity = {**asdict(tuning), "data": data.name, "start": _digest(twin, recipe)}
+    state = _load(path, identity)
+    draws = generator(tuning.seed)
+    if state.history:
+        twin.load_state_dict(state.current)
+        assert state.draws is not None
+        draws.set_state(state.draws)
+    else:
+        state.history.append(lesson.judge(network, data.validation))
+        state.current = state.best = _copy(twin)
+    for epoch in _plan(tuning, len(twin.layers))[state.done :]:
+        if epoch.number == 0 and epoch.layer is None:
+            twin.load_state_dict(state.best)
+        optimizer = _optimizer(twin, epoch.layer, tuning.learning_rate)
+        if epoch.number:
+            optimizer.load_state_dict(state.optimizer)
+        state.losses.append(lesson.teach(twin, data.train, epoch, optimizer, draws))
+        state.done += 1
+        if epoch.layer is None or epoch.number == epoch.of - 1:
+            found = lesson.judge(twin.network(), data.validation)
+            if found > max(state.history):
+                state.best = _copy(twin)
+            state.history.append(found)
+        state.current, state.optimizer = _copy(twin), optimizer.state_dict()
+        state.draws = draws.get_state()
+        _save(path, identity, state)
+        where = "all layers" if epoch.layer is None else network.populations[epoch.layer].name
+        progress(
+            f"{where}, epoch {epoch.number + 1} of {epoch.of}: loss {state.losses[-1]:.4g}, "
+            f"validation accuracy {100 * state.history[-1][0]:.2f} %"
+        )
+    twin.load_state_dict(state.best)
+    history = tuple(accuracy for accuracy, _ in state.history)
+    return FineTuned(
+        twin.network(), twin.real(), history[0], max(history), history, tuple(state.losses)
+    )
+
+
+def _plan(tuning: Tuning, layers: int) -> list[_Epoch]:
+    each = tuning.layer_epochs
+    by_layer = [_Epoch(i, number, each) for i in range(layers) for number in range(each)]
+    return by_layer + [_Epoch(None, number, tuning.epochs) for number in range(tuning.epochs)]
+
+
+def _teacher(tuning: Tuning, graph: nir.NIRGraph | None) -> nir.NIRGraph | None:
+    if not tuning.layer_epochs and tuning.objective == "labels":
+        return None
+    if graph is None:
+        raise ValueError(
+            "layer_epochs and the objective 'teacher' need the float network: give `graph`, the NIR "
+            "graph that was quantized."
+        )
+    return lower(graph)
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What is asked of the network: the loss of a batch, an epoch of batches, and the judgement."""
+
+    tuning: Tuning
+    recipe: Recipe
+    unit: float
+    teacher: nir.NIRGraph | None
+
+    def teach(
+        self,
+        twin: Twin,
+        split: Split,
+        epoch: _Epoch,
+        optimizer: torch.optim.Optimizer,
+        draws: torch.Generator,
+    ) -> float:
+        """One epoch; the mean loss. The learning rate falls as a cosine over the phase."""
+        order = torch.randperm(len(split), generator=draws).tolist()
+        starts = range(0, len(order), self.tuning.batch)
+        losses = []
+        for i, first in enumerate(starts):
+            passed = (epoch.number + i / len(starts)) / epoch.of
+            for group in optimizer.param_groups:
+                group["lr"] = group["highest"] * (0.5 + 0.5 * math.cos(math.pi * passed))
+            images, labels = split[order[first : first + self.tuning.batch]]
+            messages = encoding_of(self.recipe).integers(images, draws)
+            optimizer.zero_grad()
+            loss = self.loss(twin, messages, labels, epoch.layer)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            twin.confine()
+            losses.append(float(loss))
+        return float(np.mean(losses))
+
+    def loss(
+        self, twin: Twin, messages: NDArray[np.int32], labels: Tensor, layer: int | None
+    ) -> Tensor:
+        """Of the answers, or of one layer."""
+        target: FloatTrace | None = None
+        if self.teacher is not None and (layer is not None or self.tuning.objective == "teacher"):
+            target = execute(self.teacher, messages / self.recipe.levels, torch.float32)
+        x = torch.as_tensor(messages).float()
+        if layer is not None:
+            assert target is not None
+            trace = twin.run_recipe(x, record=(f"spikes.{layer}", f"v.{layer}"))
+            return _imitation(trace, target, layer)
+        read = "spikes" if self.recipe.decode == "spike count" else "v"
+        (*_, out) = getattr(twin.run_recipe(x, record=f"{read}.-1"), read)
+        assert out is not None
+        logits = self._logits(out if read == "spikes" else out / (self.unit * _STATE_ONE))
+        if target is None:
+            return functional.cross_entropy(logits, labels)
+        theirs = target.spikes[-1] if read == "spikes" else target.voltage[-1]
+        return _divergence(self._logits(torch.as_tensor(theirs).float()), logits)
+
+    def _logits(self, out: Tensor) -> Tensor:
+        """Scores of (sample, time, *output shape), in the range that the float networks learn with."""
+        if self.recipe.decode == "spike count":
+            return LOGIT_SCALE["spikes"] * out.sum(1).flatten(1)
+        value = out.mean(1) if self.recipe.decode == "mean voltage" else out[:, -1]
+        return LOGIT_SCALE["voltage"] * value.flatten(1)
+
+    def judge(self, network: Network, split: Split) -> tuple[float, float]:
+        """Accuracy and minus the mean cross-entropy, by the engine."""
+        right, entropy = 0, 0.0
+        spikes = self.recipe.decode == "spike count"
+        factor = LOGIT_SCALE["spikes" if spikes else "voltage"]
+        factor *= 1 if spikes else self.recipe.output_unit / self.unit
+        record = tuple(f"{name}.-1" for name in records_for(self.recipe)[-1:])
+        for messages, labels in encoded(self.recipe, split):
+            found = scores(network, run_recipe(network, messages, record=record))
+            right += int((found.argmax(axis=1) == labels).sum())
+            logits = torch.as_tensor(factor * found).double()
+            aim = torch.as_tensor(labels)
+            entropy += float(functional.cross_entropy(logits, aim, reduction="sum"))
+        return right / len(split), -entropy / len(split)
+
+
+def _optimizer(twin: Twin, phase: int | None, learning_rate: float) -> torch.optim.Adam:
+    """Adam over one layer or all; the others' gradients are switched off."""
+    groups = []
+    for index, layer in enumerate(twin.layers):
+        assert isinstance(layer, TwinLayer)
+        for name, parameter in layer.named_parameters():
+            wanted = name in layer.trainable and phase in (None, index)
+            parameter.requires_grad_(wanted)
+            if wanted:
+                highest = learning_rate * layer.unit(name)
+                groups.append({"params": [parameter], "highest": highest})
+    return torch.optim.Adam(groups, lr=learning_rate)
+
+
+def _divergence(theirs: Tensor, ours: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of our probabilities for the classes from theirs."""
+    aim = theirs.double().log_softmax(1)
+    return functional.kl_div(ours.log_softmax(1), aim, reduction="batchmean", log_target=True)
+
+
+def _imitation(trace: TwinTrace, target: FloatTrace, index: int) -> Tensor:
+    """How far a layer is from the float one: spikes by step and by count; voltages where it has none.
+
+    mean((s - s')^2) + mean((sum_t s - sum_t s')^2) / T; for a readout mean((c v - v')^2) / mean(v'^2)
+    with the best factor c from integers to the float voltage.
+    """
+    spikes, v = trace.spikes[index], trace.v[index]
+    assert spikes is not None
+    assert v is not None
+    wanted = torch.as_tensor(target.spikes[index]).float()
+    if wanted.any():
+        apart = spikes - wanted
+        return apart.square().mean() + apart.sum(1).square().mean() / apart.shape[1]
+    voltage = torch.as_tensor(target.voltage[index]).float()
+    factor = (v * voltage).sum().detach() / v.detach().square().sum().clamp(min=1)
+    return (factor * v - voltage).square().mean() / voltage.square().mean()
+
+
+def _digest(twin: Twin, recipe: Recipe) -> str:
+    """Names the starting values and the way the network runs."""
+    sha = hashlib.sha256(repr(recipe).encode())
+    for name, value in twin.state_dict().items():
+        sha.update(name.encode() + value.numpy().tobytes())
+    return sha.hexdigest()
+
+
+def _copy(twin: Twin) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in twin.state_dict().items()}
+
+
+def _save(path: Path | None, identity: dict[str, Any], state: _Progress) -> None:
+    if path is not None:
+        with atomic_path(path) as temporary:
+            torch.save({"identity": identity, "state": vars(state)}, temporary)
+
+
+def _load(path: Path | None, identity: dict[str, Any]) -> _Progress:
+    if path is None or not path.is_file():
+        return _Progress()
+    stored = torch.load(path, map_location="cpu", weights_only=True)
+    return _Progress(**stored["state"]) if stored["identity"] == identity else _Progress()
