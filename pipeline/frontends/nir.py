@@ -70,9 +70,6 @@ def from_nir(
     step = _time_step(graph.metadata, nodes, dt, problems)
     _set_resets(nodes, reset, reset_delay, problems)
     metadata = {"framework": "NIR", **graph.metadata, "dt": step or 1.0}
-    declared = {
-        n: node.output_type["output"] for n, node in nodes.items() if type(node) is nir.Output
-    }
     if step is not None and not unreadable:
         _check_time_constants(nodes, step, problems)
     if unreadable:
@@ -81,12 +78,6 @@ def from_nir(
         checked = check(nir.NIRGraph(nodes, edges, metadata=metadata, type_check=False))
     except GraphError as error:
         raise GraphError([*problems, *error.problems]) from None
-    for name, shape in declared.items():
-        true = checked.nodes[name].output_type["output"]
-        if shape is not None and [n for n in shape if n > 1] != [n for n in true if n > 1]:
-            problems.append(
-                f"output {name} is declared with shape {_text(shape)}, but gets {_text(true)}."
-            )
     if problems:
         raise GraphError(problems)
     return checked
@@ -178,7 +169,3 @@ def _check_time_constants(nodes: Mapping[str, Any], dt: float, problems: list[st
                     f"would overshoot. Give dt in the unit of {field}; Norse's to_nir multiplies "
                     f"every tau by its own dt, so export with to_nir(..., dt=1)."
                 )
-
-
-def _text(shape: Any) -> str:
-    return str(tuple(int(n) for n in shape))
