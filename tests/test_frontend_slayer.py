@@ -20,7 +20,8 @@ import torch
 from spikeship.hw_targets.engine import simulate
 from spikeship.hw_targets.network import Network, NetworkError, ResonateFire, Shape
 from spikeship.hw_targets.netx import read_netx
-from spikeship.pipeline.frontends import from_slayer
+from spikeship.pipeline.execute import execute
+from spikeship.pipeline.frontends import from_netx, from_slayer
 from spikeship.pipeline.frontends.slayer import DIFFERENCES
 
 pytestmark = [
@@ -286,6 +287,24 @@ def test_spikes_equal_slayers(name: str) -> None:
     shape, blocks = PARITY[name]
     model = settled(blocks(), shape)
     assert agrees(model, from_slayer(model, shape), shape)
+
+
+@pytest.mark.parametrize("name", PARITY)
+def test_float_graph_equals_slayer(name: str) -> None:
+    """Without `delay_shift`, since a float graph has no latency; then biases need no blank frame."""
+    torch.manual_seed(6)
+    shape, blocks = PARITY[name]
+    model = settled(blocks(), shape)
+    for block in model.blocks:
+        block.delay_shift = False
+    x = spikes(shape, 30)
+    with torch.no_grad():
+        expected = np.moveaxis(model(x).numpy(), -1, 1)
+    scale = model.blocks[-1].neuron.w_scale
+    graph = from_netx(from_slayer(model, shape), unit=scale)
+    found = execute(graph, np.moveaxis(x.numpy(), -1, 1)).spikes[-1]
+    assert expected.any()
+    assert np.array_equal(found, expected)
 
 
 @pytest.mark.parametrize("kind", ["rf", "rf_iz"])
