@@ -17,14 +17,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..hw_targets import arithmetic
-from ..hw_targets.network import Network, Recipe
+from ..hw_targets.network import Network, NetworkError, Recipe
+from ..hw_targets.netx_write import check_layer
 from ..hw_targets.trace import atomic_path
 from ..models.datasets import Dataset, Split
 from ..models.encoding import generator
 from ..models.training import LOGIT_SCALE
 from .execute import FloatTrace, execute
 from .lower import lower
-from .quantize import Quantized, RealLayer
+from .quantize import Quantized
+from .rounding import RealLayer
 from .run import encoded, encoding_of, needed_recipe, records_for, run_recipe, scores
 from .twin import TRAINED, Twin, TwinTrace
 from .twin_layer import TwinLayer
@@ -61,7 +63,8 @@ class FineTuned:
     """The best network on the validation split: the start, or one after a phase or epoch.
 
     `real`: its numbers before rounding; `before`, `after`: accuracy of start and best on the
-    validation split, by the engine; `history`: that of every candidate; `losses`: mean loss per epoch.
+    validation split, by the engine; `history`: that of every candidate (0 for one whose weights Lava
+    would change, see `write_netx`); `losses`: mean loss per epoch.
     """
 
     network: Network
@@ -250,7 +253,12 @@ class _Lesson:
         return LOGIT_SCALE["voltage"] * value.flatten(1)
 
     def judge(self, network: Network, split: Split) -> tuple[float, float]:
-        """Accuracy and minus the mean cross-entropy, by the engine."""
+        """Accuracy and minus the mean cross-entropy, by the engine; the worst if netx cannot hold it."""
+        try:
+            for layer in network.layers:
+                check_layer(layer)
+        except NetworkError:
+            return 0.0, -math.inf
         right, entropy = 0, 0.0
         spikes = self.recipe.decode == "spike count"
         factor = LOGIT_SCALE["spikes" if spikes else "voltage"]

@@ -20,7 +20,7 @@ from ..hw_targets.inputs import QUANTITIES, check_reset, parse_record, prepare_i
 from ..hw_targets.network import Conv, CubaLIF, Dense, Input, Layer, Network, Population
 from ..hw_targets.trace import STATES, Recorded, Trace
 from . import straight_through as st
-from .quantize import RealLayer
+from .rounding import RealLayer
 from .run import needed_recipe
 from .twin_layer import PARAMETERS, Run, TwinLayer, exact_sums
 

@@ -16,7 +16,7 @@ from ..hw_targets import arithmetic
 from ..hw_targets.network import Conv, CubaLIF, Dense, Input, Layer, Population, ResonateFire, Sigma
 from ..hw_targets.neurons import Delta
 from . import straight_through as st
-from .quantize import RealLayer
+from .rounding import RealLayer
 
 PARAMETERS = ("weight", "recurrent", "imaginary", "bias", "threshold", "i_decay", "v_decay")
 """What a layer can learn, as far as it has it."""
@@ -71,7 +71,7 @@ class TwinLayer(nn.Module):
         super().__init__()
         self.population = population
         self.surrogate = surrogate
-        self.bits, self.step = int(real.bits), int(real.step)
+        self.bits, self.step, self.recurrent_step = real.bits, real.step, real.recurrent_step
         layer, neuron = population.layer, population.layer.neuron
         numbers: dict[str, tuple[Any, Any]] = {}  # integers, and what they were before rounding
         if not isinstance(layer, Input):
@@ -96,14 +96,15 @@ class TwinLayer(nn.Module):
         """(step, low, high): the integers of a parameter are step times low .. high."""
         if name in _WHOLE:
             return 1, *_WHOLE[name]
+        step = self.recurrent_step if name == "recurrent" and self.recurrent_step else self.step
         half = 1 << (self.bits - 1)
-        low, high = -(-arithmetic.WEIGHT_MIN // self.step), arithmetic.WEIGHT_MAX // self.step
-        return self.step, max(-half, low), min(half - 1, high)
+        low, high = -(-arithmetic.WEIGHT_MIN // step), arithmetic.WEIGHT_MAX // step
+        return step, max(-half, low), min(half - 1, high)
 
     def unit(self, name: str) -> float:
         """A natural change of a parameter: a step of weights, a twentieth of a threshold, ..."""
         if name not in _WHOLE:
-            return float(self.step)
+            return float(self.grid(name)[0])
         if name.endswith("decay"):
             return arithmetic.DECAY_ONE / 100
         if not self.fixed_threshold and self.threshold is not None:
@@ -117,15 +118,16 @@ class TwinLayer(nn.Module):
         if off.any():
             raise ValueError(
                 f"{self.population.name}: {name} = {whole[off].flat[0]:g} is not {step} times a whole "
-                f"number within [{low}, {high}], as its RealLayer says (bits = {self.bits}, "
-                f"step = {self.step})."
+                f"number within [{low}, {high}], as its RealLayer says (bits = {self.bits})."
             )
         if exact is None:
             return torch.as_tensor(whole)
         exact = np.asarray(exact, float)
         if exact.size > whole.size:  # one integer for several numbers: per layer, or per channel
             exact = exact.reshape(whole.size, -1).mean(axis=1)
-        cell = np.clip(exact.reshape(whole.shape), whole - _INSIDE * step, whole + _INSIDE * step)
+        if exact.size == whole.size:
+            exact = exact.reshape(whole.shape)
+        cell = np.clip(exact, whole - _INSIDE * step, whole + _INSIDE * step)
         return torch.as_tensor(np.clip(cell, step * low, step * high))
 
     def rounded(self, name: str) -> Tensor | None:
@@ -161,7 +163,12 @@ class TwinLayer(nn.Module):
             for name, parameter in self.named_parameters()
             if name != "imaginary" and not (name == "threshold" and self.fixed_threshold)
         }
-        return RealLayer(**(none | values), bits=self.bits, step=self.step)
+        return RealLayer(
+            **(none | values),
+            bits=self.bits,
+            step=self.step,
+            recurrent_step=self.recurrent_step,
+        )
 
     def forward(
         self,

@@ -12,7 +12,7 @@ import torch
 from norse.torch.functional.leaky_integrator_box import LIBoxParameters
 from torch import nn
 
-from spikeship.hw_targets.network import Network, Recipe
+from spikeship.hw_targets.network import Dense, Network, Recipe
 from spikeship.models import datasets, networks
 from spikeship.models.datasets import Dataset, Split
 from spikeship.pipeline import finetune as module
@@ -115,6 +115,18 @@ def test_a_network_alone_is_enough(trained: Trained, digits: Dataset) -> None:
     tuned = finetune(network, digits, Tuning(epochs=3, batch=32, learning_rate=1.0))
     assert tuned.after > tuned.before + 0.1
     assert tuned.network.recipe == recipe
+
+
+@only_spikes
+def test_what_netx_cannot_hold_is_no_candidate(trained: Trained, digits: Dataset) -> None:
+    lesson = module._Lesson(QUICK, trained.fine.network.recipe, 1.0, None)
+    assert lesson.judge(trained.fine.network, digits.validation)[0] > 0.8
+    silent = [
+        replace(x, weight=x.weight * 0) if isinstance(x, Dense) else x
+        for x in trained.fine.network.layers
+    ]
+    network = Network(silent, trained.fine.network.recipe)
+    assert lesson.judge(network, digits.validation) == (0.0, -np.inf)
 
 
 @only_spikes

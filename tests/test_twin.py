@@ -28,7 +28,7 @@ from spikeship.hw_targets.network import (
     SigmaDelta,
 )
 from spikeship.hw_targets.trace import Trace
-from spikeship.pipeline.quantize import RealLayer
+from spikeship.pipeline.rounding import RealLayer
 from spikeship.pipeline.run import run_recipe
 from spikeship.pipeline.straight_through import SURROGATES
 from spikeship.pipeline.twin import Twin, real_layers
@@ -326,6 +326,30 @@ def test_weights_stay_on_their_grid() -> None:
         assert twin.network().layers[0].weight.tolist() == [[-256, 192]]
         twin.confine()
     assert twin.layers[0].weight.tolist() == [[-256, 192]]
+
+
+def test_recurrent_weights_have_their_own_step() -> None:
+    network = Network([Dense([[-128, 64]], None, CubaLIF(9, 9, 70), [[-8]])])
+    real = RealLayer(
+        np.array([[-100.0, 50.0]]),
+        None,
+        np.array([69.8]),
+        np.array([9.2]),
+        np.full(1, 8.9),
+        np.array([[-9.0]]),
+        bits=3,
+        step=64,
+        recurrent_step=8,
+    )
+    twin = Twin(network, [real])
+    assert twin.network() == network
+    (layer,) = twin.layers
+    assert layer.recurrent.item() == -9
+    assert (layer.threshold.shape, layer.threshold.item()) == ((), 69.8)
+    with torch.no_grad():
+        layer.recurrent.fill_(-90)
+    assert twin.network().layers[0].recurrent.tolist() == [[-32]]
+    assert twin.real()[0].recurrent_step == 8
 
 
 def test_a_readouts_threshold_is_fixed() -> None:
