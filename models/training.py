@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 import lightning
 import torch
@@ -18,17 +18,22 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
-from . import networks
+from . import networks, slayer
 from .datasets import Dataset, Split
 from .encoding import Coding, Encoding, generator
 
+Framework: TypeAlias = Literal["norse", "slayer"]
+FRAMEWORKS: tuple[Framework, ...] = get_args(Framework)
 LOGIT_SCALE = {"spikes": 0.4, "voltage": 4.0, "ann": 1.0}
 """Readouts to logits for the softmax: spike counts reach 8 and saturate it, voltages stay near 1."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides a training run; stored in the checkpoint."""
+    """Everything that decides a training run; stored in the checkpoint.
+
+    `framework` is that of the spiking network; its ANN twin is the same for all.
+    """
 
     dataset: str = "digits"
     model: str = "mlp"
@@ -45,6 +50,13 @@ class Settings:
     shape: tuple[int, ...] = (1, 8, 8)
     classes: int = 10
     widths: tuple[int, ...] | None = None
+    framework: Framework = "norse"
+
+    def __post_init__(self) -> None:
+        if self.framework not in FRAMEWORKS:
+            raise ValueError(
+                f"framework {self.framework!r} is unknown; choose from {', '.join(FRAMEWORKS)}."
+            )
 
     @property
     def encoding(self) -> Encoding:
@@ -60,11 +72,7 @@ class Classifier(lightning.LightningModule):
         self.save_hyperparameters({"settings": settings})
         self.settings = Settings(**settings)
         s = self.settings
-        self.net: nn.Module = (
-            networks.snn(s.model, s.shape, s.classes, s.readout, s.widths)
-            if s.spiking
-            else networks.ann(s.model, s.shape, s.classes, s.widths)
-        )
+        self.net = _network(s)
         self.scale = LOGIT_SCALE[s.readout if s.spiking else "ann"]
         self.draws = generator(s.seed)
 
@@ -96,6 +104,14 @@ class Classifier(lightning.LightningModule):
         optimizer = torch.optim.Adam(self.parameters(), lr=self.settings.learning_rate)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.settings.epochs)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def _network(s: Settings) -> nn.Module:
+    if not s.spiking:
+        return networks.ann(s.model, s.shape, s.classes, s.widths)
+    if s.framework == "slayer":
+        return slayer.snn(s.model, s.shape, s.classes, s.levels, s.readout, s.widths)
+    return networks.snn(s.model, s.shape, s.classes, s.readout, s.widths)
 
 
 def suited(settings: Settings, data: Dataset) -> Settings:

@@ -104,6 +104,23 @@ def test_settings_survive_the_checkpoint(digits: datasets.Dataset, tmp_path: Pat
     assert asdict(training.load(path).settings) == asdict(settings)
 
 
+def test_checkpoints_of_before_frameworks_load(tmp_path: Path) -> None:
+    """What was written when Norse was the only one."""
+    settings = asdict(replace(QUICK, seed=3))
+    del settings["framework"]
+    weights = training.Classifier(settings).state_dict()
+    path = tmp_path / "old.ckpt"
+    torch.save({"hyper_parameters": {"settings": settings}, "state_dict": weights}, path)
+    loaded = training.load(path)
+    assert loaded.settings == replace(QUICK, seed=3)
+    assert isinstance(loaded.net, networks.SpikingClassifier)
+
+
+def test_unknown_framework() -> None:
+    with pytest.raises(ValueError, match="framework 'nengo' is unknown; choose from norse, slayer"):
+        training.Settings(framework="nengo")  # type: ignore[arg-type]
+
+
 def test_events_need_no_coding(tmp_path: Path) -> None:
     """Two classes of moving bars are learnt from their events, by a spiking network and an ANN."""
     spikes = torch.zeros(60, 6, 2, 6, 6, dtype=torch.int8)
