@@ -494,12 +494,21 @@ def verify(
         int, typer.Option(help="Of these, images run on Lava too; 0: none.", min=0)
     ] = 3,
     tolerance: Annotated[
-        float, typer.Option(help="Allowed fraction of differing spikes between float and integers.")
+        float,
+        typer.Option(
+            help="Fraction of a layer's spikes that may differ between float and integers.",
+            min=0.0,
+            max=1.0,
+        ),
     ] = 0.05,
     data_root: DataRoot = None,
     json_: Json = False,
 ) -> None:
-    """Compare float network, integers and Lava, layer by layer; status 1 where they disagree."""
+    """Compare float network, rounded numbers, integers, simulators, Lava and the file, layer by layer.
+
+    Each layer that differs gets its likely cause. Status 1 where spikes of float network and
+    integers differ by more than the tolerance, or anything else at all.
+    """
     with _errors():
         from . import views
         from .run import encoded, needed_recipe
@@ -508,11 +517,15 @@ def verify(
         network = read_netx(net)
         recipe = needed_recipe(network)
         dataset = _dataset_of(net, recipe, data, data_root)
-        messages = np.concatenate([m for m, _ in encoded(recipe, dataset.test, samples)])
+        messages, labels = (
+            np.concatenate(part)
+            for part in zip(*encoded(recipe, dataset.test, samples), strict=True)
+        )
         result = verify_network(
             network,
             messages,
             _graph_beside(net, graph),
+            labels=labels,
             lava_samples=lava_samples,
             tolerance=tolerance,
         )

@@ -87,7 +87,7 @@ def diagnose(
         tried: tuple[Experiment, ...] = ()
         cause, detail = "unknown", "the integers of the file do not give these spikes either"
     else:
-        found, tried = _search(start, integer, left, own)
+        found, tried = _search(start, integer, float(np.abs(messages).max(initial=0)), left, own)
         cause, detail = "unknown", ""
         if found and 2 * found[-1].mismatches <= own:
             cause = found[0].cause
@@ -114,14 +114,14 @@ def diagnose(
 
 
 def _search(
-    start: Cell, integer: Cell, left: Callable[[Cell], int], own: int
+    start: Cell, integer: Cell, largest: float, left: Callable[[Cell], int], own: int
 ) -> tuple[tuple[Experiment, ...], tuple[Experiment, ...]]:
     """Changes one after another, each time the one that leaves least; and each by itself."""
     cell, remaining = start, own
     found: list[Experiment] = []
     first: tuple[Experiment, ...] = ()
     while remaining:
-        every = list(hypotheses(cell, start, integer))
+        every = list(hypotheses(cell, start, integer, largest))
         counts = [left(replace(cell, **h.fields)) for h in every]
         if not first:
             first = tuple(

@@ -35,10 +35,12 @@ ADVICE = {
 }
 """Every cause there is a name for, and what to do about it."""
 
-ROUNDING = 1.0
-"""Steps (of weights, bias, threshold) between a number and its rounding, at most."""
-DECAY_ROUNDING = 2.0
-"""The same for decays, of which there are 4096."""
+WEIGHT_STEPS = 3.0
+"""Steps of the weights within which a weight counts as rounded: errors may compensate each other."""
+DECAY_REACH = 0.03
+"""The same for decays, relative; 2 of 4096 in any case."""
+THRESHOLD_REACH = 0.002
+"""The same for thresholds, relative; 1 in any case."""
 TIE = 1e-6
 RATIOS = (0.1, 0.5, 2.0, 10.0)
 """dt confused between units, halved or doubled; what the decays themselves suggest is tried too."""
@@ -53,8 +55,13 @@ class Hypothesis:
     fields: dict[str, Any]
 
 
-def hypotheses(cell: Cell, start: Cell, integer: Cell) -> Iterator[Hypothesis]:
-    """What may still be changed in `cell`; where two explain as much, the one named first wins."""
+def hypotheses(cell: Cell, start: Cell, integer: Cell, largest: float) -> Iterator[Hypothesis]:
+    """What may still be changed in `cell`; where two explain as much, the one named first wins.
+
+    `start`: the float layer in the integers' units, before any change; `largest`: magnitude of the
+    messages.
+    """
+    reach = _reach(start, integer, largest)
 
     def changed(cause: str, detail: str, **fields: Any) -> Hypothesis:
         return Hypothesis(cause, detail, fields)
@@ -63,7 +70,7 @@ def hypotheses(cell: Cell, start: Cell, integer: Cell) -> Iterator[Hypothesis]:
         for tie, word in ((TIE, "fire"), (-TIE, "do not fire")):
             detail = f"the integers {word} where the float voltage equals the threshold"
             yield changed("threshold test", detail, tie=tie)
-    rounded = _swapped(cell, integer, _near)
+    rounded = _swapped(cell, integer, reach, _near)
     if rounded:
         yield changed("rounding", f"of {', '.join(rounded)}", **rounded)
     if not _same_grid(cell, integer):
@@ -97,45 +104,56 @@ def hypotheses(cell: Cell, start: Cell, integer: Cell) -> Iterator[Hypothesis]:
             bias=cell.bias + cell.charge / cell.i_decay,
             charge=np.zeros(()),
         )
-    yield from _saturation(cell, integer)
+    yield from _saturation(cell, integer, reach)
     if np.array_equal(cell.i_decay, start.i_decay) and np.array_equal(cell.v_decay, start.v_decay):
         yield from _time_steps(cell, integer)
-    rest = _swapped(cell, integer, lambda name, a, b, step: a != b)
+    rest = _swapped(cell, integer, reach, lambda name, a, b, far: a != b)
     if rest:
-        yield changed("parameters", _differences(cell, integer), **rest)
+        yield changed("parameters", _differences(cell, integer, reach), **rest)
 
 
 # -- parameters ---------------------------------------------------------------------------------
 
-_PARAMETERS = ("weight", "recurrent", "bias", "threshold", "i_decay", "v_decay")
-_Choice = Callable[[str, Array, Array, float], NDArray[np.bool_]]
+_Choice = Callable[[str, Array, Array, Array], NDArray[np.bool_]]
 
 
-def _swapped(cell: Cell, integer: Cell, choose: _Choice) -> dict[str, Array]:
+def _swapped(
+    cell: Cell, integer: Cell, reach: dict[str, Array], choose: _Choice
+) -> dict[str, Array]:
     """Parameters of the float layer with the chosen entries taken from the integers."""
     out: dict[str, Array] = {}
-    for name in _PARAMETERS:
-        a, b = getattr(cell, name), getattr(integer, name)
-        if a is None or b is None:
-            continue
-        if name in ("bias", "threshold", "i_decay", "v_decay"):
-            a, b = np.broadcast_arrays(a, b)
-        chosen = choose(name, a, b, _step(integer, name))
+    for name, far in reach.items():
+        a, b = np.broadcast_arrays(getattr(cell, name), getattr(integer, name))
+        chosen = choose(name, a, b, far)
         if (chosen & (a != b)).any():
             out[name] = np.where(chosen, b, a)
     return out
 
 
-def _near(name: str, a: Array, b: Array, step: float) -> NDArray[np.bool_]:
-    near: NDArray[np.bool_] = np.abs(a - b) <= step * (1 + 1e-9)
+def _near(name: str, a: Array, b: Array, far: Array) -> NDArray[np.bool_]:
+    near: NDArray[np.bool_] = np.abs(a - b) <= far * (1 + 1e-9)
     return near
 
 
-def _step(integer: Cell, name: str) -> float:
-    """Largest distance of a number from its rounding."""
-    if name in ("i_decay", "v_decay"):
-        return DECAY_ROUNDING / arithmetic.DECAY_ONE
-    return ROUNDING * (_granularity(integer) if name in ("weight", "recurrent") else 1)
+def _reach(start: Cell, integer: Cell, largest: float) -> dict[str, Array]:
+    """How far from a real number of each parameter its rounding may lie.
+
+    A bias may make up for what the rounding of its row's weights did.
+    """
+    weight = np.asarray(WEIGHT_STEPS * _granularity(integer))
+    moved = np.abs(start.weight - integer.weight)
+    rows = np.where(moved <= weight, moved, 0.0).reshape(len(moved), -1).sum(axis=1)
+    two = 2 / arithmetic.DECAY_ONE
+    reach = {
+        "weight": weight,
+        "bias": 1 + largest * rows.reshape(-1, *[1] * (len(start.shape) - 1)),
+        "threshold": np.maximum(1.0, THRESHOLD_REACH * np.abs(integer.threshold)),
+        "i_decay": np.maximum(two, DECAY_REACH * integer.i_decay),
+        "v_decay": np.maximum(two, DECAY_REACH * integer.v_decay),
+    }
+    if start.recurrent is not None and integer.recurrent is not None:
+        reach["recurrent"] = weight
+    return reach
 
 
 def _granularity(integer: Cell) -> int:
@@ -147,7 +165,7 @@ def _granularity(integer: Cell) -> int:
     return used & -used
 
 
-def _saturation(cell: Cell, integer: Cell) -> Iterator[Hypothesis]:
+def _saturation(cell: Cell, integer: Cell, reach: dict[str, Array]) -> Iterator[Hypothesis]:
     grain = _granularity(integer)
     edges = {
         "weight": (arithmetic.WEIGHT_MIN, -arithmetic.WEIGHT_MIN - grain),
@@ -156,14 +174,14 @@ def _saturation(cell: Cell, integer: Cell) -> Iterator[Hypothesis]:
         "threshold": (0, arithmetic.THRESHOLD_MAX),
     }
 
-    def beyond(name: str, a: Array, b: Array, step: float) -> NDArray[np.bool_]:
+    def beyond(name: str, a: Array, b: Array, far: Array) -> NDArray[np.bool_]:
         if name not in edges:
             return np.zeros(b.shape, bool)
         low, high = edges[name]
-        out: NDArray[np.bool_] = ((b <= low) & (a < b - step)) | ((b >= high) & (a > b + step))
+        out: NDArray[np.bool_] = ((b <= low) & (a < b - far)) | ((b >= high) & (a > b + far))
         return out
 
-    clipped = _swapped(cell, integer, beyond)
+    clipped = _swapped(cell, integer, reach, beyond)
     if clipped:
         counts = {
             name: int(np.count_nonzero(values != getattr(cell, name)))
@@ -187,7 +205,7 @@ def _time_steps(cell: Cell, integer: Cell) -> Iterator[Hypothesis]:
         if np.any(a != 1) or np.any(b != 1)
     ]
     fitted.append(_ratio(cell.threshold, integer.threshold))
-    near = [r for r in fitted if r is not None and abs(r - 1) > 0.02 and 1e-3 < r < 1e3]
+    near = [r for r in fitted if r is not None and abs(r - 1) > 2 * DECAY_REACH and 1e-3 < r < 1e3]
     for ratio in dict.fromkeys([*RATIOS, *(float(f"{r:.6g}") for r in near)]):
         for power in (1, 0, 2) if synaptic else (1, 0):
             fields = {
@@ -222,17 +240,13 @@ def _same_grid(cell: Cell, integer: Cell) -> bool:
     return all(np.allclose(a, b, rtol=1e-9) for a, b in zip(cell.grid, integer.grid, strict=True))
 
 
-def _differences(cell: Cell, integer: Cell) -> str:
+def _differences(cell: Cell, integer: Cell, reach: dict[str, Array]) -> str:
     parts = []
-    for name in _PARAMETERS:
-        a, b = getattr(cell, name), getattr(integer, name)
-        if (a is None) != (b is None):
-            parts.append(f"{name} on one side only")
-        elif a is not None:
-            a, b = np.broadcast_arrays(a, b)
-            far = ~_near(name, a, b, _step(integer, name)) & (a != b)
-            if far.any():
-                parts.append(f"{int(far.sum())} of {far.size} of {name}")
+    for name, far in reach.items():
+        a, b = np.broadcast_arrays(getattr(cell, name), getattr(integer, name))
+        count = np.count_nonzero(~_near(name, a, b, far) & (a != b))
+        if count:
+            parts.append(f"{count} of {a.size} of {name}")
     return f"not roundings: {', '.join(parts)}" if parts else "all numbers are roundings"
 
 
@@ -277,5 +291,6 @@ def _fit(cell: Cell, integer: Cell) -> float:
         if name == "bias":
             real = real + cell.charge / cell.i_decay
         a, b = np.broadcast_arrays(real, getattr(integer, name))
-        total += much * float(_near(name, a, b, _step(integer, name) / 2).mean())
+        step = _granularity(integer) if name == "weight" else 1
+        total += much * float(_near(name, a, b, np.asarray(step / 2)).mean())
     return total

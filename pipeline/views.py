@@ -115,32 +115,85 @@ def agreement_table(title: str, agreements: Sequence[Agreement]) -> Table:
     """Agreement per layer, with the first divergence."""
     rows = []
     for a in agreements:
-        where = "none"
-        if a.first is not None:
-            f = a.first
-            where = f"sample {f.sample}, step {f.step}, neuron {f.neuron}: {f.first} / {f.second}"
         matched = "" if a.matched is None else percent(a.matched)
-        rows.append((a.layer, a.quantity, percent(a.equal), matched, where))
+        rows.append((a.layer, a.quantity, percent(a.equal), matched, divergence(a)))
     columns = ("layer", "quantity", "equal", "spikes matched", "first divergence")
     return table(title, columns, rows)
 
 
+def divergence(a: Agreement) -> str:
+    """Where two runs part first, and what both sides have there."""
+    if a.first is None:
+        return "none"
+    f = a.first
+    text = f"sample {f.sample}, step {f.step}, neuron {f.neuron}: {f.first} / {f.second}"
+    if f.first_membrane is None or f.second_membrane is None:
+        return text
+    one, other = (
+        f"v {m.voltage:.6g} of {m.threshold:.6g}" for m in (f.first_membrane, f.second_membrane)
+    )
+    return f"{text} ({one} / {other})"
+
+
 def verification_tables(result: Verification) -> list[Table | str]:
-    """Everything `verify` found."""
+    """Everything `verify` found: the spikes of neighbouring sides, answers, exact checks, verdicts."""
+    columns = {
+        "float / quantized": result.to_quantized,
+        "quantized / integers": result.from_quantized,
+        "float / integers": result.to_float,
+    }
+    shown = {name: {a.layer: a for a in found} for name, found in columns.items() if found}
+    rows = []
+    for layer in result.layers:
+        cells = [
+            percent(found[layer.layer].equal) if layer.layer in found else "readout"
+            for found in shown.values()
+        ]
+        to_float = shown.get("float / integers", {}).get(layer.layer)
+        matched = "" if to_float is None or to_float.matched is None else percent(to_float.matched)
+        rows.append((layer.layer, layer.source or "", *cells, matched))
     out: list[Table | str] = []
-    if result.to_float is not None:
-        out.append(agreement_table(f"float / integers, {result.samples} samples", result.to_float))
-        out.append(f"same answer as the float network: {percent(result.same_answers or 0.0)}")
-    if result.to_lava is not None:
-        out.append(
-            agreement_table(
-                f"simulator / Lava CPU backend, {result.lava_samples} samples", result.to_lava
-            )
-        )
-    else:
-        out.append(f"Lava: {result.lava_skipped}")
+    if shown:
+        title = f"equal spikes, {result.samples} samples"
+        out.append(table(title, ("layer", "float node", *shown, "spikes matched"), rows))
+    if result.quantized_skipped is not None:
+        out.append(f"no rounded numbers with real states: {result.quantized_skipped}")
+    if result.same_answers is not None:
+        out.append(f"same answer as the float network: {percent(result.same_answers)}")
+    if result.accuracy:
+        parts = [
+            f"{a.side} {percent(a.accuracy)} ({100 * a.delta:+.2f}; {a.samples} samples)"
+            for a in result.accuracy
+        ]
+        out.append(f"accuracy: {', '.join(parts)}")
+    for name, agreements, samples in (
+        ("reference simulator", result.to_reference, result.reference_samples),
+        ("Lava CPU backend", result.to_lava, result.lava_samples),
+    ):
+        if agreements is None:
+            out.append(f"Lava: {result.lava_skipped}")
+        elif all(a.exact for a in agreements):
+            out.append(f"simulator / {name}, {samples} samples: every spike and state equal")
+        else:
+            out.append(agreement_table(f"simulator / {name}, {samples} samples", agreements))
     out.append(f"file read again: {'same digest' if result.reread else 'DIFFERENT'}")
-    return out
+    return [*out, *verdicts(result)]
+
+
+def verdicts(result: Verification) -> list[str]:
+    """One line per layer that differs: by how much, where first, the likely cause, what to do."""
+    found = {a.layer: a for a in result.to_float or result.from_quantized or ()}
+    lines = []
+    for d in result.diagnoses:
+        a = found[d.layer]
+        why = f" ({d.detail})" if d.detail else ""
+        lines.append(
+            f"{d.layer}: {percent(1 - a.equal)} of spikes differ, first at {divergence(a)}. "
+            f"Likely cause: {d.cause}{why}, which explains {100 * d.explained:.0f} % of "
+            f"{d.mismatches if d.cause == 'inherited' else d.own} mismatches looked at. To do: "
+            f"{d.advice}."
+        )
+    return lines
 
 
 def profile_tables(result: Profile) -> list[Table | str]:
