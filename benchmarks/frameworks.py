@@ -1,0 +1,233 @@
+"""Norse against SLAYER: the same MLPs, coding, objective and loop, each deployed in integers.
+
+Usage: python -m spikeship.benchmarks.frameworks                       (digits, three seeds)
+       python -m spikeship.benchmarks.frameworks --data-root ROOT      (and MNIST; about an hour)
+
+Trains (or goes on where an interrupted run stopped), turns both into netx files, runs the whole test
+set on the same input draws in the framework and in the simulator and two images on Lava; prints a
+table, writes JSON. Needs lava-dl.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import mean
+from typing import Annotated, Any
+
+import norse.torch as norse
+import numpy as np
+import torch
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from torch import nn
+
+from ..hw_targets.network import Network, Recipe
+from ..hw_targets.netx import read_netx, write_netx
+from ..models import datasets, slayer, training
+from ..pipeline import records, views
+from ..pipeline.export import export, file_digest
+from ..pipeline.frontends.slayer import from_slayer
+from ..pipeline.run import encoded, evaluate, needed_recipe, run_recipe
+
+SETTINGS = {
+    "digits": training.Settings(),
+    "mnist": training.Settings(dataset="mnist", epochs=8, batch=64, learning_rate=5e-3),
+}
+SEEDS = {"digits": 3, "mnist": 1}
+COMPARED = 256
+"""Test images whose every spike is compared with the framework's."""
+ON_LAVA = 2
+
+
+def deploy(classifier: training.Classifier, data: datasets.Dataset, checkpoint: Path) -> Network:
+    """The integers, written to a netx file beside the checkpoint and read again."""
+    settings, path = classifier.settings, checkpoint.with_name("network.net")
+    encoding = settings.encoding
+    source = {"dataset": data.name, "checkpoint_sha256": file_digest(checkpoint)}
+    if isinstance(classifier.net, slayer.SlayerClassifier):
+        recipe = Recipe(
+            steps=encoding.steps,
+            levels=encoding.levels,
+            message_bits=encoding.message_bits,
+            reset_interval=encoding.steps,
+            reset_offset=1,
+            coding=encoding.coding,
+            sigma=encoding.sigma,
+            seed=settings.seed,
+            provenance=source,
+        )
+        network = from_slayer(classifier.net, settings.shape)
+        write_netx(Network(network.layers, recipe), path)
+    else:
+        images = data.train.images[:128]
+        export(
+            classifier.net,
+            settings.shape,
+            encoding,
+            images,
+            path,
+            seed=settings.seed,
+            provenance=source,
+        )
+    return read_netx(path)
+
+
+def spikes_of(net: nn.Module, frames: torch.Tensor) -> list[torch.Tensor]:
+    """The framework's own spikes, per layer (sample, steps, *layer shape)."""
+    if isinstance(net, slayer.SlayerClassifier):
+        return net.spikes(frames)
+    cells = [m for m in net.modules() if isinstance(m, norse.LIFBoxCell)]
+    sent: list[list[torch.Tensor]] = [[] for _ in cells]
+    hooks = [
+        cell.register_forward_hook(lambda *call, into=into: into.append(call[2][0]))
+        for cell, into in zip(cells, sent, strict=True)
+    ]
+    net(frames)
+    for hook in hooks:
+        hook.remove()
+    return [torch.stack(steps, dim=1) for steps in sent]
+
+
+def seconds_per_epoch(settings: training.Settings, data: datasets.Dataset) -> float:
+    """Processor time of one epoch with its validation, the least of three."""
+    times = []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as folder:
+            start = time.process_time()
+            training.train(replace(settings, epochs=1), data, folder, progress=False)
+            times.append(time.process_time() - start)
+    return min(times)
+
+
+def measure(settings: training.Settings, data: datasets.Dataset, folder: Path) -> dict[str, Any]:
+    """One framework and seed."""
+    classifier, checkpoint = training.train(settings, data, folder)
+    network = deploy(classifier, data, checkpoint)
+    recipe = needed_recipe(network)
+
+    def blocks() -> Iterator[tuple[NDArray[np.int32], torch.Tensor, NDArray[np.int64]]]:
+        for messages, labels in encoded(recipe, data.test):
+            frames = torch.tensor(messages / recipe.levels, dtype=torch.float32)
+            yield messages, frames.transpose(0, 1), labels
+
+    with torch.no_grad():
+        right = sum(
+            int((classifier.net(frames).argmax(1).numpy() == labels).sum())
+            for _, frames, labels in blocks()
+        )
+        messages, frames, _ = next(blocks())
+        messages, frames = messages[:COMPARED], frames[:, :COMPARED]
+        own = [s.numpy() for s in spikes_of(classifier.net, frames)]
+    trace = run_recipe(network, messages)
+    lava = run_recipe(network, messages[:ON_LAVA], target="lava")
+    assert trace.spikes is not None
+    assert lava.spikes is not None
+    evaluation = evaluate(network, data.test, progress=True)
+    per_inference = {
+        f"{what}_per_inference": evaluation.counts.total(name) / len(data.test)
+        for what, name in (("spikes", "spikes_out"), ("synops", "synops"))
+    }
+    return {
+        "dataset": data.name,
+        "framework": settings.framework,
+        "seed": settings.seed,
+        "test_images": len(data.test),
+        "float_accuracy": right / len(data.test),
+        "integer_accuracy": evaluation.accuracy,
+        **per_inference,
+        "spike_rates": [float(s.mean()) for s in trace.spikes],
+        "compared_images": len(messages),
+        "equal_spikes": [float(np.mean(a == b)) for a, b in zip(own, trace.spikes, strict=True)],
+        "lava_images": ON_LAVA,
+        "lava_equal": all(
+            np.array_equal(a, b[:ON_LAVA]) for a, b in zip(lava.spikes, trace.spikes, strict=True)
+        ),
+        "overflow": evaluation.overflow,
+        "cpu_seconds_per_epoch": seconds_per_epoch(settings, data),
+        "network_digest": network.digest,
+    }
+
+
+def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Means over the seeds, per data set and framework; times also over Norse's."""
+    averaged = (
+        "float_accuracy",
+        "integer_accuracy",
+        "spikes_per_inference",
+        "synops_per_inference",
+        "cpu_seconds_per_epoch",
+    )
+    rows: list[dict[str, Any]] = []
+    for name in dict.fromkeys(run["dataset"] for run in runs):
+        for framework in training.FRAMEWORKS:
+            some = [r for r in runs if (r["dataset"], r["framework"]) == (name, framework)]
+            row = {"dataset": name, "framework": framework, "seeds": len(some)}
+            row |= {key: mean(run[key] for run in some) for key in averaged}
+            row["equal_spikes"] = min(min(run["equal_spikes"]) for run in some)
+            norse_row = next(r for r in [*rows, row] if r["dataset"] == name)
+            row["time_over_norse"] = (
+                row["cpu_seconds_per_epoch"] / norse_row["cpu_seconds_per_epoch"]
+            )
+            rows.append(row)
+    return rows
+
+
+def main(
+    data_root: Annotated[Path | None, typer.Option(help="Folder that holds MNIST/raw.")] = None,
+    work: Annotated[Path, typer.Option(help="Checkpoints and networks.")] = Path("runs/frameworks"),
+    out: Annotated[Path, typer.Option()] = Path("benchmarks/results/frameworks.json"),
+) -> None:
+    """Measure, print, write JSON."""
+    names = ["digits"] if data_root is None else list(SETTINGS)
+    runs = []
+    for name in names:
+        data = datasets.load(name, data_root)
+        for seed in range(SEEDS[name]):
+            for framework in training.FRAMEWORKS:
+                settings = replace(SETTINGS[name], framework=framework, seed=seed)
+                runs.append(measure(settings, data, work / f"{name}-{framework}-{seed}"))
+    rows = summary(runs)
+    result = {
+        "command": "python -m spikeship.benchmarks.frameworks"
+        + (" --data-root ROOT" if data_root else ""),
+        "settings": {name: asdict(SETTINGS[name]) for name in names},
+        "summary": rows,
+        "runs": runs,
+        **records.environment(),
+    }
+    records.write_json(result, out)
+    columns = (
+        "",
+        "framework",
+        "float",
+        "integers",
+        "spikes",
+        "synops",
+        "spikes equal (worst layer)",
+        "time",
+    )
+    cells = [
+        (
+            f"{row['dataset']}, {row['seeds']} seed{'s' * (row['seeds'] > 1)}",
+            row["framework"],
+            views.percent(row["float_accuracy"]),
+            views.percent(row["integer_accuracy"]),
+            f"{row['spikes_per_inference']:,.0f}",
+            f"{row['synops_per_inference']:,.0f}",
+            views.percent(row["equal_spikes"]),
+            f"{row['time_over_norse']:.2f}",
+        )
+        for row in rows
+    ]
+    title = "MLPs; per inference; time of an epoch over Norse's"
+    Console(width=120).print(views.table(title, columns, cells))
+    print(f"wrote {out}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
