@@ -230,9 +230,13 @@ def _output_shape(node: Any, shape: Shape) -> Shape:
         first, last = (int(n) % len(shape) for n in (node.start_dim, node.end_dim))
         middle = int(np.prod(shape[first : last + 1]))
         return (*shape[:first], middle, *shape[last + 1 :])
-    declared = node.output_type["output"] if isinstance(node, nir.Output) else None
-    if declared is not None and [n for n in declared if n != 1] != [n for n in shape if n != 1]:
-        raise ValueError(f"is declared with shape {tuple(map(int, declared))}, but gets {shape}.")
+    if isinstance(node, nir.Output):
+        declared = node.output_type["output"]
+        axes = [int(n) for n in ([] if declared is None else declared) if n != 1]
+        if axes and axes != [n for n in shape if n != 1]:  # exporters add samples, or leave (1,)
+            raise ValueError(
+                f"is declared with shape {tuple(map(int, declared))}, but gets {shape}."
+            )
     return shape
 
 

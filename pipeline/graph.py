@@ -187,7 +187,7 @@ def chain_graph(
     named = {
         "input": nir.Input({"input": np.array(input_shape)}),
         **dict(everything),
-        "output": nir.Output({"output": np.array(last)}),
+        "output": nir.Output({"output": None if last is None else np.array(last)}),
     }
     if len(named) != len(everything) + 2:
         raise ValueError("node names of a chain must differ, and not be 'input' or 'output'.")

@@ -244,6 +244,11 @@ def test_state_grid_is_integer_arithmetic(i_decay: int, v_decay: int) -> None:
     assert trace.spikes[0].any()
 
 
+def test_state_grid_needs_float64() -> None:
+    with pytest.raises(ValueError, match=r"exact in float64 only, not in torch.float32"):
+        execute(slayer_graph(4096, 410, 1.25), on_grid(5), torch.float32)
+
+
 @pytest.mark.lava
 @pytest.mark.parametrize(("i_decay", "v_decay"), DECAYS)
 def test_slayer(i_decay: int, v_decay: int) -> None:
