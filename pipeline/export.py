@@ -4,51 +4,59 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import nir
-import norse.torch as norse
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from ..hw_targets.network import Network, Recipe
+from ..hw_targets.network import Network, NetworkError, Recipe
 from ..hw_targets.netx import write_netx
 from ..hw_targets.trace import atomic_path
 from ..models.encoding import Encoding, generator
 from .execute import execute
-from .frontends import from_norse
-from .frontends.norse import leaves
-from .graph import READOUTS, chain
+from .frontends import from_netx, from_norse, from_slayer
+from .frontends.norse import answers
+from .graph import READOUTS, LoweringError, stages
+from .lower import lower
 from .quantize import Quantized, quantize
+
+if TYPE_CHECKING:
+    from torch import nn
 
 CALIBRATION_SEED = 20_000
 """Noise of the calibration images; the recipe's own seed is for evaluation."""
 
+Quantizer: TypeAlias = Callable[[nir.NIRGraph, NDArray[np.int32], Recipe], Quantized]
+
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export` made: the integers with their losses, the float graph, and where they went."""
+    """What an export made: the integers with their losses, the float graph, and where they went.
+
+    `graph` and `graph_path` are None where NIR cannot hold the network (sigma-delta neurons).
+    """
 
     quantized: Quantized
-    graph: nir.NIRGraph
+    graph: nir.NIRGraph | None
     path: Path
-    graph_path: Path
+    graph_path: Path | None
 
 
 def recipe_for(
-    graph: nir.NIRGraph, encoding: Encoding, seed: int, provenance: Mapping[str, str]
+    encoding: Encoding, seed: int = 0, provenance: Mapping[str, str] | None = None
 ) -> Recipe:
-    """How the exported network is to be run.
+    """How an exported network is to be run.
 
     A reset every `steps` steps with offset 1: layer i forgets its state in the step in which a new
     sample's first data reaches it. Biases, which netx switches on from step 1 in all layers, thus
     act from the first data on, as in the float network; and samples can follow each other without gap.
     """
-    voltage = isinstance(chain(graph)[-1][1], READOUTS)
     return Recipe(
         steps=encoding.steps,
         levels=encoding.levels,
@@ -58,8 +66,7 @@ def recipe_for(
         coding=encoding.coding,
         sigma=encoding.sigma,
         seed=seed,
-        decode="mean voltage" if voltage else "spike count",
-        provenance=provenance,
+        provenance={"spikeship": version("spikeship"), **(provenance or {})},
     )
 
 
@@ -72,50 +79,100 @@ def export(
     *,
     seed: int = 0,
     provenance: Mapping[str, str] | None = None,
-    approximate_current_bias: bool = False,
-    progress: Callable[[str], None] = lambda name: None,
+    quantizer: Quantizer = quantize,
 ) -> Exported:
-    """Write `path` (netx) and, beside it, the float graph as `.nir`; neither on failure.
+    """Quantize a Norse network and write it: `export_graph` of `import_norse`.
 
-    `model`: see `from_norse`; `calibration`: images (sample, C, H, W) in [0, 1] on which scales are
-    chosen. The imported graph is run beside the model on some of them first: a difference is an
-    error, not a silent change of the network.
+    `calibration`: images (sample, C, H, W) in [0, 1] on which scales are chosen.
     """
-    path = Path(path)
+    messages = calibration_messages(encoding, calibration, seed)
+    graph = import_norse(model, input_shape, messages / encoding.levels)
+    recipe = recipe_for(encoding, seed, provenance)
+    return export_graph(graph, messages, recipe, path, quantizer=quantizer)
+
+
+def calibration_messages(
+    encoding: Encoding, images: torch.Tensor, seed: int = 0
+) -> NDArray[np.int32]:
+    """Images in [0, 1] as integer inputs, with noise that no evaluation draws."""
+    return encoding.integers(images, generator(CALIBRATION_SEED + seed))
+
+
+def import_norse(
+    model: nn.Module, input_shape: Sequence[int], frames: NDArray[np.float64]
+) -> nir.NIRGraph:
+    """`from_norse`, and the proof that the graph answers as the model does.
+
+    Both are run on the first of `frames` (sample, time, *input shape): a difference is an error, not
+    a silent change of the network.
+    """
     graph = from_norse(model.eval(), input_shape)
-    messages = encoding.integers(calibration, generator(CALIBRATION_SEED + seed))
-    _check_import(model, graph, messages[:16] / encoding.levels)
-    notes = {"spikeship": version("spikeship"), "source": str(graph.metadata["framework"])}
-    recipe = recipe_for(graph, encoding, seed, {**notes, **(provenance or {})})
-    quantized = quantize(
-        graph,
-        messages,
-        recipe,
-        approximate_current_bias=approximate_current_bias,
-        progress=progress,
-    )
-    unit = quantized.losses[-1].unit
-    network = Network(quantized.network.layers, replace(recipe, output_unit=unit))
+    _check_import(model, graph, frames[:16])
+    return graph
+
+
+def export_graph(
+    graph: nir.NIRGraph,
+    messages: NDArray[np.int32],
+    recipe: Recipe,
+    path: str | Path,
+    *,
+    quantizer: Quantizer = quantize,
+) -> Exported:
+    """Quantize a NIR graph on integer inputs (sample, time, *input shape) and write it.
+
+    `path` (netx) and, beside it, the float graph as `.nir`; neither on failure. `quantizer`: for
+    instance `functools.partial(quantize, bits=4)`, or one that fine-tunes afterwards. How the answer
+    is decoded, and from which framework the graph came, is added to `recipe`.
+    """
+    readout = stages(lower(graph, approximate_reset=True))[-1].neuron
+    notes = {"source": str(graph.metadata.get("framework", "NIR")), **recipe.provenance}
+    decode = "mean voltage" if isinstance(readout, READOUTS) else "spike count"
+    quantized = quantizer(graph, messages, replace(recipe, decode=decode, provenance=notes))
+    network = quantized.network
+    assert network.recipe is not None
+    recipe = replace(network.recipe, output_unit=quantized.losses[-1].unit)
+    return _write(replace(quantized, network=Network(network.layers, recipe)), graph, Path(path))
+
+
+def export_slayer(
+    model: nn.Module,
+    path: str | Path,
+    recipe: Recipe | None = None,
+    input_shape: Sequence[int] | None = None,
+) -> Exported:
+    """Write a SLAYER network: the integers that its training computes with, see `from_slayer`.
+
+    Beside it goes, where NIR can hold it, the same network in real numbers (see `from_netx`).
+    Without `recipe` the file is what lava-dl writes, to be run on one's own inputs.
+    """
+    network = Network(from_slayer(model, input_shape).layers, recipe)
+    graph: nir.NIRGraph | None = None
+    with suppress(NetworkError, LoweringError):
+        graph = from_netx(network)
+        lower(graph)
+    return _write(Quantized(network, ()), graph, Path(path))
+
+
+def _write(quantized: Quantized, graph: nir.NIRGraph | None, path: Path) -> Exported:
+    if graph is None:
+        write_netx(quantized.network, path)
+        return Exported(quantized, None, path, None)
     graph_path = path.with_suffix(".nir")
     with atomic_path(graph_path) as temporary:
         nir.write(temporary, graph)
-        write_netx(network, path)
-    return Exported(replace(quantized, network=network), graph, path, graph_path)
+        write_netx(quantized.network, path)
+    return Exported(quantized, graph, path, graph_path)
 
 
 def _check_import(model: nn.Module, graph: nir.NIRGraph, frames: NDArray[np.float64]) -> None:
     """The graph, run in float64, must answer as the model does."""
-    body = norse.SequentialState(*(module for _, module in leaves(model)))
-    state, outputs = None, []
     with torch.no_grad():
-        for frame in torch.as_tensor(frames, dtype=torch.float32).transpose(0, 1):
-            out, state = body(frame, state)
-            outputs.append(out)
-    theirs = torch.stack(outputs, dim=1).double().numpy()
+        theirs = answers(model, torch.as_tensor(frames, dtype=torch.float32).transpose(0, 1))
     trace = execute(graph, frames)
-    readout = isinstance(chain(graph)[-1][1], READOUTS)
+    readout = isinstance(stages(lower(graph, approximate_reset=True))[-1].neuron, READOUTS)
     ours = trace.voltage[-1] if readout else trace.spikes[-1]
-    off = float(np.mean(np.abs(ours - theirs) > (1e-3 if readout else 0)))
+    off = float(np.mean(np.abs(ours - theirs.transpose(0, 1).numpy()) > (1e-3 if readout else 0)))
     if off > 0.005:  # float32 against float64 may flip a rare spike; a wrong import flips many
         raise ValueError(
             f"the imported graph answers differently from the model in {100 * off:.1f} % of its "

@@ -37,9 +37,10 @@ def from_netx(network: Network, unit: float = 64.0, dt: float = 1e-3) -> nir.NIR
 
         weights / unit, thresholds / unit, states / (64 unit), tau = dt / d
 
-    and every gain such that an input of 1.0 adds 1.0. States lie on the grid of the chip: each
-    neuron's metadata has `state_grid` = 64 unit, on which decays truncate as in hardware (and in
-    SLAYER, whose scale is `unit`). Per layer, in NIR's nodes:
+    and every gain such that an input of 1.0 adds 1.0; where the network's recipe has levels, a
+    Scale in front makes the graph's input message / levels, as that of every float graph. States
+    lie on the grid of the chip: each neuron's metadata has `state_grid` = 64 unit, on which decays
+    truncate as in hardware (and in SLAYER, whose scale is `unit`). Per layer, in NIR's nodes:
 
     - dense and convolution -> Affine, Conv2d (recurrence: a second Affine, from the neurons to
       themselves); flatten -> Flatten; delays -> Delay, before the synapse where they belong to
@@ -61,6 +62,10 @@ def from_netx(network: Network, unit: float = 64.0, dt: float = 1e-3) -> nir.NIR
     nodes: list[Node] = []
     loops: dict[str, list[Node]] = {}
     problems: list[str] = []
+    if network.recipe is not None and network.recipe.levels != 1:
+        nodes.append(
+            ("levels", nir.Scale(np.full(network.input_shape, float(network.recipe.levels))))
+        )
     populations = iter(network.populations)
     for i, layer in enumerate(network.layers):
         if isinstance(layer, Flatten):

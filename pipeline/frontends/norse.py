@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 
 import nir
 import norse.torch as norse
+import torch
 from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
 from torch import nn
 
 from ..graph import Node, chain_graph
 from .norse_modules import CONVERSIONS, Shape, UnsupportedModuleError
 
-__all__ = ["UnsupportedModuleError", "from_norse", "leaves"]
+__all__ = ["UnsupportedModuleError", "answers", "from_norse", "leaves"]
 
 REASONS = {
     "Refrac": "Loihi-style neurons have no refractory period",
@@ -134,6 +135,22 @@ def leaves(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module
         return
     for name, child in module.named_children():
         yield from leaves(child, f"{prefix}.{name}" if prefix else name)
+
+
+def answers(model: nn.Module, frames: torch.Tensor) -> torch.Tensor:
+    """What the last layer of a model that `from_norse` accepts puts out in every step.
+
+    `frames`: (time, sample, *input shape); the result is (time, sample, *output shape).
+    """
+    modules = [module for _, module in leaves(model)]
+    if any(isinstance(module, (SNN, SNNRecurrent)) for module in modules):
+        out: torch.Tensor = getattr(model, "body", model)(frames)[0]
+        return out
+    body, state, outputs = norse.SequentialState(*modules), None, []
+    for frame in frames:
+        out, state = body(frame, state)
+        outputs.append(out)
+    return torch.stack(outputs)
 
 
 def _not_supported(kind: type) -> str:

@@ -1,0 +1,201 @@
+"""Bits against accuracy: naive max scaling, our search, and fine-tuning through the twin.
+
+Usage: python -m spikeship.benchmarks.quantization --data-root ROOT     (hours on two cores)
+       python -m spikeship.benchmarks.quantization --only digits        (about ten minutes)
+
+Digits, MNIST and Fashion-MNIST, an MLP and a CNN each, three seeds, weights of 8, 6, 4, 3 and 2
+bits. Each network is trained, each cell measured once and kept in the work folder: an interrupted
+run goes on. Prints a table of mean and spread, writes JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+
+from ..hw_targets.network import Network, Recipe
+from ..models import datasets, training
+from ..pipeline import records, views
+from ..pipeline.export import calibration_messages, import_norse, recipe_for
+from ..pipeline.finetune import Tuning, finetune
+from ..pipeline.quantize import quantize
+from ..pipeline.run import classify, encoded
+
+_MLP = training.Settings(epochs=10, batch=128, learning_rate=5e-3)
+_CNN = training.Settings(
+    model="cnn", widths=(8, 16), readout="voltage", steps=4, epochs=4, batch=64, learning_rate=4e-3
+)
+NETWORKS = {
+    "digits mlp": training.Settings(),
+    "digits cnn": training.Settings(model="cnn", epochs=40),
+    "mnist mlp": replace(_MLP, dataset="mnist"),
+    "mnist cnn": replace(_CNN, dataset="mnist"),
+    "fashion_mnist mlp": replace(_MLP, dataset="fashion_mnist"),
+    "fashion_mnist cnn": replace(_CNN, dataset="fashion_mnist"),
+}
+BITS = (8, 6, 4, 3, 2)
+METHODS = ("max", "search", "fine-tuned")
+CALIBRATION = 128
+"""Training images on which `search` and the start of fine-tuning choose."""
+TUNING = {"digits": Tuning(epochs=20), "mnist": Tuning(epochs=3), "fashion_mnist": Tuning(epochs=3)}
+TUNING_IMAGES = 10_000
+"""Training images of an epoch of fine-tuning, at most."""
+LIMITS = {8: ("search", 0.003), 4: ("fine-tuned", 0.01)}
+"""Largest mean loss of accuracy that the project promises, by bits: method and loss."""
+
+
+def measure(name: str, seed: int, data: datasets.Dataset, folder: Path) -> list[dict[str, Any]]:
+    """All cells of one trained network; those measured before are read from `folder`."""
+    snn, _ = training.train(replace(NETWORKS[name], seed=seed), data, folder)
+    encoding = snn.settings.encoding
+    messages = calibration_messages(encoding, data.train.images[:CALIBRATION], seed)
+    graph = import_norse(snn.net, data.shape, messages / encoding.levels)
+    recipe = recipe_for(encoding, seed, {"dataset": data.name})
+    if snn.settings.readout == "voltage":
+        recipe = replace(recipe, decode="mean voltage")
+    float_accuracy = _float_accuracy(snn, recipe, data.test)
+    few = replace(data, train=_first(data.train, TUNING_IMAGES))
+    cells = []
+    for bits in BITS:
+        for method in METHODS:
+            path = folder / f"{method}-{bits}.json"
+            if not path.is_file():
+                found = quantize(
+                    graph,
+                    messages,
+                    recipe,
+                    bits=bits,
+                    method="max" if method == "max" else "search",
+                )
+                network: Network = found.network
+                if method == "fine-tuned":
+                    tuning = replace(TUNING[data.name], seed=seed)
+                    network = finetune(found, few, tuning, graph=graph).network
+                unit = replace(recipe, output_unit=found.losses[-1].unit)
+                result = classify(Network(network.layers, unit), data.test)
+                cell = {
+                    "network": name,
+                    "seed": seed,
+                    "bits": bits,
+                    "method": method,
+                    "float_accuracy": float_accuracy,
+                    "integer_accuracy": result.accuracy,
+                    "digest": network.digest,
+                    "agreement": [loss.agreement for loss in found.losses],
+                    "overflow": result.overflow,
+                }
+                records.write_json(cell, path)
+            cells.append(json.loads(path.read_text()))
+            print(
+                f"{name}, seed {seed}, {bits} bits, {method}: float "
+                f"{views.percent(float_accuracy)}, integers "
+                f"{views.percent(cells[-1]['integer_accuracy'])}",
+                flush=True,
+            )
+    return cells
+
+
+def _float_accuracy(snn: training.Classifier, recipe: Recipe, split: datasets.Split) -> float:
+    """Of the float network, on the very inputs that the integers get."""
+    right = 0
+    with torch.no_grad():
+        for messages, labels in encoded(recipe, split):
+            frames = torch.tensor(messages / recipe.levels, dtype=torch.float32)
+            right += int((snn.net(frames.transpose(0, 1)).argmax(1).numpy() == labels).sum())
+    return right / len(split)
+
+
+def _first(split: datasets.Split, count: int) -> datasets.Split:
+    return datasets.Split(split.images[:count], split.labels[:count])
+
+
+def summary(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Mean and spread (sample standard deviation) over the seeds, per network, bits and method."""
+    out = []
+    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
+    for cell in cells:
+        groups[cell["network"], cell["bits"], cell["method"]].append(cell)
+    for (network, bits, method), group in groups.items():
+        accuracies = [cell["integer_accuracy"] for cell in group]
+        losses = [cell["float_accuracy"] - cell["integer_accuracy"] for cell in group]
+        out.append(
+            {
+                "network": network,
+                "bits": bits,
+                "method": method,
+                "seeds": len(group),
+                "float_accuracy": mean(cell["float_accuracy"] for cell in group),
+                "integer_accuracy": mean(accuracies),
+                "spread": stdev(accuracies) if len(group) > 1 else None,
+                "loss": mean(losses),
+                "loss_spread": stdev(losses) if len(group) > 1 else None,
+            }
+        )
+    return out
+
+
+def main(
+    only: Annotated[
+        str | None, typer.Option(help="Networks whose name holds this, such as digits or cnn.")
+    ] = None,
+    data_root: Annotated[Path | None, typer.Option()] = None,
+    work: Annotated[Path, typer.Option(help="Checkpoints and cells.")] = Path("runs/quantization"),
+    out: Annotated[Path, typer.Option()] = Path("benchmarks/results/quantization.json"),
+    seeds: Annotated[int, typer.Option(min=1)] = 3,
+) -> None:
+    """Measure, print, write JSON."""
+    names = [name for name in NETWORKS if only is None or only in name]
+    if not names:
+        raise typer.BadParameter(f"--only {only}: choose from {', '.join(NETWORKS)}.")
+    cells = []
+    for seed in range(seeds):
+        for name in names:
+            data = datasets.load(NETWORKS[name].dataset, data_root)
+            cells += measure(name, seed, data, work / f"{name.replace(' ', '-')}-{seed}")
+    found = summary(cells)
+    result = {
+        "command": "python -m spikeship.benchmarks.quantization"
+        + (f" --only {only}" if only else "")
+        + (" --data-root ROOT" if data_root else ""),
+        "settings": {name: asdict(NETWORKS[name]) for name in names},
+        "tuning": {name: asdict(tuning) for name, tuning in TUNING.items()},
+        "tuning_images": TUNING_IMAGES,
+        "calibration_images": CALIBRATION,
+        "limits": {str(bits): limit for bits, limit in LIMITS.items()},
+        "summary": found,
+        "cells": cells,
+        **records.environment(),
+    }
+    records.write_json(result, out)
+    rows = []
+    for name in names:
+        for bits in BITS:
+            row = [c for c in found if (c["network"], c["bits"]) == (name, bits)]
+            rows.append(
+                (
+                    name if bits == BITS[0] else "",
+                    views.percent(row[0]["float_accuracy"]) if bits == BITS[0] else "",
+                    bits,
+                    *(
+                        views.percent(c["integer_accuracy"])
+                        + ("" if c["spread"] is None else f" ± {100 * c['spread']:.2f}")
+                        for c in row
+                    ),
+                )
+            )
+    columns = ("network", "float", "bits", *METHODS)
+    Console(width=120).print(views.table(f"test accuracy, mean of {seeds} seeds", columns, rows))
+    print(f"wrote {out}; cells in {work}")
+
+
+if __name__ == "__main__":
+    typer.run(main)
