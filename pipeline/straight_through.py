@@ -148,7 +148,7 @@ class _CubaStep(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         x, fires, scale, i_decay, v_decay, u, v = ctx.saved_tensors
         scale32 = scale.to(torch.float32)
-        by_spike = ctx.surrogate(x).div_(scale32)
+        by_spike = ctx.surrogate(x) / scale32
         if g_spike is not None:
             by_spike.mul_(g_spike)
         total = by_spike if g_v is None else g_v.masked_fill(fires, 0).add_(by_spike)

@@ -130,7 +130,8 @@ class Twin(nn.Module):
 
         `inputs`: whole numbers of any float or integer type, (sample, time, *input shape) or
         (sample, *input shape). The gradient flows to them; that of message_bits = 0 as if the
-        messages were not made binary. Layers behind the last recorded one are not run.
+        messages were not made binary. `record`: "counts" keeps the spikes of the last layer, which
+        `TwinTrace.numpy` sums; layers behind the last recorded one are not run.
         """
         check_reset(reset_interval, reset_offset)
         return self._simulate(inputs, steps, message_bits, record, 1, reset_interval, reset_offset)
@@ -233,13 +234,11 @@ class Twin(nn.Module):
 
     def network(self) -> Network:
         """The integers that `forward` computes with."""
-        populations = {id(p.layer): i for i, p in enumerate(self._network.populations)}
+        twins = list(self.layers)
         layers: list[Layer] = []
         for layer in self._network.layers:
-            if id(layer) in populations:
-                twin = self.layers[populations[id(layer)]]
-                assert isinstance(twin, TwinLayer)
-                layers.append(twin.integers())
+            if twins and isinstance(twins[0], TwinLayer) and twins[0].population.layer is layer:
+                layers.append(twins.pop(0).integers())
             else:
                 layers.append(layer)
         return Network(layers, self._network.recipe)

@@ -283,7 +283,7 @@ def _integers(weight: Tensor) -> NDArray[np.int64]:
 def exact_sums() -> Iterator[None]:
     """Convolutions as plain sums of products: no Winograd or Fourier transform, no TF32."""
     cudnn, nnpack = torch.backends.cudnn, torch.backends.nnpack
-    with cudnn.flags(enabled=False), nnpack.flags(enabled=False):
+    with cudnn.flags(enabled=False, allow_tf32=False), nnpack.flags(enabled=False):
         yield
 
 

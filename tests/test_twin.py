@@ -2,7 +2,7 @@
 
 import importlib.util
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +32,7 @@ from spikeship.pipeline.rounding import RealLayer
 from spikeship.pipeline.run import run_recipe
 from spikeship.pipeline.straight_through import SURROGATES
 from spikeship.pipeline.twin import Twin, real_layers
-from spikeship.pipeline.twin_layer import PARAMETERS
+from spikeship.pipeline.twin_layer import PARAMETERS, _exact_type
 
 RNG = np.random.default_rng
 
@@ -191,24 +191,19 @@ def test_run_recipe_equals_that_of_the_engine(network: Callable[[], Network]) ->
             assert (ours[i] == theirs[i]).all(), f"{name} of {i}"
 
 
-@pytest.fixture
-def coarse_products() -> Iterator[None]:
+def test_coarse_matrix_products_are_not_used() -> None:
+    """TF32 and bfloat16, where torch may use them, hold 11 and 8 bits."""
     before = torch.get_float32_matmul_precision()
+    assert _exact_type(2.0**24 - 1) is torch.float32
     torch.set_float32_matmul_precision("medium")
-    yield
-    torch.set_float32_matmul_precision(before)
-
-
-@pytest.mark.usefixtures("coarse_products")
-def test_low_precision_matrix_products_change_nothing() -> None:
-    net = cnn()
-    one = graded_input(net)
-    options = {"record": (*everything(net), "counts"), "steps": 9}
-    assert_equal(
-        net,
-        twin_simulate(net, one, **options),
-        simulate(net, one, **options),
-    )
+    try:
+        assert _exact_type(1) is torch.float64
+        net = cnn()
+        options = {"record": (*everything(net), "counts"), "steps": 9}
+        x = graded_input(net)
+        assert_equal(net, twin_simulate(net, x, **options), simulate(net, x, **options))
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def test_float32_sums_are_exact_up_to_their_bound() -> None:
@@ -287,6 +282,15 @@ def test_a_trained_twin_is_the_network_of_its_integers(network: Callable[[], Net
     for (name, one), other in zip(twin.named_parameters(), again.parameters(), strict=True):
         if not name.endswith("imaginary"):  # RealLayer has none
             assert torch.allclose(one, other, rtol=0, atol=0.021), name
+
+
+def test_a_layer_that_occurs_twice_becomes_two() -> None:
+    layer = Dense([[20, -40], [60, 80]], None, CubaLIF(9, 9, 70))
+    twin = Twin(Network([layer, layer]))
+    assert twin.network() == Network([layer, layer])
+    with torch.no_grad():
+        twin.layers[0].weight += 2
+    assert [x.weight[0].tolist() for x in twin.network().layers] == [[22, -38], [20, -40]]
 
 
 @pytest.mark.parametrize("bits", range(2, 9))
