@@ -59,8 +59,15 @@ def assert_equal_spikes(
 ) -> None:
     network = integers(net, encoding)
     assert from_slayer(net, net.shape).digest == network.digest
+    assert_runs_as(net, network, messages, target)
+
+
+def assert_runs_as(
+    net: slayer.SlayerClassifier, network: Network, messages: np.ndarray, target: Any = "engine"
+) -> None:
+    """SLAYER's own forward pass and the aligned trace: each spike of each layer."""
     trace = run_recipe(network, messages, target=target, record=("spikes",))
-    frames = torch.tensor(messages / encoding.levels, dtype=torch.float32).transpose(0, 1)
+    frames = torch.tensor(messages / network.recipe.levels, dtype=torch.float32).transpose(0, 1)
     with torch.no_grad():
         expected = net.spikes(frames)
     for theirs, ours in zip(expected, trace.spikes, strict=True):
@@ -119,6 +126,25 @@ def test_larger_images_have_larger_kernels() -> None:
     for index, gain in ((0, 2), (1, 3), (3, 4)):
         net.blocks[index].synapse.weight.data *= gain
     assert_equal_spikes(net, encoding, encoding.integers(images, generator(0)))
+
+
+def test_biases_start_with_the_data() -> None:
+    """The recipe's reset makes it so: each layer forgets what biases did before its first data."""
+    torch.manual_seed(0)
+    net = slayer.snn("mlp", (1, 8, 8), 10, 16, widths=(32, 24)).eval()
+    from lava.lib.dl.slayer.neuron.norm import MeanOnlyBatchNorm
+
+    for block in net.blocks[1:]:
+        size = block.synapse.out_channels
+        norm = MeanOnlyBatchNorm(size, pre_hook_fx=block.neuron.quantize_8bit)
+        norm.running_mean = torch.linspace(-1.5, 0.5, size)
+        block.neuron.norm = norm.eval()
+    encoding = Encoding(steps=6)
+    messages = encoding.integers(torch.rand(5, 1, 8, 8), generator(0))
+    recipe = integers(net, encoding).recipe
+    network = Network(from_slayer(net, net.shape).layers, recipe)
+    assert all(p.layer.bias is not None for p in network.populations[-3:])
+    assert_runs_as(net, network, messages)
 
 
 @pytest.mark.parametrize("levels", [1, 16, 255])
