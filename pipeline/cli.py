@@ -540,6 +540,21 @@ def verify(
 
 
 @app.command()
+def supported(json_: Json = False) -> None:
+    """List layers, neurons and limits, from frameworks to netx, as the code itself has them."""
+    with _errors():
+        from . import views
+        from .supported import supported as supported_parts
+
+        parts = supported_parts()
+        _show(
+            json_,
+            {"parts": parts, **records.environment()},
+            *views.supported_tables(parts),
+        )
+
+
+@app.command()
 def evaluate(
     net: NetArgument,
     data: Annotated[str | None, typer.Option(help="Data set. Default: the file's own.")] = None,

@@ -33,6 +33,9 @@ __all__ = [
 Array = NDArray[Any]
 Method: TypeAlias = Literal["search", "max"]
 
+BITS = range(2, 9)
+"""Bits that weights can have."""
+
 
 @dataclass(frozen=True)
 class LayerLoss:
@@ -212,7 +215,7 @@ def _bits(bits: int | Sequence[int], layers: int) -> tuple[int, ...]:
         raise ValueError(
             f"bits has {len(per_layer)} entries; the network has {layers} layers with neurons."
         )
-    if any(b not in range(2, 9) for b in per_layer):
+    if any(b not in BITS for b in per_layer):
         raise ValueError(f"bits = {bits}; weights have 2 to 8 bits.")
     return per_layer
 

@@ -16,6 +16,7 @@ from .profile import OBSERVED_RATIO, Profile
 
 if TYPE_CHECKING:  # both need torch, which showing a file or a trace does not
     from .quantize import LayerLoss
+    from .supported import Field, Part
     from .verify import Agreement, Verification
 
 _PREFIXES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"), (1e-12, "pJ"))
@@ -194,6 +195,36 @@ def verdicts(result: Verification) -> list[str]:
             f"{d.advice}."
         )
     return lines
+
+
+def supported_tables(parts: Sequence[Part]) -> list[Table | str]:
+    """Per part one line of names, and a table of those with fields or remarks."""
+    out: list[Table | str] = []
+    for part in parts:
+        if part.missing is not None:
+            out.append(f"{part.name}: {part.missing}")
+            continue
+        plain = [kind.name for kind in part.kinds if not (kind.fields or kind.remark)]
+        if plain:
+            out.append(f"{part.name}: {', '.join(plain)}")
+        rows = [
+            (kind.name, "; ".join([*map(_field, kind.fields), *filter(None, [kind.remark])]))
+            for kind in part.kinds
+            if kind.name not in plain
+        ]
+        if rows:
+            ranges = table(part.name, ("", ""), rows)
+            ranges.columns[1].justify = "left"
+            out.append(ranges)
+    return out
+
+
+def _field(field: Field) -> str:
+    if field.choices:
+        values = " | ".join(field.choices)
+    else:
+        values = str(field.low) if field.low == field.high else f"{field.low} .. {field.high}"
+    return f"{field.name} {values}{' or none' if field.optional else ''}"
 
 
 def profile_tables(result: Profile) -> list[Table | str]:

@@ -205,7 +205,7 @@ def _shape_after(layer: Layer, shape: Shape | None) -> Shape | None:
 
 
 def _layers(block: nn.Module, shape: Shape | None) -> list[Layer]:
-    convert = find(_BLOCKS, block, "block")
+    convert = find(BLOCKS, block, "block")
     home = type(block).forward.__module__
     if not home.startswith("lava.lib.dl."):
         raise NetworkError(f"its forward is from {home}, not SLAYER's. Use the block as it is.")
@@ -352,7 +352,7 @@ def _own_delay(block: Any) -> IntArray | None:
     return steps if steps.any() else None
 
 
-_BLOCKS: dict[str, Callable[[Any, Shape | None], list[Layer]] | str] = {
+BLOCKS: dict[str, Callable[[Any, Shape | None], list[Layer]] | str] = {
     "block.base.AbstractInput": _input,
     "block.base.AbstractFlatten": _flatten,
     "block.base.AbstractDense": _dense,

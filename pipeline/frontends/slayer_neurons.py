@@ -78,7 +78,7 @@ def synapses(
     norm = getattr(block.neuron, "norm", None) if normed else None
     bias = None
     if norm is not None:
-        exponent = find(_NORMS, norm, "norm")(norm)
+        exponent = find(NORMS, norm, "norm")(norm)
         mean = whole(norm.pre_hook_fx(norm.running_mean), scale, "running_mean")
         bias = np.broadcast_to(-mean, len(weights[0]))
         *weights, bias = _folded([*weights, bias], exponent, neuron)
@@ -119,7 +119,7 @@ def neurons(block: Any) -> Any:
         raise NetworkError(
             "its parameters per channel are drawn in its first forward pass. Run one step first."
         )
-    return find(_NEURONS, block.neuron, "neuron")(block.neuron)
+    return find(NEURONS, block.neuron, "neuron")(block.neuron)
 
 
 def _cuba(neuron: Any) -> CubaLIF:
@@ -182,7 +182,7 @@ def _resonator(neuron: Any, kind: Literal["RF_PHASE", "RF_IZHIKEVICH"]) -> Reson
     )
 
 
-_NEURONS: dict[str, Callable[[Any], Neuron] | str] = {
+NEURONS: dict[str, Callable[[Any], Neuron] | str] = {
     "neuron.cuba.Neuron": _cuba,
     "neuron.sigma_delta.Neuron": _sigma_delta,
     "neuron.rf.Neuron": partial(_resonator, kind="RF_PHASE"),
@@ -191,7 +191,7 @@ _NEURONS: dict[str, Callable[[Any], Neuron] | str] = {
     "neuron.adrf.Neuron": "netx would run it without its adaptation. Train with rf blocks.",
     "neuron.adrf_iz.Neuron": "netx would run it without its adaptation. Train with rf_iz blocks.",
 }
-_NORMS: dict[str, Callable[[Any], int] | str] = {
+NORMS: dict[str, Callable[[Any], int] | str] = {
     "neuron.norm.MeanOnlyBatchNorm": lambda norm: 0,
     "neuron.norm.WgtScaleBatchNorm": _exponent,
 }
