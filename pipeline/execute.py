@@ -71,7 +71,7 @@ class FloatNetwork(nn.Module):
 
     with x the weighted input plus, in a recurrent layer, its linear maps of z of the step before (a
     bias among them acts from the first step on). At first i = 0, v = v_leak (IF: v_reset, I: 0).
-    Metadata of a neuron (see `Dynamics`) choose the reset:
+    Metadata of a LIF, CubaLIF or IF (see `Dynamics`) choose the reset:
 
     - "zero": v <- v_reset after the spike;
     - "subtract": v <- v - (v_threshold - v_reset) after the spike;

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .check import PARAMETERS
-from .graph import READOUTS, delay_steps, dynamics
+from .graph import READOUTS, Dynamics, delay_steps, dynamics
 
 Surrogate: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -83,13 +83,13 @@ class Neurons(nn.Module):
         self.node, self.dt, self.surrogate = node, dt, surrogate
         self.silent = isinstance(node, READOUTS)
         self.loop = nn.Sequential(*loop)
-        self.dynamics = dynamics(node)
+        self.dynamics = Dynamics() if isinstance(node, nir.Threshold) else dynamics(node)
         for field in PARAMETERS[type(node)]:
             self.register_buffer(field, _tensor(getattr(node, field)))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         reset = (None, 0) if self.silent else (self.dynamics.reset, self.dynamics.reset_delay)
-        plain = isinstance(self.node, (nir.LIF, nir.IF, nir.Threshold)) and not len(self.loop)
+        plain = isinstance(self.node, (nir.LIF, nir.IF)) and not len(self.loop)
         if reset == ("zero", 1) and plain:
             reset = ("zero", 0)
         decay, gain, rest = self._membrane()

@@ -42,8 +42,8 @@ def lower(graph: nir.NIRGraph, *, approximate_reset: bool = False) -> nir.NIRGra
 
     The passes, in order: `rows_for_signals`, `plain_synapses`, `thresholds_as_neurons`,
     `early_flatten`, `outer_delays`, `scale_as_map`, `identity_synapses`, `fold_linear_maps`,
-    `resets_to_zero`, `check_alternation`. A graph of (C, L) signals, as
-    Conv1d has them, becomes one of (C, 1, L).
+    `resets_to_zero`, `check_alternation`. A graph of (C, L) signals, as Conv1d has them, becomes one
+    of (C, 1, L).
 
     `approximate_reset`: where a reset that netx does not have (by subtraction, or in the next step)
     cannot be expressed exactly, reset to v_reset in the step of the spike instead.

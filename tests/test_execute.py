@@ -419,6 +419,20 @@ def test_gradient_is_the_surrogate_of_the_distance_to_the_threshold() -> None:
     assert network.steps[0].weight.grad.item() == pytest.approx(wanted.item(), rel=1e-5)
 
 
+def test_gradients_pass_through_recurrence() -> None:
+    """The second step hears of the input weight only by the spike of the first."""
+    one = np.ones(1)
+    neuron = nir.LIF(2 * DT * one, one, 0 * one, 0.3 * one)
+    loops = {1: [nir.Linear(np.array([[0.8]]))]}
+    graph = graph_of(nir.Linear(np.array([[1.5]])), neuron, shape=(1,), loops=loops)
+    network = FloatNetwork(graph)
+    out = network(torch.tensor([0.5, 0.0], dtype=torch.float64).reshape(2, 1, 1))
+    out[1].sum().backward()
+    assert out.flatten().tolist() == [1, 1]  # 0.375 and, after the reset, 0.4
+    wanted = superspike(T(0.4 - 0.3)) * 0.5 * 0.8 * superspike(T(0.375 - 0.3)) * 0.5 * 0.5
+    assert network.steps[0].weight.grad.item() == pytest.approx(wanted.item(), rel=1e-5)
+
+
 def test_every_weight_learns_and_neurons_do_not() -> None:
     network = FloatNetwork(deep_graph(), surrogate=lambda x: 1 / (1 + x.abs()) ** 2)
     network(torch.as_tensor(currents(12)).transpose(0, 1)).mean().backward()

@@ -18,6 +18,7 @@ from spikeship.pipeline.graph import (
     LoweringError,
     chain,
     chain_graph,
+    delay_steps,
     dynamics,
     recurrence,
     stages,
@@ -281,6 +282,14 @@ def test_subgraphs_and_recurrence_within() -> None:
         "cell.lif": ["cell.w_rec"]
     }
     assert [s.name for s in stages(lower(graph))] == ["cell.lif", "last"]
+
+
+def test_delays_are_whole_steps_but_for_rounding() -> None:
+    seconds = np.arange(1000) / 1000
+    assert (seconds / DT != np.arange(1000)).any()
+    node = nir.Delay(seconds)
+    check(chain_graph([("d", node)], (1000,), {"dt": DT}))
+    assert (delay_steps(node, DT) == np.arange(1000)).all()
 
 
 @pytest.mark.parametrize(

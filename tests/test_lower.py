@@ -88,8 +88,8 @@ class Draw:
             self.between(200, 600, shape), self.between(0.4, 0.8, shape), metadata=metadata
         )
 
-    def threshold(self, *shape: int) -> nir.Threshold:
-        return nir.Threshold(self.between(0.1, 0.4, shape))
+    def threshold(self, *shape: int, **metadata: Any) -> nir.Threshold:
+        return nir.Threshold(self.between(0.1, 0.4, shape), metadata=metadata)
 
     def li(self, *shape: int) -> nir.LI:
         return nir.LI(
@@ -140,6 +140,7 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "no synapse": lambda d: case((6,), d.lif(6), d.linear(8, 6), d.lif(8), d.if_(8)),
     "no synapse, image": lambda d: case((2, 5, 4), d.lif(2, 5, 4), d.lif(2, 5, 4), flat(2, 5, 4), d.lif(40)),
     "Threshold": lambda d: case((6,), d.affine(8, 6), d.threshold(8), d.linear(5, 8), d.threshold(5)),
+    "Threshold with metadata of neurons": lambda d: case((6,), d.affine(8, 6), d.threshold(8, reset="subtract", reset_delay=1, state_grid=4)),
     "Threshold first": lambda d: case((2, 5, 4), d.threshold(2, 5, 4), flat(2, 5, 4), d.linear(6, 40), d.lif(6)),
     "delay before": lambda d: case((6,), d.delay(6), d.affine(8, 6), d.lif(8), d.delay(8), d.affine(5, 8), d.lif(5)),
     "delay after": lambda d: case((6,), d.linear(8, 6), d.delay(8), d.lif(8), d.linear(5, 8), d.delay(5), d.cuba(5)),
