@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -21,8 +21,8 @@ from . import records
 
 if TYPE_CHECKING:
     import nir
-    from torch import nn
 
+    from ..hw_targets.network import Recipe
     from ..models.datasets import Dataset
 
 app = typer.Typer(
@@ -195,28 +195,65 @@ def export(
     source: Annotated[
         str,
         typer.Argument(
-            help="A checkpoint of `spikeship train`, or module:function that returns your Norse network.",
+            help="A checkpoint of `spikeship train`, a NIR file (.nir), or module:function that returns "
+            "your Norse or SLAYER network or a NIR graph.",
             metavar="SOURCE",
         ),
     ],
     out: Annotated[
         Path, typer.Option(help="The netx file; the float graph goes beside it as .nir.")
     ],
-    weights: Annotated[
+    checkpoint: Annotated[
         Path | None, typer.Option(help="module:function only: a torch state dict to load.")
     ] = None,
+    input_: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            help="Your own calibration inputs: integers (sample, time, *input shape) in a .npy file.",
+        ),
+    ] = None,
     data: Annotated[
-        str, typer.Option(help="module:function only: data set for calibration.")
-    ] = "digits",
+        str | None,
+        typer.Option(
+            help="Or the data set to calibrate on. Default: a checkpoint's own, or digits."
+        ),
+    ] = None,
     coding: Annotated[
-        Literal["direct", "rsc1", "rsc2"], typer.Option(help="module:function only.")
+        Literal["direct", "rsc1", "rsc2"], typer.Option(help="Coding of --data.")
     ] = "direct",
-    sigma: Annotated[float, typer.Option(help="module:function only.")] = 0.0,
-    steps: Annotated[int, typer.Option(help="module:function only.", min=1)] = 8,
-    levels: Annotated[int, typer.Option(help="module:function only.", min=1)] = 16,
+    sigma: Annotated[float, typer.Option(help="Noise of rsc1 and rsc2, in pixel units.")] = 0.0,
+    steps: Annotated[int, typer.Option(help="Time steps per sample of --data.", min=1)] = 8,
+    levels: Annotated[
+        int | None,
+        typer.Option(
+            help="Integers per 1.0 of the network's input. Default: 16; of --input 1.", min=1
+        ),
+    ] = None,
     calibration: Annotated[
-        int, typer.Option(help="Training images for choosing scales.", min=1)
+        int, typer.Option(help="Training samples for choosing integers.", min=1)
     ] = 128,
+    bits: Annotated[
+        str, typer.Option(help="Of the weights, 2 to 8; one number, or one per layer: 8,4,4.")
+    ] = "8",
+    per_channel: Annotated[
+        bool, typer.Option("--per-channel", help="A scale and threshold per neuron or channel.")
+    ] = False,
+    fine_tune: Annotated[
+        int,
+        typer.Option(help="Epochs of training the integers themselves on the data set.", min=0),
+    ] = 0,
+    input_shape: Annotated[
+        str | None,
+        typer.Option(help="SLAYER without data: the shape of one input step, such as 2,34,34."),
+    ] = None,
+    dt: Annotated[
+        float | None, typer.Option(help="NIR: the time step, where the file does not say it.")
+    ] = None,
+    reset: Annotated[
+        Literal["zero", "subtract"] | None,
+        typer.Option(help="NIR: the neurons' reset, which files do not say. Default: to v_reset."),
+    ] = None,
     approximate_current_bias: Annotated[
         bool,
         typer.Option(
@@ -224,84 +261,132 @@ def export(
             help="Allow a bias before neurons with synaptic current, by its steady state.",
         ),
     ] = False,
+    approximate_reset: Annotated[
+        bool,
+        typer.Option(
+            "--approximate-reset",
+            help="Allow reset by subtraction, by reset to zero; the agreement shows what it costs.",
+        ),
+    ] = False,
     seed: Seed = 0,
     data_root: DataRoot = None,
     json_: Json = False,
 ) -> None:
-    """Quantize a trained Norse network and write it as netx."""
-    with _errors():
-        from ..models import datasets, training
-        from . import views
-        from .export import export as export_network
-        from .export import file_digest
+    """Quantize a trained network and write it as netx.
 
-        model: nn.Module
-        if ":" in source:
-            dataset = datasets.load(data, data_root, steps)
-            settings = training.Settings(
-                coding=coding, sigma=sigma, steps=steps, levels=levels, seed=seed
-            )
-            settings = training.suited(settings, dataset)
-            model = _build(source, weights)
-            provenance = {"model": source, "dataset": data}
-        else:
-            classifier = training.load(source)
-            settings = classifier.settings
-            model = classifier.net
-            if not settings.spiking:
-                _fail(f"{source} is an ANN twin; export a spiking network.")
-            dataset = datasets.load(settings.dataset, data_root, settings.steps)
-            provenance = {
-                "model": settings.model,
-                "dataset": settings.dataset,
-                "checkpoint": Path(source).name,
-                "checkpoint_sha256": file_digest(source),
-            }
-        exported = export_network(
-            model,
-            dataset.shape,
-            settings.encoding,
-            dataset.train.images[:calibration],
-            out,
-            seed=seed,
-            provenance=provenance,
-            approximate_current_bias=approximate_current_bias,
-            progress=lambda name: _say(f"quantizing {name}"),
+    A SLAYER network trains with integers already: they are written as they are, without data unless
+    the file shall say how to encode a data set.
+    """
+    with _errors():
+        from ..models import datasets
+        from ..models.encoding import Encoding
+        from . import views
+        from .export import (
+            calibration_messages,
+            export_graph,
+            export_slayer,
+            file_digest,
+            import_norse,
+            recipe_for,
+            recipe_of,
         )
-        network = exported.quantized.network
+        from .finetune import Tuning, finetune
+        from .quantize import Quantized, quantize
+        from .sources import is_slayer, load_source
+
+        network, settings = load_source(source, checkpoint, dt=dt, reset=reset)
+        slayer = is_slayer(network)
+        if settings is not None and (data or input_):
+            _fail(f"{source} knows the data it was trained on: leave out --data and --input.")
+        if data and input_:
+            _fail("--data and --input exclude each other.")
+        if slayer and (bits != "8" or fine_tune or per_channel):
+            _fail(
+                "--bits, --per-channel and --fine-tune are for float networks; SLAYER's are integers."
+            )
+        notes = {"model": source if settings is None else settings.model}
+        weights = checkpoint if settings is None else Path(source)
+        if weights is not None:
+            notes |= {"checkpoint": weights.name, "checkpoint_sha256": file_digest(weights)}
+        dataset, messages, recipe = None, None, None
+        if input_ is not None:
+            messages = _load_array(input_)
+            recipe = recipe_of(messages, levels or 1, notes)
+        elif settings is not None or data or not slayer:
+            name = (data or "digits") if settings is None else settings.dataset
+            dataset = datasets.load(name, data_root, steps if settings is None else settings.steps)
+            if settings is not None:
+                encoding = settings.encoding
+            elif dataset.event_steps:
+                encoding = Encoding("events", dataset.event_steps, 1, 0.0, 0)
+            else:
+                encoding = Encoding(coding, steps, levels or 16, sigma)
+            messages = calibration_messages(encoding, dataset.train.images[:calibration], seed)
+            recipe = recipe_for(encoding, seed, {**notes, "dataset": dataset.name})
+        if fine_tune and dataset is None:
+            _fail("--fine-tune needs labels: give --data instead of --input.")
+
+        def quantizer(graph: nir.NIRGraph, messages: Any, recipe: Recipe) -> Quantized:
+            found = quantize(
+                graph,
+                messages,
+                recipe,
+                bits=_numbers(bits, "--bits"),
+                per_channel=per_channel,
+                approximate_current_bias=approximate_current_bias,
+                approximate_reset=approximate_reset,
+                progress=lambda name: _say(f"quantizing {name}"),
+            )
+            if not fine_tune:
+                return found
+            assert dataset is not None
+            tuned = finetune(
+                found,
+                dataset,
+                Tuning(epochs=fine_tune, seed=seed),
+                graph=graph,
+                folder=out.with_suffix(".tuning"),
+                progress=_say,
+            )
+            return replace(found, network=tuned.network, real=tuned.real)
+
+        if slayer:
+            shape = None if messages is None else messages.shape[2:]
+            if input_shape is not None:
+                given = _numbers(input_shape, "--input-shape")
+                shape = (given,) if isinstance(given, int) else tuple(given)
+            exported = export_slayer(network, out, recipe, shape)
+        else:
+            assert messages is not None
+            assert recipe is not None
+            graph = import_norse(network, messages.shape[2:], messages / recipe.levels)
+            exported = export_graph(graph, messages, recipe, out, quantizer=quantizer)
+        result = exported.quantized.network
+        tables = [views.network_table(result)]
+        if exported.quantized.losses:
+            tables.append(views.loss_table(exported.quantized.losses))
+        beside = "" if exported.graph_path is None else f" and {exported.graph_path}"
         _show(
             json_,
             {
                 "net": exported.path,
                 "graph": exported.graph_path,
-                "digest": network.digest,
+                "digest": result.digest,
                 "layers": exported.quantized.losses,
                 **records.environment(),
             },
-            views.network_table(network),
-            views.loss_table(exported.quantized.losses),
-            f"wrote {exported.path} and {exported.graph_path}",
+            *tables,
+            f"wrote {exported.path}{beside}",
         )
 
 
-def _build(source: str, weights: Path | None) -> nn.Module:
-    import torch
-
-    name, _, function = source.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
+def _numbers(text: str, option: str) -> int | list[int]:
+    """`8` as one number, `8,4,4` as several."""
     try:
-        module = importlib.import_module(name.removesuffix(".py").replace("/", "."))
-        build: Callable[[], nn.Module] = getattr(module, function)
-    except (ModuleNotFoundError, AttributeError) as error:
-        _fail(f"{source}: {error}. Give module:function, importable from this folder.")
-    finally:
-        sys.path.pop(0)
-    model = build()
-    if weights is not None:
-        if not weights.is_file():
-            raise FileNotFoundError(f"{weights}: no such file.")
-        model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    return model
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        _fail(f"{option} {text}: give whole numbers, separated by commas.")
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from ..models import datasets, networks, training
 from . import records, views
 from .export import export, file_digest
 from .profile import profile
+from .quantize import quantize
 from .run import encoded, evaluate, needed_recipe, run_recipe, scores
 from .verify import verify
 
@@ -45,7 +47,7 @@ def run_demo(
             "checkpoint": checkpoint.name,
             "checkpoint_sha256": file_digest(checkpoint),
         },
-        progress=lambda name: say(f"quantizing {name}"),
+        quantizer=partial(quantize, progress=lambda name: say(f"quantizing {name}")),
     )
     network = read_netx(net)
     recipe = needed_recipe(network)

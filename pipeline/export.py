@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import nir
 import numpy as np
@@ -70,6 +70,32 @@ def recipe_for(
     )
 
 
+def recipe_of(
+    messages: NDArray[Any], levels: int = 1, provenance: Mapping[str, str] | None = None
+) -> Recipe:
+    """The recipe for one's own integer inputs (sample, time, *input shape), as `recipe_for`.
+
+    Single spikes where all are 0 or 1, else messages of the bits that these need, sign included.
+    """
+    if messages.ndim < 3 or messages.size == 0 or not np.issubdtype(messages.dtype, np.integer):
+        raise ValueError(
+            f"inputs of shape {messages.shape} and type {messages.dtype}; integers (sample, time, "
+            f"*input shape) are needed."
+        )
+    low, high = int(messages.min()), int(messages.max())
+    bits = 0 if low >= 0 and high <= 1 else 1 + max((-low - 1).bit_length(), high.bit_length())
+    steps = messages.shape[1]
+    return Recipe(
+        steps=steps,
+        levels=levels,
+        message_bits=bits,
+        reset_interval=steps,
+        reset_offset=1,
+        coding="given",
+        provenance={"spikeship": version("spikeship"), **(provenance or {})},
+    )
+
+
 def export(
     model: nn.Module,
     input_shape: Sequence[int],
@@ -99,13 +125,15 @@ def calibration_messages(
 
 
 def import_norse(
-    model: nn.Module, input_shape: Sequence[int], frames: NDArray[np.float64]
+    model: nn.Module | nir.NIRGraph, input_shape: Sequence[int], frames: NDArray[np.float64]
 ) -> nir.NIRGraph:
     """`from_norse`, and the proof that the graph answers as the model does.
 
     Both are run on the first of `frames` (sample, time, *input shape): a difference is an error, not
-    a silent change of the network.
+    a silent change of the network. A NIR graph is returned as it is.
     """
+    if isinstance(model, nir.NIRGraph):
+        return model
     graph = from_norse(model.eval(), input_shape)
     _check_import(model, graph, frames[:16])
     return graph
@@ -127,7 +155,8 @@ def export_graph(
     """
     readout = stages(lower(graph, approximate_reset=True))[-1].neuron
     notes = {"source": str(graph.metadata.get("framework", "NIR")), **recipe.provenance}
-    decode = "mean voltage" if isinstance(readout, READOUTS) else "spike count"
+    voltage = isinstance(readout, READOUTS)
+    decode: Literal["mean voltage", "spike count"] = "mean voltage" if voltage else "spike count"
     quantized = quantizer(graph, messages, replace(recipe, decode=decode, provenance=notes))
     network = quantized.network
     assert network.recipe is not None

@@ -168,7 +168,7 @@ def test_export_of_a_user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with torch.no_grad():
         model[1].weight.mul_(8)
     torch.save(model.state_dict(), "weights.pt")
-    out = ok("export", "mynet:build", "--weights", "weights.pt", "--out", "mine.net")
+    out = ok("export", "mynet:build", "--checkpoint", "weights.pt", "--out", "mine.net")
     network = read_netx("mine.net")
     assert out["digest"] == network.digest
     dense = network.layers[-1]
