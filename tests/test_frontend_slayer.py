@@ -231,6 +231,17 @@ def test_random_networks_equal_their_files(name: str, seed: int, tmp_path: Path)
     assert found == read_netx(model.export_hdf5(tmp_path / "network.net"), shape)
 
 
+@pytest.mark.parametrize(("kind", "names"), [("cuba", "current voltage"), ("rf", "sin cos")])
+def test_decays_learned_beyond_their_range(kind: str, names: str, tmp_path: Path) -> None:
+    parameters = RF if kind == "rf" else CUBA
+    model = settled([block(f"{kind}.Dense", parameters, 8, 5)], LINE)
+    for name, value in zip(names.split(), (4000.0, 5000.3), strict=True):
+        getattr(model.blocks[0].neuron, f"{name}_decay").data.fill_(value)
+    found = from_slayer(model)
+    assert model.blocks[0].neuron.state_dict().popitem()[1].item() > 5000
+    assert found == read_netx(model.export_hdf5(tmp_path / "network.net"))
+
+
 # -- what SLAYER computes, spike for spike -------------------------------------------------------
 
 
