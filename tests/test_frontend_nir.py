@@ -445,6 +445,15 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
     with pytest.raises(GraphError) as error:
         from_nir(write(tmp_path / "x.nir", nodes, in_a_row(nodes)), reset={"w": "zero"})
     text = str(error.value)
+    nodes["d"] = {"type": "Affine", "weight": np.ones((3, 3))}
+    nodes["d2"] = {"weight": 1}
+    nodes["output"] = nodes.pop("output")
+    with pytest.raises(GraphError) as broken:
+        from_nir(write(tmp_path / "y.nir", nodes, in_a_row(nodes)), reset={"w": "zero"})
+    found = {p for p in broken.value.problems if p not in error.value.problems}
+    assert sum("node d (Affine) has no bias" in p for p in found) == 1
+    assert sum("node d2 is a node without type" in p for p in found) == 1
+    assert len(found) == 2
     for part in ("dt is not known", "reset is given for w", "expects 3 inputs", "node a: tau is -1", "ALIF", "node c: 1 of 1"):  # fmt: skip
         assert part in text
 

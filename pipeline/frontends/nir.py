@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,21 +64,18 @@ def from_nir(
     if raw["type"] != "NIRGraph":
         raise GraphError([f"the root is a {raw['type']}, not a NIRGraph. Wrap it in one."])
     problems: list[str] = []
-    graph = graph_from(raw, problems)
-    unreadable = list(problems)
+    graph, broken = graph_from(raw, problems)
     nodes, edges = flatten_subgraphs(graph)
     _drop_sample_axes(nodes, edges)
     step = _time_step(graph.metadata, nodes, dt, problems)
     _set_resets(nodes, reset, reset_delay, problems)
     metadata = {"framework": "NIR", **graph.metadata, "dt": step or 1.0}
-    if step is not None and not unreadable:
+    if step is not None:
         _check_time_constants(nodes, step, problems)
-    if unreadable:
-        raise GraphError(problems)
     try:
         checked = check(nir.NIRGraph(nodes, edges, metadata=metadata, type_check=False))
     except GraphError as error:
-        raise GraphError([*problems, *error.problems]) from None
+        problems += [text for text in error.problems if not broken & set(re.split(r"[ :,]", text))]
     if problems:
         raise GraphError(problems)
     return checked

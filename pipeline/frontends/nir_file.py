@@ -67,38 +67,50 @@ def plain(value: Any) -> Any:
     return value
 
 
-def graph_from(raw: Raw, problems: list[str], prefix: str = "") -> nir.NIRGraph:
+def graph_from(raw: Raw, problems: list[str]) -> tuple[nir.NIRGraph, set[str]]:
     """The graph that `read_raw` or `nir.NIRGraph.to_dict` described, parameters as float64.
 
-    Nodes with missing or unknown fields are added to `problems`. A node of a kind that does not
-    exist is there, as an empty node of that name.
+    Missing and unknown fields are added to `problems`; the names of nodes that lack something are the
+    second value. A node of a kind that does not exist is there, as an empty node of that name.
     """
+    broken: set[str] = set()
+    return _graph("", raw, problems, broken), broken
+
+
+def _graph(prefix: str, raw: Raw, problems: list[str], broken: set[str]) -> nir.NIRGraph:
     nodes: dict[str, nir.NIRNode] = {}
-    for key, node in raw["nodes"].items():
+    for what in ("nodes", "edges"):
+        if what not in raw:
+            problems.append(f"graph {prefix.rstrip('.') or '(root)'} has no {what}.")
+    for key, node in raw.get("nodes", {}).items():
         name = f"{prefix}{key}"
-        if node["type"] == "NIRGraph":
-            nodes[key] = graph_from(node, problems, f"{name}.")
+        if node.get("type") == "NIRGraph":
+            nodes[key] = _graph(f"{name}.", node, problems, broken)
         else:
+            before = len(problems)
             nodes[key] = _node(name, node, problems)
-    edges = [(str(plain(a)), str(plain(b))) for a, b in raw["edges"]]
+            if len(problems) > before:
+                broken.add(name)
+    edges = [(str(plain(a)), str(plain(b))) for a, b in raw.get("edges", [])]
     return nir.NIRGraph(nodes, edges, metadata=plain(raw.get("metadata", {})), type_check=False)
 
 
 def _node(name: str, raw: Raw, problems: list[str]) -> nir.NIRNode:
-    kind = _KINDS.get(raw["type"]) or type(raw["type"], (nir.NIRNode,), {})
+    text = raw.get("type", "node without type")
+    kind = _KINDS.get(text) or type(text, (nir.NIRNode,), {})
     shape = raw.get("shape")
     node: Any = object.__new__(kind)  # the constructors would check, and wrongly
     node.input_type, node.output_type = {"input": shape}, {"output": shape}
     node.metadata = plain(raw.get("metadata", {}))
-    if raw["type"] not in _KINDS:
+    if text not in _KINDS:
         return node
     shaped = ("input_type", "output_type", "metadata")
     fields = [f.name for f in dataclasses.fields(kind) if f.name not in shaped]
     for field in sorted(set(raw) - {*fields, *shaped, "type", "shape"}):
-        problems.append(f"node {name} ({raw['type']}) has a field {field}, which NIR does not.")
+        problems.append(f"node {name} ({text}) has a field {field}, which NIR does not.")
     for field in fields:
         if field not in raw and (field not in DEFAULTS or kind is nir.Affine):
-            problems.append(f"node {name} ({raw['type']}) has no {field}.")
+            problems.append(f"node {name} ({text}) has no {field}.")
         setattr(node, field, _value(kind, field, raw))
     return node
 
