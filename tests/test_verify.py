@@ -1,0 +1,286 @@
+"""The sides of a network beside each other: what is compared, how it is named, what is reported."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import nir
+import norse.torch as norse
+import numpy as np
+import pytest
+import torch
+from norse.torch.functional.leaky_integrator_box import LIBoxParameters
+from rich.table import Table
+from torch import nn
+
+from spikeship.hw_targets.network import (
+    CubaLIF,
+    Delta,
+    Dense,
+    Flatten,
+    Input,
+    Network,
+    Recipe,
+    SigmaDelta,
+)
+from spikeship.hw_targets.trace import Recorded
+from spikeship.pipeline import records, views
+from spikeship.pipeline import verify as verify_module
+from spikeship.pipeline.execute import execute
+from spikeship.pipeline.frontends import from_netx, from_norse
+from spikeship.pipeline.graph import chain_graph
+from spikeship.pipeline.quantize import quantize
+from spikeship.pipeline.run import Target, run_recipe, scores
+from spikeship.pipeline.sides import float_layers, float_side, hardware, quantized_side
+from spikeship.pipeline.verify import Verification, layer_ids, verify
+
+SHAPE = (1, 6, 6)
+RECIPE = Recipe(steps=8, levels=16, message_bits=8, reset_interval=8, reset_offset=1)
+LABELS = np.arange(48) % 5
+
+
+def lif() -> nn.Module:
+    return norse.LIFBoxCell(
+        norse.LIFBoxParameters(tau_mem_inv=torch.tensor(500.0), v_th=torch.tensor(0.3))
+    )
+
+
+def readout() -> nn.Module:
+    return norse.LIBoxCell(LIBoxParameters(tau_mem_inv=torch.tensor(500.0)))
+
+
+def inputs(samples: int = 48, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(-3, 20, (samples, 8, *SHAPE)).astype(np.int32)
+
+
+def graph_of(*modules: nn.Module) -> nir.NIRGraph:
+    model = norse.SequentialState(*modules).eval()
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                module.reset_parameters()
+        for parameter in model.parameters():
+            parameter *= 2.0
+    return from_norse(model, SHAPE)
+
+
+DENSE = graph_of(nn.Flatten(), nn.Linear(36, 24), lif(), nn.Linear(24, 5), lif())
+CONV = graph_of(
+    nn.Conv2d(1, 4, 3), lif(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(16, 5), readout()
+)
+
+
+@pytest.fixture(scope="module")
+def dense() -> Network:
+    return quantize(DENSE, inputs(), RECIPE, bits=4).network
+
+
+@pytest.fixture(scope="module")
+def conv() -> Network:
+    return quantize(CONV, inputs(), replace(RECIPE, decode="mean voltage"), bits=6).network
+
+
+@pytest.fixture(scope="module")
+def result(dense: Network) -> Verification:
+    return verify(dense, inputs(seed=1), DENSE, labels=LABELS, lava_samples=0)
+
+
+def test_layers_have_both_names(result: Verification, dense: Network) -> None:
+    """The names follow from the architecture: a second export of other weights has the same."""
+    names = [(layer.layer, layer.source, layer.shape) for layer in result.layers]
+    assert names == [("2:dense", "2:lif", (24,)), ("3:dense", "4:lif", (5,))]
+    again = quantize(DENSE, inputs(seed=5), RECIPE, bits=8).network
+    assert again != dense
+    assert layer_ids(again, float_layers(DENSE)) == result.layers
+    for agreements in (result.to_float, result.to_quantized, result.from_quantized):
+        assert agreements is not None
+        assert [a.layer for a in agreements] == ["2:dense", "3:dense"]
+    assert {d.layer for d in result.diagnoses} <= {"2:dense", "3:dense"}
+    without = verify(dense, inputs(4), lava_samples=0)
+    assert [layer.source for layer in without.layers] == [None, None]
+    assert without.to_float is without.same_answers is without.to_quantized is None
+
+
+def test_another_network_is_refused_with_both_lists(dense: Network) -> None:
+    with pytest.raises(ValueError, match="different layers") as error:
+        verify(dense, inputs(), CONV, lava_samples=0)
+    assert "float: 1:lif 4x4x4, 5:li 5" in str(error.value)
+    assert "network: 2:dense 24, 3:dense 5" in str(error.value)
+
+
+def test_the_sides_are_what_they_say(dense: Network) -> None:
+    """Float: `execute`; quantized: `execute` of the integers as a graph; integers: the simulator."""
+    x = inputs(40, seed=1)
+    side = float_side(DENSE, float_layers(DENSE), x, RECIPE)
+    expected = execute(DENSE, x / 16)
+    assert all((a == b).all() for a, b in zip(side.spikes, expected.spikes, strict=True))
+    assert (side.scores == expected.spikes[-1].sum(axis=1)).all()
+
+    graph = from_netx(dense)
+    for node in graph.nodes.values():
+        node.metadata.pop("state_grid", None)
+    expected = execute(graph, x / 16)
+    side = quantized_side(dense, x)
+    assert all((a == b).all() for a, b in zip(side.spikes, expected.spikes, strict=True))
+
+    trace = run_recipe(dense, x)
+    assert trace.spikes is not None
+    side = hardware(dense, x).side
+    assert all((a == b).all() for a, b in zip(side.spikes, trace.spikes, strict=True))
+    assert (side.scores == scores(dense, trace)).all()
+
+
+def test_membranes_say_why_a_spike_differs(result: Verification) -> None:
+    """One side above its threshold, the other not, as their spikes have it."""
+    for agreements in (result.to_float, result.to_quantized, result.from_quantized):
+        for a in agreements or ():
+            if a.first is None:
+                continue
+            for spike, membrane in (
+                (a.first.first, a.first.first_membrane),
+                (a.first.second, a.first.second_membrane),
+            ):
+                assert membrane is not None
+                assert spike == (membrane.voltage > membrane.threshold)
+    assert not all(a.exact for a in result.to_float or ())
+
+
+def test_agreement_over_time(result: Verification) -> None:
+    for a in result.to_float or ():
+        assert a.by_step is not None
+        assert len(a.by_step) == 8
+        assert np.isclose(np.mean(a.by_step), a.equal, atol=1e-5)
+        assert (a.first is None) == (min(a.by_step) == 1)
+        if a.first is not None:
+            assert set(a.by_step[: a.first.step]) <= {1.0}
+            assert a.by_step[a.first.step] < 1
+    assert all(a.by_step is None for a in result.to_reference if a.quantity != "spikes")
+
+
+def test_accuracies_and_their_differences(result: Verification, dense: Network) -> None:
+    x = inputs(seed=1)
+    expected = {
+        "float": execute(DENSE, x / 16).spikes[-1].sum(axis=1),
+        "quantized": quantized_side(dense, x).scores,
+        "integers": scores(dense, run_recipe(dense, x)),
+    }
+    assert [a.side for a in result.accuracy] == list(expected)
+    for a in result.accuracy:
+        right = expected[a.side].argmax(axis=1) == LABELS
+        assert (a.samples, a.accuracy) == (48, right.mean())
+        assert a.delta == a.accuracy - result.accuracy[0].accuracy
+    assert verify(dense, x[:3], lava_samples=0).accuracy == ()
+
+
+def test_a_readout_has_answers_but_no_spikes(conv: Network) -> None:
+    x = inputs(seed=1)
+    found = verify(conv, x, CONV, labels=LABELS, lava_samples=0)
+    assert [a.layer for a in found.to_float or ()] == ["1:conv"]
+    assert [a.layer for a in found.from_quantized or ()] == ["1:conv"]
+    assert [layer.layer for layer in found.layers] == ["1:conv", "3:dense"]
+    assert found.same_answers is not None
+    assert found.same_answers > 0.9
+    answers = execute(CONV, x / 16).voltage[-1].mean(axis=1).argmax(axis=1)
+    assert found.accuracy[0].accuracy == (answers == LABELS).mean()
+    table = views.verification_tables(found)[0]
+    assert isinstance(table, Table)
+    assert [list(column.cells)[1] for column in table.columns][2:5] == ["readout"] * 3
+
+
+def test_tolerance_decides(dense: Network, result: Verification) -> None:
+    worst = 1 - min(a.equal for a in result.to_float or ())
+    assert 0 < worst < 0.2
+    assert replace(result, tolerance=worst + 1e-9).ok
+    assert not replace(result, tolerance=worst - 1e-9).ok
+    assert not replace(result, tolerance=1.0, reread=False).ok
+
+
+def test_a_backend_that_differs_is_seen(dense: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One state of one neuron off by one in the reference: not ok, and the place is named."""
+
+    def off(network: Network, messages: Any, *, target: Target = "engine", record: Any) -> Any:
+        trace = run_recipe(network, messages, target=target, record=record)
+        if target == "reference":
+            assert trace.v is not None
+            arrays = [a.copy() for a in trace.v]
+            arrays[1][2, 5, 3] += 1
+            trace = replace(trace, v=Recorded("v", arrays))
+        return trace
+
+    monkeypatch.setattr(verify_module, "run_recipe", off)
+    found = verify(dense, inputs(8), lava_samples=0, reference_samples=3)
+    assert not found.ok
+    (bad,) = (a for a in found.to_reference if not a.exact)
+    assert (bad.layer, bad.quantity) == ("3:dense", "v")
+    assert bad.first is not None
+    assert (bad.first.sample, bad.first.step, bad.first.neuron) == (2, 5, (3,))
+    assert (found.reference_samples, found.lava_skipped) == (3, "not asked for")
+
+
+@pytest.mark.lava
+def test_lava_is_one_of_the_sides(conv: Network) -> None:
+    found = verify(conv, inputs(6, seed=1), CONV, labels=LABELS[:6], lava_samples=2)
+    assert found.ok
+    assert found.lava_samples == 2
+    assert {a.quantity for a in found.to_lava or ()} == {"spikes", "u", "v"}
+    assert all(a.exact for a in found.to_lava or ())
+    assert [(a.side, a.samples) for a in found.accuracy] == [
+        ("float", 6), ("quantized", 6), ("integers", 6), ("lava", 2),
+    ]  # fmt: skip
+
+
+def test_soft_resets_of_the_float_graph_stay() -> None:
+    """Lowering refuses them; `verify` measures what they cost."""
+    one = np.ones(5)
+    node = nir.LIF(tau=2e-3 * one, r=one, v_leak=0 * one, v_threshold=0.5 * one, v_reset=0 * one)
+    node.metadata["reset"] = "subtract"
+    weight = np.random.default_rng(0).normal(0.1, 0.3, (5, 36))
+    flat = nir.Flatten({"input": np.array(SHAPE)}, start_dim=0)
+    nodes = [("f", flat), ("w", nir.Affine(weight, 0 * one)), ("n", node)]
+    graph = chain_graph(nodes, SHAPE, {"dt": 1e-3})
+    layer = Dense(np.round(weight * 128), None, CubaLIF(4096, 2048, 128 * 16))
+    network = Network([Input(SHAPE), Flatten(), layer], RECIPE)
+    found = verify(network, inputs(), graph, lava_samples=0)
+    (diagnosis,) = found.diagnoses
+    assert diagnosis.cause == "reset"
+    assert graph.nodes["n"].metadata == {"reset": "subtract"}
+
+
+def test_networks_of_other_neurons_have_exact_checks_only() -> None:
+    layers = [Input((4,), Delta(1)), Dense(np.eye(4) * 64, None, SigmaDelta(1))]
+    recipe = Recipe(steps=6, message_bits=16)
+    x = np.random.default_rng(0).integers(0, 50, (3, 6, 4)).astype(np.int32)
+    found = verify(Network(layers, recipe), x, lava_samples=0)
+    assert found.ok
+    assert found.from_quantized is None
+    assert "is no layer of CubaLIF neurons" in (found.quantized_skipped or "")
+    assert {a.quantity for a in found.to_reference} == {"spikes", "u", "v", "residue"}
+
+
+@pytest.mark.parametrize("bits", [8, 3])
+def test_what_quantize_does_is_called_rounding(bits: int) -> None:
+    """Its errors make up for each other: no parameter is wrong for that."""
+    for graph in (DENSE, CONV):
+        decode = "mean voltage" if graph is CONV else "spike count"
+        network = quantize(graph, inputs(), replace(RECIPE, decode=decode), bits=bits).network
+        found = verify(network, inputs(seed=2), graph, lava_samples=0, reference_samples=1)
+        causes = {d.cause for d in found.diagnoses}
+        assert causes <= {"rounding", "decay truncation", "inherited"}, found.diagnoses
+
+
+def test_verdicts_are_one_line_per_layer_and_json_holds_all(result: Verification) -> None:
+    lines = views.verdicts(result)
+    assert [line.split(": ")[0] for line in lines] == [d.layer for d in result.diagnoses]
+    for line, d in zip(lines, result.diagnoses, strict=True):
+        assert f"Likely cause: {d.cause}" in line
+        assert f"To do: {d.advice}" in line
+        assert "first at sample" in line
+        assert "(v " in line
+    plain = json.loads(records.dumps(result))
+    assert plain["layers"][0] == {"layer": "2:dense", "source": "2:lif", "shape": [24]}
+    assert plain["diagnoses"][0]["tried"]
+    assert len(plain["to_float"][0]["by_step"]) == 8
+    assert plain["accuracy"][0]["side"] == "float"
