@@ -152,10 +152,8 @@ def _rows(values: Array) -> Array:
     return values[:, 0, 0] if values.ndim == 3 else values.reshape(-1)
 
 
-def _uniform(values: Array, per_channel: bool = False) -> bool:
-    array = np.asarray(values)
-    first = array[:, :1, :1] if per_channel and array.ndim == 3 else array.flat[0]
-    return bool(np.allclose(array, first, rtol=1e-9, atol=0))
+def _uniform(values: Array) -> bool:
+    return bool(np.allclose(values, np.asarray(values).flat[0], rtol=1e-9, atol=0))
 
 
 def _current_bias(stage: Stage) -> Iterator[Violation]:
@@ -187,7 +185,8 @@ def _check_stage(stage: Stage, dt: float) -> Iterator[Violation]:
     decays = [("dt / tau_mem", leak)]
     if hasattr(node, "tau_syn"):
         decays.append(("dt / tau_syn", dt / node.tau_syn))
-        if not _uniform(node.w_in * dt / node.tau_syn, per_channel=True):
+        jump = np.broadcast_to(node.w_in * dt / node.tau_syn, leak.shape)
+        if not all(_uniform(row) for row in jump):
             yield Violation(
                 name, "dt / tau_syn * w_in differs within a channel", "one value per channel"
             )

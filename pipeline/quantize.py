@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ..hw_targets import arithmetic
 from ..hw_targets.network import CubaLIF, Flatten, Input, Layer, Network, Recipe
-from .execute import execute
+from .execute import FloatTrace, execute
 from .fitting import Problem, Run, rows_first, survives_lava
-from .hardware_units import QuantizationError, Violation, hardware_layers
+from .hardware_units import HardwareLayer, QuantizationError, Violation, hardware_layers
 from .lower import lower
 from .rounding import RealLayer, saturates
 from .search import search
@@ -25,8 +25,10 @@ __all__ = [
     "QuantizationError",
     "Quantized",
     "RealLayer",
+    "Task",
     "Violation",
     "agree",
+    "prepare",
     "quantize",
 ]
 
@@ -155,6 +157,107 @@ def quantize(
 
     Raises LoweringError, QuantizationError (all violations at once).
     """
+    task = prepare(
+        graph,
+        calibration,
+        recipe,
+        method=method,
+        per_channel=per_channel,
+        approximate_current_bias=approximate_current_bias,
+        approximate_reset=approximate_reset,
+    )
+    runs: list[Run] = []
+    message = task.message
+    for index, (layer, layer_bits) in enumerate(
+        zip(task.layers, task.bits_of_layers(bits), strict=True)
+    ):
+        progress(layer.name)
+        runs.append(task.run(index, layer_bits, message))
+        message = runs[-1].spikes
+    return task.quantized(runs)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A network to quantize: its layers, what reaches the first, and what each should answer."""
+
+    layers: tuple[HardwareLayer, ...]
+    message: Array
+    target: FloatTrace
+    recipe: Recipe
+    method: Method
+    per_channel: bool
+
+    def bits_of_layers(self, bits: int | Sequence[int]) -> tuple[int, ...]:
+        """One number for each layer, checked."""
+        count = len(self.layers)
+        per_layer = (bits,) * count if isinstance(bits, int) else tuple(bits)
+        if len(per_layer) != count:
+            raise ValueError(
+                f"bits has {len(per_layer)} entries; the network has {count} layers with neurons."
+            )
+        if any(b not in BITS for b in per_layer):
+            raise ValueError(f"bits = {bits}; weights have {min(BITS)} to {max(BITS)} bits.")
+        return per_layer
+
+    def problem(self, index: int, bits: int, message: Array) -> Problem:
+        """Layer `index` when `message` reaches it."""
+        layer = self.layers[index]
+        return Problem(
+            layer,
+            bits,
+            1 if index else self.recipe.levels,
+            message,
+            self.spikes(index - 1) if index else None,
+            self.spikes(index),
+            layer.voltage(self._shaped(self.target.voltage, index)).astype(np.float32),
+            self.recipe,
+        )
+
+    def run(self, index: int, bits: int, message: Array) -> Run:
+        """The integers that the method finds for it, with their answer."""
+        problem = self.problem(index, bits, message)
+        if self.method == "max":
+            return problem.run(problem.start(per_channel=self.per_channel))
+        return search(problem, per_channel=self.per_channel)
+
+    def spikes(self, index: int) -> Array:
+        """Of layer `index` in the float network, (sample, time, *layer shape)."""
+        return self._shaped(self.target.spikes, index)
+
+    def _shaped(self, arrays: Sequence[Array], index: int) -> Array:
+        return arrays[index].reshape(*self.message.shape[:2], *self.layers[index].shape)
+
+    def quantized(self, runs: Sequence[Run]) -> Quantized:
+        """The network of all layers; QuantizationError with what does not fit in any of them."""
+        layers: list[Layer] = [Input(self.message.shape[2:])]
+        losses: list[LayerLoss] = []
+        violations: list[Violation] = []
+        message = self.message
+        for index, run in enumerate(runs):
+            problem = self.problem(index, run.fit.real.bits, message)
+            violations.extend(_check(problem, run))
+            losses.append(_loss(problem, run))
+            layers.extend([Flatten()] if problem.layer.flatten else [])
+            layers.append(run.layer)
+            message = run.spikes
+        if violations:
+            raise QuantizationError(violations)
+        network = Network(layers, self.recipe)
+        return Quantized(network, tuple(losses), tuple(run.fit.real for run in runs))
+
+
+def prepare(
+    graph: nir.NIRGraph,
+    calibration: NDArray[np.int32],
+    recipe: Recipe,
+    *,
+    method: Method = "search",
+    per_channel: bool = False,
+    approximate_current_bias: bool = False,
+    approximate_reset: bool = False,
+) -> Task:
+    """What `quantize` does before it looks at a layer; arguments and errors as there."""
     interval = recipe.reset_interval
     if interval is None or interval < recipe.steps or recipe.reset_offset != 1:
         raise ValueError(
@@ -162,43 +265,11 @@ def quantize(
             "with the data (see `quantize`)."
         )
     lowered = lower(graph, approximate_reset=approximate_reset)
-    hardware = hardware_layers(lowered, approximate_current_bias=approximate_current_bias)
-    per_layer = _bits(bits, len(hardware))
+    layers = hardware_layers(lowered, approximate_current_bias=approximate_current_bias)
     target = execute(graph if approximate_reset else lowered, calibration / recipe.levels)
     shape = tuple(int(n) for n in next(iter(lowered.inputs.values())).input_type["input"])
-    message: Array = calibration.reshape(*calibration.shape[:2], *shape)
-    exact = None
-    layers: list[Layer] = [Input(shape)]
-    losses, real = [], []
-    violations: list[Violation] = []
-    for index, layer in enumerate(hardware):
-        progress(layer.name)
-        like = (*calibration.shape[:2], *layer.shape)
-        spikes = target.spikes[index].reshape(like)
-        problem = Problem(
-            layer,
-            per_layer[index],
-            recipe.levels if index == 0 else 1,
-            message,
-            exact,
-            spikes,
-            layer.voltage(target.voltage[index].reshape(like)).astype(np.float32),
-            recipe,
-        )
-        if method == "max":
-            best = problem.run(problem.start(per_channel=per_channel))
-        else:
-            best = search(problem, per_channel=per_channel)
-        violations.extend(_check(problem, best))
-        if layer.flatten:
-            layers.append(Flatten())
-        layers.append(best.layer)
-        losses.append(_loss(problem, best))
-        real.append(best.fit.real)
-        message, exact = best.spikes, spikes
-    if violations:
-        raise QuantizationError(violations)
-    return Quantized(Network(layers, recipe), tuple(losses), tuple(real))
+    message = calibration.reshape(*calibration.shape[:2], *shape)
+    return Task(tuple(layers), message, target, recipe, method, per_channel)
 
 
 def agree(a: Array, b: Array) -> tuple[float, float]:
@@ -207,17 +278,6 @@ def agree(a: Array, b: Array) -> tuple[float, float]:
     total = np.count_nonzero(a) + np.count_nonzero(b)
     both = np.count_nonzero((a != 0) & (b != 0))
     return equal, 2 * both / total if total else 1.0
-
-
-def _bits(bits: int | Sequence[int], layers: int) -> tuple[int, ...]:
-    per_layer = (bits,) * layers if isinstance(bits, int) else tuple(bits)
-    if len(per_layer) != layers:
-        raise ValueError(
-            f"bits has {len(per_layer)} entries; the network has {layers} layers with neurons."
-        )
-    if any(b not in BITS for b in per_layer):
-        raise ValueError(f"bits = {bits}; weights have 2 to 8 bits.")
-    return per_layer
 
 
 def _check(problem: Problem, best: Run) -> Iterator[Violation]:
