@@ -266,7 +266,7 @@ CUBA = {
 
 def test_missing_fields_of_old_versions_and_grouped_oblong_convolutions(tmp_path: Path) -> None:
     """No v_reset, w_in, input_shape; one number for a layer. nir 1.0.8 cannot read this file."""
-    weight = np.random.default_rng(2).normal(size=(3, 64))
+    weight = np.random.default_rng(2).normal(size=(3, 64)).astype(np.float32)
     nodes = inner(
         (2, 7, 6), (3,), conv=CONV, lif=LIF,
         flat={"type": "Flatten", "start_dim": 0, "end_dim": -1},
