@@ -26,12 +26,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from torch import nn
 
-from ..hw_targets.network import Network, Recipe
-from ..hw_targets.netx import read_netx, write_netx
+from ..hw_targets.network import Network
+from ..hw_targets.netx import read_netx
 from ..models import datasets, slayer, training
 from ..pipeline import records, views
-from ..pipeline.export import export, file_digest
-from ..pipeline.frontends.slayer import from_slayer
+from ..pipeline.export import export, export_slayer, file_digest, recipe_for
 from ..pipeline.run import encoded, evaluate, needed_recipe, run_recipe
 
 SETTINGS = {
@@ -48,33 +47,13 @@ TIMED = 1000
 def deploy(classifier: training.Classifier, data: datasets.Dataset, checkpoint: Path) -> Network:
     """The integers, written to a netx file beside the checkpoint and read again."""
     settings, path = classifier.settings, checkpoint.with_name("network.net")
-    encoding = settings.encoding
+    net, shape, encoding, seed = classifier.net, settings.shape, settings.encoding, settings.seed
     source = {"dataset": data.name, "checkpoint_sha256": file_digest(checkpoint)}
-    if isinstance(classifier.net, slayer.SlayerClassifier):
-        recipe = Recipe(
-            steps=encoding.steps,
-            levels=encoding.levels,
-            message_bits=encoding.message_bits,
-            reset_interval=encoding.steps,
-            reset_offset=1,
-            coding=encoding.coding,
-            sigma=encoding.sigma,
-            seed=settings.seed,
-            provenance=source,
-        )
-        network = from_slayer(classifier.net, settings.shape)
-        write_netx(Network(network.layers, recipe), path)
+    if isinstance(net, slayer.SlayerClassifier):
+        export_slayer(net, path, recipe_for(encoding, seed, source), shape)
     else:
         images = data.train.images[:128]
-        export(
-            classifier.net,
-            settings.shape,
-            encoding,
-            images,
-            path,
-            seed=settings.seed,
-            provenance=source,
-        )
+        export(net, shape, encoding, images, path, seed=seed, provenance=source)
     return read_netx(path)
 
 
