@@ -129,18 +129,22 @@ def with_layers(network: Network, *layers: Any) -> Network:
     return Network(layers, network.recipe)
 
 
-def recurrent() -> Network:
+def hasty(**second: Any) -> Network:
+    """Biases make the first layer spike before its data, which the second must hear of."""
     rng = RNG(2)
-    first = Dense(
-        even(rng, 60, 9, 6), even(rng, 300, 9), CubaLIF(700, 900, 1500), even(rng, 60, 9, 9)
+    first = Dense(even(rng, 60, 9, 6), even(rng, 2500, 9), CubaLIF(700, 900, 1500))
+    neuron = CubaLIF(3000, 900, 300)
+    return with_layers(
+        cnn(), first, Dense(even(rng, 60, 4, 9), [310, -90, 0, 400], neuron, **second)
     )
-    return with_layers(cnn(), first, Dense(even(rng, 60, 4, 9), None, CubaLIF(4096, 900, 300)))
+
+
+def recurrent() -> Network:
+    return hasty(recurrent=even(RNG(3), 90, 4, 4))
 
 
 def delayed() -> Network:
-    rng = RNG(3)
-    first = Dense(even(rng, 60, 9, 6), even(rng, 300, 9), CubaLIF(700, 900, 1500), delay=2)
-    return with_layers(cnn(), first, Dense(even(rng, 60, 4, 9), None, CubaLIF(4096, 900, 300)))
+    return hasty(delay=2)
 
 
 def sigma_delta() -> Network:
@@ -165,7 +169,8 @@ NETWORKS: dict[str, Callable[[], Network]] = {
     "cnn, binary input": lambda: cnn(threshold=150, message_bits=0),
     "cnn, no reset": lambda: cnn(reset_interval=None, reset_offset=0),
     "cnn, resets within the sample": lambda: cnn(reset_interval=4),
-    "cnn, resets later": lambda: cnn(reset_interval=20),
+    "cnn, resets seldom": lambda: cnn(reset_interval=20),
+    "cnn, resets late": lambda: cnn(reset_offset=3),
     "recurrent": recurrent,
     "delayed": delayed,
     "sigma-delta": sigma_delta,
@@ -406,6 +411,21 @@ def test_gradients_fade_as_states_decay() -> None:
     assert x.grad[0, 0].item() == 6400 * (0.75**2 + 0.5 * 0.75 + 0.25)
     v = trace.v[0].detach()[0, :, 0]
     assert twin.layers[0].v_decay.grad.item() == -(v[2] + 0.5 * v[1]) / 4096
+
+
+def test_gradients_at_the_ends_of_the_ranges() -> None:
+    """Decays that forget all can be learnt; a threshold of 0 has the slope of the layer's mean."""
+    twin = Twin(Network([Dense([[100]], None, CubaLIF(4096, 4096, 131071))]), trainable=PARAMETERS)
+    trace = twin(tensor([[[3], [2], [0]]]), record=("u", "v"))
+    trace.v[0][0, -1].sum().backward()  # 64 * 200, on 64 * 300 that both decays took away
+    assert (
+        twin.layers[0].i_decay.grad.item() == twin.layers[0].v_decay.grad.item() == -6400 * 3 / 4096
+    )
+    twin = Twin(Network([Dense([[100], [100]], None, CubaLIF(4096, 4096, [0, 50]))]))
+    x = tensor([[[0], [0]]])
+    twin(x).spikes[0][0, -1].sum().backward()
+    at = [-1 / 25, -1 / 4 / 50]  # x is 0, then -1; scales are the mean 25, then 50
+    assert twin.layers[0].threshold.grad.tolist() == pytest.approx(at)
 
 
 class _Reference(torch.autograd.Function):
