@@ -26,7 +26,7 @@ GUARD = 1e-6
 
 
 class UnknownNeuronError(ValueError):
-    """A layer whose neurons have no equation here."""
+    """A layer that has no equation here."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +125,15 @@ def cell_of(stage: Stage, dt: float, levels: int = 1) -> Cell:
     if not isinstance(node, READOUTS):
         threshold, reset_to = (node.v_threshold - rest) / gain, (node.v_reset - rest) / gain
     conv = isinstance(stage.synapse, nir.Conv2d)
-    geometry = None
+    geometry, delay, shift = None, stage.delay, 0
     if conv:
         one = stage.synapse
         stride, padding, dilation = (_pair(p) for p in (one.stride, one.padding, one.dilation))
         geometry = Geometry(stride, padding, dilation, int(one.groups))
+        if stage.delay is not None:
+            if stage.delay.size > 1:
+                raise UnknownNeuronError(f"{stage.name}: a convolution with several delays.")
+            delay, shift = None, int(stage.delay.item())
     per_row = _per_row(stage.name, jump, stage.synapse.weight.ndim)
     recurrent = bias_back = None
     if stage.recurrent is not None:
@@ -153,12 +157,13 @@ def cell_of(stage: Stage, dt: float, levels: int = 1) -> Cell:
         np.zeros(()) if synaptic else bias,
         bias if synaptic else np.zeros(()),
         recurrent,
-        stage.delay,
+        delay,
         geometry,
         grid,
         reset="subtract" if said.reset == "subtract" else "zero",
         reset_delay=int(late),
         reset_to=reset_to,
+        shift=shift,
         gain=gain,
         rest=rest,
     )

@@ -79,11 +79,11 @@ def hypotheses(cell: Cell, start: Cell, integer: Cell, largest: float) -> Iterat
         )
     if not _same_delay(cell, integer):
         yield changed("latency", "delays differ", delay=integer.delay)
-    if not cell.shift:
-        for shift in (1, -1, 2, -2):
-            word = "later" if shift > 0 else "earlier"
-            detail = f"the integers get their input {abs(shift)} step{'s'[: abs(shift) - 1]} {word}"
-            yield changed("latency", detail, shift=shift)
+    if cell.shift == start.shift:
+        for by in (1, -1, 2, -2):
+            word = "later" if by > 0 else "earlier"
+            detail = f"the integers get their input {abs(by)} step{'s'[: abs(by) - 1]} {word}"
+            yield changed("latency", detail, shift=cell.shift + by)
     if cell.reset != "zero" or cell.reset_delay or np.any(cell.reset_to != 0):
         had = f"{cell.reset}{', a step later' if cell.reset_delay else ''}"
         had += " (reset is not the rest)" if np.any(cell.reset_to != 0) else ""

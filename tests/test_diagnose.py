@@ -211,6 +211,12 @@ def _random(rng: np.random.Generator, kind: str) -> Network:
         return Network(
             [Input((20,)), Dense(weight, None, neuron, recurrent=draw(16, 16, low=1, high=31))]
         )
+    if kind == "half weights back":
+        weight = np.where(rng.random((16, 16)) < 0.5, -128, -draw(16, 16, low=1, high=99))
+        neuron = CubaLIF(0, 0, 40)
+        return Network(
+            [Input((20,)), Dense(draw(16, 20, low=1, high=31), None, neuron, recurrent=weight)]
+        )
     if kind == "delay":
         return Network(
             [
@@ -226,7 +232,8 @@ def _random(rng: np.random.Generator, kind: str) -> Network:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
-    "kind", ["conv", "recurrent", "half weights", "delay", "overflow", "integrator"]
+    "kind",
+    ["conv", "recurrent", "half weights", "half weights back", "delay", "overflow", "integrator"],
 )
 def test_an_integer_layer_is_what_the_engine_runs(kind: str, seed: int) -> None:
     network = _random(np.random.default_rng(seed), kind)
@@ -328,6 +335,25 @@ def own_thresholds() -> Case:
     return graph, Network([network.layers[0], layer, network.layers[2]], RECIPE), x
 
 
+def late_convolution() -> Case:
+    """A convolution of netx has no delays."""
+    rng = np.random.default_rng(0)
+    weight = np.round(rng.normal(0.03, 0.25, (4, 2, 3, 3)) * 64)
+    x = messages(12, (2, 6, 6))
+    node = nir.LIF(*(np.full((4, 4, 4), v) for v in (4e-3, 4.0, 0.0, 1.0, 0.0)))
+    nodes = [
+        ("d", nir.Delay(np.full((2, 6, 6), DT))),
+        ("c", conv2d((6, 6), weight / 64, np.zeros(4))),
+        ("n", node),
+    ]
+    graph = chain_graph(nodes, (2, 6, 6), {"dt": DT})
+    return (
+        graph,
+        Network([Input((2, 6, 6)), Conv(weight, None, CubaLIF(4096, 1024, 512))], RECIPE),
+        x,
+    )
+
+
 LATE = Recipe(steps=STEPS, levels=8, message_bits=8)
 CAUSES: dict[str, tuple[str, str, Callable[[], Case]]] = {
     "coarse weights": ("rounding", "weight", lambda: made("if", grid=None, unit=12)),
@@ -343,11 +369,13 @@ CAUSES: dict[str, tuple[str, str, Callable[[], Case]]] = {
     "reset below rest": ("reset", "not the rest", lambda: made(v_reset=-0.5)),
     "one step late": ("latency", "delays differ", lambda: made(layer={"delay": 1})),
     "one step early": ("latency", "delays differ", other_delay),
+    "convolution without its delay": ("latency", "1 step earlier", late_convolution),
     "half the dt": ("dt", "0.5 times", lambda: made(neuron={"v_decay": 512, "threshold": 8 * 64 * 2})),
     "ten times the dt": ("dt", "10 times", lambda: made(decay=0.0625, neuron={"v_decay": 2560, "threshold": 51})),
     "0.7 of the dt": ("dt", "0.7", lambda: made(neuron={"v_decay": 717, "threshold": 731})),
     "decays of twice the dt": ("dt", "decays fit 2 times", lambda: made(neuron={"v_decay": 2048})),
     "twice the dt, with current": ("dt", "2 times", lambda: made("cuba", syn=0.25, neuron={"v_decay": 2048, "i_decay": 2048, "threshold": 256})),
+    "twice the dt, but for w_in": ("dt", "2 times", lambda: made("cuba", syn=0.25, neuron={"v_decay": 2048, "i_decay": 2048, "threshold": 128})),
     "integrators, twice the dt": ("dt", "2 times", lambda: made("if", neuron={"threshold": 256})),
     "biases before the data": ("bias timing", "another step", lambda: made(bias=True, recipe=LATE)),
     "bias charges the current": ("bias timing", "at once", lambda: made("cuba", bias=True, syn=0.125)),
@@ -368,7 +396,7 @@ def test_a_cause_is_called_by_its_name(name: str) -> None:
     result = checked(make())
     assert result.diagnoses
     first = result.diagnoses[0]
-    assert first.layer == "1:dense"
+    assert first.layer in ("1:dense", "1:conv")
     assert first.own == first.alone == first.mismatches > 0
     assert first.cause == cause
     assert detail in first.detail
@@ -403,6 +431,16 @@ def test_what_comes_from_before_is_called_inherited() -> None:
     assert (second.layer, second.cause) == ("2:dense", "inherited")
     assert second.own == 0 < second.mismatches
     assert "alone it would have 0 of the" in second.detail
+
+
+def test_what_mostly_comes_from_before_is_called_inherited() -> None:
+    """The second layer rounds too, but that is not why it differs."""
+    graph, network, x = made("if", grid=None, unit=48.0, layer={"delay": 1})
+    _, second = checked((graph, network, x)).diagnoses
+    assert second.cause == "inherited"
+    assert 0 < second.own < second.mismatches / 4
+    assert second.explained == 1 - second.own / second.mismatches
+    assert second.causes[0].cause == "rounding"
 
 
 def test_recurrence_is_given_its_own_input() -> None:
