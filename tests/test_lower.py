@@ -167,6 +167,7 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "Scale by pixel before Flatten": lambda d: case((2, 6, 5), d.lif(2, 6, 5), d.scale(2, 6, 5), flat(2, 6, 5), d.affine(7, 60), d.lif(7)),
     "Scale and Delay by pixel, Flatten": lambda d: case((2, 3, 5), d.lif(2, 3, 5), d.scale(2, 3, 5), d.delay(2, 3, 5), flat(2, 3, 5), d.lif(30)),
     "Flatten between conv and neuron": lambda d: case((2, 6, 5), d.conv(4, 2, 3, 3), flat(4, 4, 3), d.lif(48), d.linear(5, 48), d.lif(5)),
+    "Flatten and delays between conv and neuron": lambda d: case((2, 6, 5), d.conv(4, 2, 3, 3, bias=False), flat(4, 4, 3), d.delay(48), d.lif(48)),
     "Flatten of what is flat": lambda d: case((6,), flat(6), d.affine(8, 6), flat(8), d.lif(8)),
     "Conv1d": lambda d: case((3, 12), d.conv(4, 3, 3, stride=2, padding=1), d.lif(4, 6), d.conv(6, 4, 2, dilation=2, groups=2), d.cuba(6, 4), flat(6, 4), d.affine(5, 24), d.lif(5)),
     "Conv1d, same, Scale, Delay": lambda d: case((3, 12), d.conv(4, 3, 4, padding="same", bias=False), d.lif(4, 12), d.scale(4, 12), d.delay(4, 12), flat(4, 12), d.linear(5, 48), d.lif(5)),
