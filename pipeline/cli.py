@@ -236,6 +236,14 @@ def export(
     bits: Annotated[
         str, typer.Option(help="Of the weights, 2 to 8; one number, or one per layer: 8,4,4.")
     ] = "8",
+    size_budget: Annotated[
+        int | None,
+        typer.Option(help="Instead: bytes for all weights; bits go where they matter.", min=1),
+    ] = None,
+    max_loss: Annotated[
+        float | None,
+        typer.Option(help="Instead: the fewest bits that change this fraction of answers at most."),
+    ] = None,
     per_channel: Annotated[
         bool, typer.Option("--per-channel", help="A scale and threshold per neuron or channel.")
     ] = False,
@@ -253,6 +261,10 @@ def export(
     reset: Annotated[
         Literal["zero", "subtract"] | None,
         typer.Option(help="NIR: the neurons' reset, which files do not say. Default: to v_reset."),
+    ] = None,
+    reset_delay: Annotated[
+        int | None,
+        typer.Option(help="NIR: 1 resets in the step after the spike, as snnTorch.", min=0, max=1),
     ] = None,
     approximate_current_bias: Annotated[
         bool,
@@ -291,19 +303,22 @@ def export(
             recipe_of,
         )
         from .finetune import Tuning, finetune
+        from .precision import mixed_precision
         from .quantize import Quantized, quantize
-        from .sources import is_slayer, load_source
+        from .sources import Given, is_slayer, load_source
 
-        network, settings = load_source(source, checkpoint, dt=dt, reset=reset)
+        given = Given(dt, reset, reset_delay)
+        network, settings = load_source(source, checkpoint, given)
         slayer = is_slayer(network)
         if settings is not None and (data or input_):
             _fail(f"{source} knows the data it was trained on: leave out --data and --input.")
         if data and input_:
             _fail("--data and --input exclude each other.")
-        if slayer and (bits != "8" or fine_tune or per_channel):
-            _fail(
-                "--bits, --per-channel and --fine-tune are for float networks; SLAYER's are integers."
-            )
+        budgets = size_budget is not None, max_loss is not None
+        if sum((bits != "8", *budgets)) > 1:
+            _fail("--bits, --size-budget and --max-loss exclude each other.")
+        if slayer and (bits != "8" or any(budgets) or fine_tune or per_channel):
+            _fail("a SLAYER network is integers already: it cannot be quantized to other bits.")
         notes = {"model": source if settings is None else settings.model}
         weights = checkpoint if settings is None else Path(source)
         if weights is not None:
@@ -327,16 +342,20 @@ def export(
             _fail("--fine-tune needs labels: give --data instead of --input.")
 
         def quantizer(graph: nir.NIRGraph, messages: Any, recipe: Recipe) -> Quantized:
-            found = quantize(
-                graph,
-                messages,
-                recipe,
-                bits=_numbers(bits, "--bits"),
-                per_channel=per_channel,
-                approximate_current_bias=approximate_current_bias,
-                approximate_reset=approximate_reset,
-                progress=lambda name: _say(f"quantizing {name}"),
-            )
+            options: dict[str, Any] = {
+                "per_channel": per_channel,
+                "approximate_current_bias": approximate_current_bias,
+                "approximate_reset": approximate_reset,
+                "progress": lambda name: _say(f"quantizing {name}"),
+            }
+            if any(budgets):
+                options |= {"size": size_budget, "loss": max_loss}
+                mixed = mixed_precision(graph, messages, recipe, **options)
+                found = mixed.quantized
+                _say(f"bits {mixed.bits}, {mixed.size:,.0f} bytes, loss {mixed.loss:.2%}")
+            else:
+                each = _numbers(bits, "--bits")
+                found = quantize(graph, messages, recipe, bits=each, **options)
             if not fine_tune:
                 return found
             assert dataset is not None
@@ -353,8 +372,8 @@ def export(
         if slayer:
             shape = None if messages is None else messages.shape[2:]
             if input_shape is not None:
-                given = _numbers(input_shape, "--input-shape")
-                shape = (given,) if isinstance(given, int) else tuple(given)
+                sizes = _numbers(input_shape, "--input-shape")
+                shape = (sizes,) if isinstance(sizes, int) else tuple(sizes)
             exported = export_slayer(network, out, recipe, shape)
         else:
             assert messages is not None
@@ -362,9 +381,9 @@ def export(
             graph = import_norse(network, messages.shape[2:], messages / recipe.levels)
             exported = export_graph(graph, messages, recipe, out, quantizer=quantizer)
         result = exported.quantized.network
-        tables = [views.network_table(result)]
+        tables: list[Any] = [views.network_table(result)]
         if exported.quantized.losses:
-            tables.append(views.loss_table(exported.quantized.losses))
+            tables += views.loss_tables(exported.quantized.losses)
         beside = "" if exported.graph_path is None else f" and {exported.graph_path}"
         _show(
             json_,
@@ -545,7 +564,7 @@ def _load_array(path: Path) -> Any:
 
 
 def _graph_beside(net: Path, graph: Path | None) -> nir.NIRGraph | None:
-    import nir
+    from .frontends import from_nir
 
     path = graph or net.with_suffix(".nir")
     if not path.is_file():
@@ -553,7 +572,7 @@ def _graph_beside(net: Path, graph: Path | None) -> nir.NIRGraph | None:
             raise FileNotFoundError(f"{graph}: no such file.")
         _say(f"no float graph {path}: comparing with Lava only.")
         return None
-    return nir.read(path)
+    return from_nir(path)
 
 
 def _dataset_of(net: Path, recipe: Any, data: str | None, data_root: Path | None) -> Dataset:
@@ -561,7 +580,9 @@ def _dataset_of(net: Path, recipe: Any, data: str | None, data_root: Path | None
 
     name = data or recipe.provenance.get("dataset")
     if name is None:
-        _fail(f"{net} does not say which data set it was made for: give --data.")
+        _fail(
+            f"{net} does not say which data set it was made for: give --data, or verify with --input."
+        )
     return datasets.load(name, data_root, recipe.steps)
 
 
@@ -572,11 +593,18 @@ def verify(
         Path | None, typer.Option(help="The float network as .nir. Default: beside the .net file.")
     ] = None,
     data: Annotated[str | None, typer.Option(help="Data set. Default: the file's own.")] = None,
+    input_: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            help="Or your own inputs: integers (sample, time, *input shape) in a .npy file.",
+        ),
+    ] = None,
     samples: Annotated[
-        int, typer.Option(help="Test images compared with the float network.", min=1)
+        int, typer.Option(help="Test samples compared with the float network.", min=1)
     ] = 200,
     lava_samples: Annotated[
-        int, typer.Option(help="Of these, images run on Lava too; 0: none.", min=0)
+        int, typer.Option(help="Of these, samples run on Lava too; 0: none.", min=0)
     ] = 3,
     tolerance: Annotated[
         float,
@@ -601,11 +629,15 @@ def verify(
 
         network = read_netx(net)
         recipe = needed_recipe(network)
-        dataset = _dataset_of(net, recipe, data, data_root)
-        messages, labels = (
-            np.concatenate(part)
-            for part in zip(*encoded(recipe, dataset.test, samples), strict=True)
-        )
+        labels = None
+        if input_ is not None:
+            messages = _load_array(input_)[:samples]
+        else:
+            dataset = _dataset_of(net, recipe, data, data_root)
+            messages, labels = (
+                np.concatenate(part)
+                for part in zip(*encoded(recipe, dataset.test, samples), strict=True)
+            )
         result = verify_network(
             network,
             messages,

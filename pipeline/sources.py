@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias, TypeGuard
+from typing import Any, TypeAlias, TypeGuard
 
 import nir
 import torch
@@ -17,24 +19,34 @@ from .frontends import from_nir
 Source: TypeAlias = nn.Module | nir.NIRGraph
 
 
+@dataclass(frozen=True)
+class Given:
+    """What the caller says of a NIR graph, see `from_nir`."""
+
+    dt: float | None = None
+    reset: str | None = None
+    reset_delay: int | None = None
+
+    def read(self, source: str | nir.NIRGraph) -> nir.NIRGraph:
+        return from_nir(source, self.dt, reset=self.reset, reset_delay=self.reset_delay)
+
+
 def load_source(
-    source: str,
-    checkpoint: str | Path | None = None,
-    *,
-    dt: float | None = None,
-    reset: str | None = None,
+    source: str, checkpoint: str | Path | None = None, given: Given = Given()
 ) -> tuple[Source, Settings | None]:
     """The network that `source` names; with its settings if `spikeship train` made it.
 
     `source`: a file `*.nir`, `module:function` that returns a Norse or SLAYER network or a NIR
     graph, or a checkpoint of `spikeship train`. `checkpoint`: a torch state dict for what the
-    function returns (strict). `dt`, `reset`: of NIR graphs, see `from_nir`. Raises ValueError.
+    function returns (strict). `given`: of NIR graphs only. Raises ValueError.
     """
     network: Source
     if ":" in source:
         network, settings = build(source), None
+        if isinstance(network, nir.NIRGraph):
+            network = given.read(network)
     elif Path(source).suffix == ".nir":
-        network, settings = from_nir(source, dt, reset=reset), None
+        network, settings = given.read(source), None
     else:
         classifier = load(source)
         network, settings = classifier.net, classifier.settings
@@ -44,16 +56,28 @@ def load_source(
         if settings is not None or isinstance(network, nir.NIRGraph):
             raise ValueError("--checkpoint goes with module:function that returns a torch network.")
         _load_weights(network, Path(checkpoint))
-    if isinstance(network, nir.NIRGraph):
-        if ":" in source:
-            network = from_nir(network, dt, reset=reset)
-    elif dt is not None or reset is not None:
-        raise ValueError("--dt and --reset are for NIR graphs; torch networks say both themselves.")
+    if given != Given() and not isinstance(network, nir.NIRGraph):
+        raise ValueError(
+            "dt and resets are given for NIR graphs; torch networks say them themselves."
+        )
     return network, settings
 
 
 def build(source: str) -> Source:
-    """What the function of `module:function` returns, the module importable from this folder."""
+    """What the function of `module:function` returns, the module importable from this folder.
+
+    What importing it prints (lava-dl greets) goes to standard error.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        network = _called(source)
+    if not isinstance(network, Source):
+        raise ValueError(
+            f"{source} returns a {type(network).__name__}; a torch network or a NIR graph is needed."
+        )
+    return network
+
+
+def _called(source: str) -> Any:
     name, _, function = source.partition(":")
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -65,12 +89,7 @@ def build(source: str) -> Source:
         ) from None
     finally:
         sys.path.pop(0)
-    network = builder()
-    if not isinstance(network, Source):
-        raise ValueError(
-            f"{source} returns a {type(network).__name__}; a torch network or a NIR graph is needed."
-        )
-    return network
+    return builder()
 
 
 def _load_weights(network: nn.Module, path: Path) -> None:

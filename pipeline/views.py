@@ -80,36 +80,45 @@ def _neuron(neuron: Neuron) -> str:
     return ", ".join([name, *(f"{key} {_span(value)}" for key, value in values.items())])
 
 
-def loss_table(losses: Sequence[LayerLoss]) -> Table:
-    """The loss of quantization, per layer."""
-    rows = [
-        (
-            loss.name,
-            f"{loss.unit:.4g}",
-            f"{loss.weight_range[0]} .. {loss.weight_range[1]}",
-            percent(loss.weight_error),
-            f"{loss.bias_range[0]} .. {loss.bias_range[1]}",
-            loss.threshold,
-            f"{loss.i_decay} / {loss.v_decay}",
-            "-" if loss.agreement is None else percent(loss.agreement),
-            "-" if loss.matched is None else percent(loss.matched),
-            "-" if loss.voltage_error is None else percent(loss.voltage_error),
+def loss_tables(losses: Sequence[LayerLoss]) -> list[Table | str]:
+    """The loss of quantization, per layer; then what was approximated."""
+    rows = []
+    for loss in losses:
+        used = (loss.weight_used, loss.bias_used, loss.threshold_used, loss.u_used, loss.v_used)
+        rows.append(
+            (
+                loss.name,
+                f"{loss.unit:.4g}",
+                loss.bits,
+                f"{loss.weight_range[0]} .. {loss.weight_range[1]}",
+                f"{percent(loss.weight_error)}, {loss.rounding}",
+                percent(loss.saturated),
+                f"{loss.threshold}",
+                f"{loss.i_decay} / {loss.v_decay}",
+                " / ".join(f"{100 * part:.0f}" for part in used) + " %",
+                "-" if loss.agreement is None else percent(loss.agreement),
+                "-" if loss.matched is None else percent(loss.matched),
+                "-" if loss.voltage_error is None else percent(loss.voltage_error),
+            )
         )
-        for loss in losses
-    ]
     columns = (
         "layer",
         "per 1.0",
+        "bits",
         "weights",
-        "rms error",
-        "bias",
+        "rms error, rounding",
+        "cut",
         "threshold",
         "decays i / v",
+        "used: w / bias / thr / u / v",
         "agreement",
         "matched",
         "voltage error",
     )
-    return table("quantization, on the calibration data", columns, rows)
+    if all(loss.voltage_error is None for loss in losses):
+        columns, rows = columns[:-1], [row[:-1] for row in rows]
+    notes = [f"approximated: {v}" for loss in losses for v in loss.violations]
+    return [table("quantization, on the calibration data", columns, rows), *notes]
 
 
 def agreement_table(title: str, agreements: Sequence[Agreement]) -> Table:
