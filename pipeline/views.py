@@ -85,38 +85,36 @@ def loss_tables(losses: Sequence[LayerLoss]) -> list[Table | str]:
     rows = []
     for loss in losses:
         used = (loss.weight_used, loss.bias_used, loss.threshold_used, loss.u_used, loss.v_used)
+        if loss.agreement is None or loss.matched is None:
+            like = f"voltage off by {percent(loss.voltage_error or 0.0)}"
+        else:
+            like = f"{percent(loss.agreement)}, matched {percent(loss.matched)}"
         rows.append(
             (
                 loss.name,
-                f"{loss.unit:.4g}",
                 loss.bits,
+                f"{loss.unit:.4g}",
                 f"{loss.weight_range[0]} .. {loss.weight_range[1]}",
-                f"{percent(loss.weight_error)}, {loss.rounding}",
+                percent(loss.weight_error),
                 percent(loss.saturated),
-                f"{loss.threshold}",
+                loss.threshold,
                 f"{loss.i_decay} / {loss.v_decay}",
-                " / ".join(f"{100 * part:.0f}" for part in used) + " %",
-                "-" if loss.agreement is None else percent(loss.agreement),
-                "-" if loss.matched is None else percent(loss.matched),
-                "-" if loss.voltage_error is None else percent(loss.voltage_error),
+                " / ".join(f"{100 * part:.0f}" for part in used),
+                like,
             )
         )
     columns = (
         "layer",
-        "per 1.0",
         "bits",
+        "per 1.0",
         "weights",
-        "rms error, rounding",
+        "rms error",
         "cut",
         "threshold",
         "decays i / v",
-        "used: w / bias / thr / u / v",
-        "agreement",
-        "matched",
-        "voltage error",
+        "% used of w / b / thr / u / v",
+        "spikes as float",
     )
-    if all(loss.voltage_error is None for loss in losses):
-        columns, rows = columns[:-1], [row[:-1] for row in rows]
     notes = [f"approximated: {v}" for loss in losses for v in loss.violations]
     return [table("quantization, on the calibration data", columns, rows), *notes]
 
