@@ -55,8 +55,9 @@ def resets_to_zero(
         out.append((name, _reset_at_once(node)))
     if problems:
         raise LoweringError(
-            f"netx resets v to a fixed value in the step of the spike; no exact image have "
-            f"{'; '.join(problems)}. Train with that reset, or lower with approximate_reset=True."
+            f"netx resets v to a fixed value in the step of the spike, so there is no exact image of "
+            f"{'; '.join(problems)}. Train with that reset, or allow approximate_reset, which resets to "
+            f"v_reset at once."
         )
     return out, loops
 

@@ -285,7 +285,7 @@ def test_every_kind_of_node_is_lowered() -> None:
 REFUSED: dict[str, tuple[Callable[[Draw], Case], str]] = {
     "subtraction": (
         lambda d: case((6,), d.affine(8, 6), d.lif(8, reset="subtract"), d.affine(8, 8), d.if_(8, reset="subtract", reset_delay=1)),
-        r"n1 \(reset 'subtract'\); n3 \(reset 'subtract', one step after the spike\). Train with that reset, or lower with approximate_reset=True",
+        r"n1 \(reset 'subtract'\); n3 \(reset 'subtract', one step after the spike\). Train with that reset, or allow approximate_reset",
     ),
     "held at reset": (
         lambda d: case((6,), d.affine(8, 6), d.cuba(8, reset_delay=1), d.affine(8, 8), d.lif(8, reset_delay=1), at3=[d.linear(8, 8)]),
