@@ -44,8 +44,8 @@ class Fit:
 class Run:
     """What a layer with the rounded numbers of a fit answers.
 
-    `equal`: spikes and silences as in the float layer, counted by row; `error`: by row the sum of
-    squared differences of V where neither spikes.
+    `both`, `either`: spikes that the float layer has too, and all spikes of the one and the other,
+    counted by row; `error`: by row the sum of squared differences of V where neither spikes.
     """
 
     fit: Fit
@@ -54,18 +54,24 @@ class Run:
     u: Array
     v: Array
     overflow: Overflow
-    equal: Array
+    both: Array
+    either: Array
     error: Array
 
     @property
     def score(self) -> tuple[bool, bool, float, float]:
-        """Larger is better: unchanged by Lava, within range, agreement, membrane error."""
+        """Larger is better: unchanged by Lava, within range, matched spikes, membrane error."""
         return (
             survives_lava(self.layer),
             not self.overflow,
-            float(self.equal.sum()),
+            float(_matched(self.both.sum(), self.either.sum())),
             -float(self.error.sum()),
         )
+
+    @property
+    def matched(self) -> Array:
+        """By row, 2 both / either: 1 where all spikes agree, 0 where none does."""
+        return _matched(self.both, self.either)
 
 
 @dataclass(frozen=True)
@@ -183,9 +189,10 @@ class Problem:
         assert trace.v is not None
         assert trace.overflow is not None
         spikes, v = trace.spikes[0], trace.v[0]
-        equal = by_row(spikes == self.spikes, np.sum)
+        one, other = spikes != 0, self.spikes != 0
+        both, either = by_row(one & other, np.sum), by_row(one, np.sum) + by_row(other, np.sum)
         error = self._error(fit, spikes, v)
-        return Run(fit, layer, spikes, trace.u[0], v, trace.overflow[0], equal, error)
+        return Run(fit, layer, spikes, trace.u[0], v, trace.overflow[0], both, either, error)
 
     def _rounded(self, real: RealLayer) -> Dense | Conv:
         weight = real.step * nearest(real.weight / real.step, real.bits)
@@ -209,6 +216,11 @@ class Problem:
         difference -= self.voltage[:some]
         difference[(spikes[:some] != 0) | (self.spikes[:some] != 0)] = 0
         return by_row(np.square(difference, dtype=np.float64), np.sum)
+
+
+def _matched(both: Array, either: Array) -> Array:
+    matched: Array = np.where(either > 0, 2 * both / np.maximum(either, 1), 1.0)
+    return matched
 
 
 def by_row(values: Array, reduce: Any) -> Array:

@@ -131,8 +131,8 @@ def quantize(
 
     `method` "max" takes these formulas with the largest s at which nothing is cut: the naive
     baseline. "search" (see `search.search`) judges, layer by layer, on the integer spikes that
-    really arrive from the layers before, by the agreement of spikes with the float network, then by
-    the error of V: scales (weights may be cut where that agrees better: `LayerLoss.saturated` says
+    really arrive from the layers before, by the spikes that match the float network's, then by the
+    error of V: scales (weights may be cut where that agrees better: `LayerLoss.saturated` says
     how many), rounding with the errors of weights compensated by one another instead of to the
     nearest, weights re-fitted to the messages that really arrive, and bias, threshold and decays
     together. Hardware truncates u and v toward zero in each step, a loss that grows as leaks get

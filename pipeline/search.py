@@ -35,7 +35,8 @@ def search(problem: Problem, *, per_channel: bool = False) -> Run:
     2. At the best scale, the roundings of `_roundings`.
     3. Bias (by row), threshold and decays moved by ever smaller steps, each kept where it helps.
 
-    Better is: more spikes as the float layer has them, then a smaller error of V.
+    Better is: more spikes matched, 2 both / (one + other), then a smaller error of V. (The fraction
+    of equal neuron-steps would call a layer that is silent good, where spikes are rare.)
     """
     start = problem.start(per_channel=per_channel)
     roundings = _Roundings(problem, start)
@@ -69,10 +70,10 @@ def _scales(
 
 def _best_rows(runs: Sequence[Run]) -> list[int]:
     """By row, the index of the first of the best runs."""
-    order = range(len(runs))
+    order, matched = range(len(runs)), [run.matched for run in runs]
     return [
-        max(order, key=lambda k: (runs[k].equal[row], -runs[k].error[row], -k))
-        for row in range(len(runs[0].equal))
+        max(order, key=lambda k: (matched[k][row], -runs[k].error[row], -k))
+        for row in range(len(matched[0]))
     ]
 
 
