@@ -132,7 +132,8 @@ def with_layers(network: Network, *layers: Any) -> Network:
 def hasty(**second: Any) -> Network:
     """Biases make the first layer spike before its data, which the second must hear of."""
     rng = RNG(2)
-    first = Dense(even(rng, 60, 9, 6), even(rng, 2500, 9), CubaLIF(700, 900, 1500))
+    bias = rng.integers(-3000, 3000, 9)
+    first = Dense(even(rng, 60, 9, 6), bias, CubaLIF(700, 900, 1500))
     neuron = CubaLIF(3000, 900, 300)
     return with_layers(
         cnn(), first, Dense(even(rng, 60, 4, 9), [310, -90, 0, 400], neuron, **second)
@@ -224,6 +225,35 @@ def test_float32_sums_are_exact_up_to_their_bound() -> None:
             twin_simulate(network, x, record=("u", "spikes", "counts", "v")),
             simulate(network, x, record=("u", "spikes", "counts", "v")),
         )
+
+
+CORNERS: dict[str, tuple[Network, Any]] = {
+    "a recurrence alone drives u beyond 24 bit": (
+        Network(
+            [Dense(np.full((40, 2), 2), [9] * 40, CubaLIF(0, 4096, 3), np.full((40, 40), 254))]
+        ),
+        np.ones((2, 30, 2)),
+    ),
+    "weights that Lava halves": (
+        Network([Dense([[40, 3]] * 2, None, CubaLIF(99, 9, 5), [[-128, -3], [-1, -128]])]),
+        RNG(0).integers(0, 2, (9, 20, 2)),
+    ),
+    "delayed products beyond 32 bit": (
+        Network([Dense([[3, 1, 2]], None, SigmaDelta(0), delay=[[0, 1, 0]])]),
+        RNG(0).integers(1 << 23, 1 << 24, (5, 9, 3)),
+    ),
+    "a change of -2^31, which has no magnitude": (
+        Network([Input((2,), Delta(0, 7)), Dense([[2, 4]], None, SigmaDelta(0, 7))]),
+        [[[-(1 << 18), 5], [0, 5], [7, -(1 << 18)]]],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CORNERS)
+def test_corners_that_the_parity_table_leaves_out(name: str) -> None:
+    network, x = CORNERS[name]
+    options = {"record": (*everything(network), "counts")}
+    assert_equal(network, twin_simulate(network, x, **options), simulate(network, x, **options))
 
 
 def test_integer_inputs_and_float_inputs_are_the_same() -> None:
