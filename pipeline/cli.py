@@ -131,6 +131,10 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")] = Path("runs/train"),
     data: Annotated[str, typer.Option(help="digits, mnist, fashion_mnist or nmnist.")] = "digits",
     model: Annotated[str, typer.Option(help="mlp or cnn.")] = "mlp",
+    framework: Annotated[
+        Literal["norse", "slayer"],
+        typer.Option(help="What the network is made of and trained with."),
+    ] = "norse",
     ann: Annotated[bool, typer.Option("--ann", help="Train the ANN twin instead.")] = False,
     readout: Annotated[
         Literal["spikes", "voltage"], typer.Option(help="What the answer is read from.")
@@ -152,7 +156,7 @@ def train(
     data_root: DataRoot = None,
     json_: Json = False,
 ) -> None:
-    """Train a Norse network (or its ANN twin); interrupted runs go on where they stopped."""
+    """Train a Norse or SLAYER network, or its ANN twin; interrupted runs go on where they stopped."""
     with _errors():
         from ..models import datasets, training
 
@@ -162,6 +166,7 @@ def train(
         coding = coding or "rsc1"
         settings = training.Settings(
             model=model,
+            framework=framework,
             spiking=not ann,
             readout=readout,
             coding=coding,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import pickle
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,8 @@ def build(source: str) -> Source:
         network = _called(source)
     if not isinstance(network, Source):
         raise ValueError(
-            f"{source} returns a {type(network).__name__}; a torch network or a NIR graph is needed."
+            f"{source} returns an object of type {type(network).__name__}; a torch network or a "
+            f"NIR graph is needed."
         )
     return network
 
@@ -95,7 +97,10 @@ def _called(source: str) -> Any:
 def _load_weights(network: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except (RuntimeError, pickle.UnpicklingError, EOFError, AttributeError) as error:
+        raise ValueError(f"{path}: not the weights of this network: {error}") from None
 
 
 def is_slayer(network: Source) -> TypeGuard[nn.Module]:

@@ -1,0 +1,197 @@
+"""`spikeship export` of whatever users have: NIR files, SLAYER networks, budgets, fine-tuning."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nir
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from spikeship.hw_targets import Dense, read_netx, simulate
+from spikeship.pipeline.cli import app
+from spikeship.pipeline.graph import chain_graph
+
+OXFORD = """
+import torch
+
+def build():
+    import lava.lib.dl.slayer as slayer
+    neuron = {"threshold": 0.1, "current_decay": 1, "voltage_decay": 0.1, "requires_grad": True}
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.blocks = torch.nn.ModuleList([
+                slayer.block.cuba.Dense(neuron, 200, 256),
+                slayer.block.cuba.Dense(neuron, 256, 200),
+            ])
+    return Network()
+"""
+
+
+def call(*words: object) -> object:
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def ok(*words: object) -> dict:
+    result = call(*words, "--json")
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def nir_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two layers of LIF neurons without dt, and 12 samples of input, in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+
+    def lif(n: int) -> nir.LIF:
+        levels = np.full(n, 0.1)
+        return nir.LIF(np.full(n, 1e-3), np.ones(n), np.zeros(n), levels, np.zeros(n))
+
+    def affine(out: int, into: int) -> nir.Affine:
+        return nir.Affine(rng.normal(size=(out, into)) * 0.4, rng.normal(size=out) * 0.05)
+
+    nodes = [("a", affine(16, 20)), ("b", lif(16)), ("c", affine(5, 16)), ("d", lif(5))]
+    nir.write("net.nir", chain_graph(nodes, (20,), {}))
+    np.save("x.npy", (rng.random((12, 15, 20)) < 0.3).astype(np.int32))
+    return Path("net.nir")
+
+
+def test_a_nir_file_becomes_integers_on_ones_own_inputs(nir_file: Path) -> None:
+    out = ok("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "out.net")
+    network = read_netx("out.net")
+    assert out["digest"] == network.digest
+    assert [layer["name"] for layer in out["layers"]] == ["b", "d"]
+    assert all(layer["agreement"] > 0.97 for layer in out["layers"])
+    recipe = network.recipe
+    assert recipe is not None
+    assert (recipe.steps, recipe.message_bits, recipe.coding) == (15, 0, "given")
+    checked = ok("verify", "out.net", "--input", "x.npy", "--lava-samples", 0)
+    assert checked["ok"]
+    assert [row["source"] for row in checked["result"]["layers"]] == ["b", "d"]
+
+
+def test_the_time_step_is_not_guessed(nir_file: Path) -> None:
+    result = call("export", nir_file, "--input", "x.npy", "--out", "out.net")
+    assert result.exit_code == 1
+    assert "the time step dt is not known" in result.stderr
+    assert not Path("out.net").exists()
+
+
+def test_reset_by_subtraction_is_approximated_only_on_request(nir_file: Path) -> None:
+    words = ["export", nir_file, "--dt", 1e-4, "--reset", "subtract", "--input", "x.npy", "--out"]
+    refused = call(*words, "out.net")
+    assert refused.exit_code == 1
+    assert "no exact image of b (reset 'subtract'); d (reset 'subtract')" in refused.stderr
+    layers = ok(*words, "out.net", "--approximate-reset")["layers"]
+    exact = ok("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "zero.net")["layers"]
+    assert layers[0]["agreement"] < exact[0]["agreement"]  # measured against the soft reset
+    checked = ok("verify", "out.net", "--input", "x.npy", "--lava-samples", 0, "--tolerance", 1)
+    assert checked["result"]["diagnoses"][0]["cause"] == "reset"
+
+
+@pytest.mark.parametrize(
+    ("words", "bits"),
+    [
+        (["--bits", 4], [4, 4]),
+        (["--bits", "3,6"], [3, 6]),
+        (["--size-budget", 300], None),
+        (["--max-loss", 0.5], None),
+    ],
+)
+def test_bits_and_budgets(nir_file: Path, words: list[object], bits: list[int] | None) -> None:
+    out = ok("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "out.net", *words)
+    found = [layer["bits"] for layer in out["layers"]]
+    if bits is not None:
+        assert found == bits
+    if words[0] == "--size-budget":
+        assert (found[0] * 320 + found[1] * 80) / 8 <= 300
+    if words[0] == "--max-loss":
+        assert sum(found) < 16
+    for layer, b in zip(read_netx("out.net").layers[1:], found, strict=True):
+        assert isinstance(layer, Dense)
+        assert len(np.unique(layer.weight)) <= 2**b
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--bits", "4", "--size-budget", "9"], "exclude each other"),
+        (["--bits", "four"], "give whole numbers, separated by commas"),
+        (["--bits", "9"], "weights have 2 to 8 bits"),
+        (["--bits", "8,8,8"], "the network has 2 layers with neurons"),
+        (["--fine-tune", "1"], "--fine-tune needs labels"),
+        (["--checkpoint", "x.npy"], "goes with module:function"),
+        (["--data", "digits"], "--data and --input exclude each other"),
+    ],
+)
+def test_what_cannot_be_is_said(nir_file: Path, words: list[str], message: str) -> None:
+    result = call("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "o.net", *words)
+    assert result.exit_code == 1
+    assert message in " ".join(result.stderr.split())
+    assert not Path("o.net").exists()
+
+
+def test_inputs_must_be_integers(nir_file: Path) -> None:
+    np.save("real.npy", np.zeros((2, 3, 20)))
+    result = call("export", nir_file, "--dt", 1e-4, "--input", "real.npy", "--out", "o.net")
+    assert result.exit_code == 1
+    assert "type float64; integers (sample, time, *input shape) are needed" in result.stderr
+
+
+def test_fine_tuned_integers_are_what_the_file_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ok("train", "--epochs", 3, "--out", "run")
+    plain = ok("export", "run/best.ckpt", "--bits", 2, "--out", "plain.net")
+    tuned = ok("export", "run/best.ckpt", "--bits", 2, "--fine-tune", 2, "--out", "tuned.net")
+    assert tuned["digest"] == read_netx("tuned.net").digest != plain["digest"]
+    for layer in read_netx("tuned.net").layers:
+        if isinstance(layer, Dense):
+            assert len(np.unique(layer.weight)) <= 4
+    before, after = (ok("evaluate", net)["accuracy"] for net in ("plain.net", "tuned.net"))
+    assert after > before - 0.02
+
+
+@pytest.mark.lava
+def test_a_slayer_checkpoint_gives_the_published_file(
+    shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("oxford_net.py").write_text(OXFORD)
+    folder = shared_data / "golden/oxford"
+    out = ok("export", "oxford_net:build", "--checkpoint", folder / "network.pt", "--out", "o.net")
+    network = read_netx("o.net")
+    assert out["digest"] == network.digest == read_netx(folder / "network.net").digest
+    assert out["layers"] == []
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2, (1, 50, 200))
+    trace = simulate(network, x, record="spikes")
+    assert trace.spikes is not None
+    assert trace.spikes[0].any()
+    refused = call("export", "oxford_net:build", "--bits", 4, "--out", "p.net")
+    assert "is integers already" in refused.stderr
+
+
+def test_weights_that_do_not_fit_the_network_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("small_net.py").write_text(
+        "import norse.torch as n, torch\n"
+        "def build():\n"
+        "    return n.SequentialState(torch.nn.Flatten(), torch.nn.Linear(64, 10), n.LIFBoxCell())\n"
+        "def number():\n"
+        "    return 3\n"
+    )
+    torch.save({"1.weight": torch.zeros(3, 3)}, "w.pt")
+    result = call("export", "small_net:build", "--checkpoint", "w.pt", "--out", "o.net")
+    assert result.exit_code == 1
+    assert "w.pt" in result.stderr
+    result = call("export", "small_net:number", "--out", "o.net")
+    assert "returns an object of type int; a torch network or a NIR graph is needed" in result.stderr
