@@ -35,6 +35,9 @@ __all__ = [
 Array = NDArray[Any]
 Method: TypeAlias = Literal["search", "max"]
 
+_SMALLER = (1.0, *np.linspace(0.99, 0.5, 16))
+"""Parts of the largest scale that "max" takes where Lava would change the weights at the largest."""
+
 BITS = range(2, 9)
 """Bits that weights can have."""
 
@@ -217,9 +220,15 @@ class Task:
     def run(self, index: int, bits: int, message: Array) -> Run:
         """The integers that the method finds for it, with their answer."""
         problem = self.problem(index, bits, message)
-        if self.method == "max":
-            return problem.run(problem.start(per_channel=self.per_channel))
-        return search(problem, per_channel=self.per_channel)
+        if self.method == "search":
+            return search(problem, per_channel=self.per_channel)
+        start = problem.start(per_channel=self.per_channel)
+        steps = start.real.step, start.real.recurrent_step
+        runs = (problem.run(problem.scaled(start.scale * f, *steps)) for f in _SMALLER)
+        first = next(runs)
+        if survives_lava(first.layer):
+            return first
+        return next((run for run in runs if survives_lava(run.layer)), first)
 
     def spikes(self, index: int) -> Array:
         """Of layer `index` in the float network, (sample, time, *layer shape)."""

@@ -31,7 +31,8 @@ def search(problem: Problem, *, per_channel: bool = False) -> Run:
     """The best integers found for a layer; the same for the same problem.
 
     1. Scales from half of the one that fits to twice it and half an octave more for each bit below
-       8 (outliers then saturate), with the errors of weights compensated (`Compensation`).
+       8, and further where the last is the best (outliers then saturate), with the errors of
+       weights compensated (`Compensation`).
     2. At the best scale, the roundings of `_roundings`.
     3. Bias (by row), threshold and decays moved by ever smaller steps, each kept where it helps.
 
@@ -45,6 +46,9 @@ def search(problem: Problem, *, per_channel: bool = False) -> Run:
     clip = 1 + (8 - problem.bits) / 2
     octaves = np.arange(-PER_OCTAVE, clip * PER_OCTAVE + 1) / PER_OCTAVE
     best = _scales(few, roundings, octaves, np.zeros(len(start.scale)), per_channel)
+    while best.max() >= clip:
+        best = _scales(few, roundings, np.arange(PER_OCTAVE + 1) / PER_OCTAVE, best, per_channel)
+        clip += 1
     for fine in (1 / 8, 1 / 16):
         best = _scales(few, roundings, np.array([0, -fine, fine]), best, per_channel)
     found = [problem.run(fit) for fit in roundings.all(best)]

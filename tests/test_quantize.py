@@ -198,10 +198,11 @@ def test_violations_are_named(change, message: str) -> None:
     assert error.value.violations[0].where == "2:lif"
 
 
-def test_scales_that_lava_would_change_are_avoided() -> None:
+@pytest.mark.parametrize("method", ["search", "max"])
+def test_scales_that_lava_would_change_are_avoided(method) -> None:
     """A matrix without positive weight may not have -2^m as its minimum (Lava changes it)."""
     graph = broken(setting("affine", "weight", -1.0))
-    dense = quantize(graph, inputs(), RECIPE).network.layers[-1]
+    dense = quantize(graph, inputs(), RECIPE, method=method).network.layers[-1]
     assert isinstance(dense, Dense)
     assert (synapse_format(dense.weight).weight == dense.weight).all()
     assert (synapse_format(np.full((5, 36), -256)).weight != -256).all()
