@@ -20,10 +20,10 @@ from .networks import MODELS, Readout
 DECAY = 0.5
 THRESHOLD = 2.0
 """With `DECAY`, the Norse networks' neuron: there v <- v + decay (i - v), spike above 1 = decay * 2."""
-SCALE = 128
-"""Integers per 1.0 of a weight: they are even and within [-256, 254], so [-2, 2) in steps of 1/64."""
-FIRST_THRESHOLD_MAX = 1 << 14
-"""Of the first layer, whose input is graded, in integers: an eighth of where Loihi's currents wrap."""
+SCALE = 64
+"""Integers per 1.0 of a weight: they are even and within [-256, 254], so [-4, 4) in steps of 1/32."""
+FIRST_THRESHOLD_MAX = 1 << 13
+"""Of the first layer, whose input is graded, in integers: a sixteenth of what its states hold."""
 GAIN = 2.0
 """Of the first weights, over torch's: nothing normalizes the currents, and the threshold is 2."""
 TAU_GRAD = 0.005
@@ -81,7 +81,7 @@ def snn(
     """The SLAYER twin of `networks.snn`, for inputs of `levels` per 1.0.
 
     The same widths, kernels and neurons, with these differences. No biases: a norm's bias, the only
-    one SLAYER has, is within +-2, one sixteenth of the first layer's threshold at 16 levels. The CNN
+    one SLAYER has, is within +-4, an eighth of the first layer's threshold at 16 levels. The CNN
     has no batch norm, and strides of 2 in its convolutions where the Norse one averages 2x2 (SLAYER's
     pooling is a layer of spiking neurons): after each, the shape is that after the pooling (one more row
     and column where it leaves some out).

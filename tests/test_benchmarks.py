@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from spikeship.benchmarks import _speed_report, mnist_mlp, readme_figures, speed
+from spikeship.benchmarks import _speed_report, frameworks, mnist_mlp, readme_figures, speed
 from spikeship.benchmarks._speed_lava import lava_process
 from spikeship.benchmarks._speed_networks import QUICK_PLANS, build, random_input
 from spikeship.benchmarks._speed_peers import CONTENDERS, NOTES, disagreement
@@ -38,7 +38,50 @@ def test_accuracy_survives_the_integers(name: str, runs: int, least: float, loss
         assert all(a["first"] is None for a in run["verification"]["to_lava"])
 
 
-@pytest.mark.parametrize("name", ["demo", "accuracy_digits", "accuracy_mnist", "mnist_mlp"])
+def test_slayer_beside_norse() -> None:
+    """As good as Norse within 1.5 points, and the integers are what SLAYER itself computed."""
+    stored = result("frameworks")
+    rows = {(row["dataset"], row["framework"]): row for row in stored["summary"]}
+    assert [(*key, row["seeds"]) for key, row in rows.items()] == [
+        ("digits", "norse", 3),
+        ("digits", "slayer", 3),
+        ("mnist", "norse", 1),
+        ("mnist", "slayer", 1),
+    ]
+    for name in ("digits", "mnist"):
+        norse, slayer = rows[name, "norse"], rows[name, "slayer"]
+        assert slayer["integer_accuracy"] > norse["integer_accuracy"] - 0.015
+        assert slayer["equal_spikes"] == 1
+        assert slayer["integer_accuracy"] == slayer["float_accuracy"]
+    assert all(run["lava_equal"] for run in stored["runs"])
+    assert not any(any(layer.values()) for run in stored["runs"] for layer in run["overflow"])
+
+
+@pytest.mark.slow
+@pytest.mark.lava
+def test_frameworks_are_measured_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = replace(frameworks.SETTINGS["digits"], epochs=2, widths=(16,))
+    monkeypatch.setattr(frameworks, "SETTINGS", {"digits": quick})
+    monkeypatch.setattr(frameworks, "SEEDS", {"digits": 1})
+    frameworks.main(None, tmp_path / "runs", tmp_path / "out.json")
+    stored = json.loads((tmp_path / "out.json").read_text())
+    norse, slayer = stored["summary"]
+    assert (norse["time_over_norse"], norse["framework"]) == (1, "norse")
+    assert slayer["equal_spikes"] == 1
+    assert 0.95 < norse["equal_spikes"] <= 1
+    for run in stored["runs"]:
+        assert run["lava_equal"]
+        assert run["float_accuracy"] > 0.4
+        assert run["spikes_per_inference"] > 0
+        assert len(run["spike_rates"]) == len(run["equal_spikes"]) == 2
+    assert "spikes equal (worst layer)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "name", ["demo", "accuracy_digits", "accuracy_mnist", "mnist_mlp", "frameworks"]
+)
 def test_results_name_versions_and_machine(name: str) -> None:
     stored = result(name)
     assert stored["python"]

@@ -225,7 +225,7 @@ def test_events_are_seen_as_they_are() -> None:
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"readout": "voltage"}, "readout 'voltage' is not possible with SLAYER.*use readout 'spikes'"),
     ({"model": "vgg"}, "unknown model 'vgg'; choose from mlp, cnn"),
-    ({"levels": 9000}, "levels = 9000: the threshold of the first layer does not fit; use 8192"),
+    ({"levels": 5000}, "levels = 5000: the threshold of the first layer does not fit; use 4096"),
 ])  # fmt: skip
 def test_what_cannot_be_built(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
