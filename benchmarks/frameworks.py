@@ -1,7 +1,7 @@
 """Norse against SLAYER: the same MLPs, coding, objective and loop, each deployed in integers.
 
 Usage: python -m spikeship.benchmarks.frameworks                       (digits, three seeds)
-       python -m spikeship.benchmarks.frameworks --data-root ROOT      (and MNIST; about an hour)
+       python -m spikeship.benchmarks.frameworks --data-root ROOT      (and MNIST; about 20 minutes)
 
 Trains (or goes on where an interrupted run stopped), turns both into netx files, runs the whole test
 set on the same input draws in the framework and in the simulator and two images on Lava; prints a
