@@ -147,13 +147,17 @@ class Problem:
         shared = np.full(len(scale), scale.min())
         if not per_channel or not layer.spiking:
             scale = shared
-        scale = np.where(np.isfinite(scale), scale, shared)
-        steps = [None if m is None else self._step(m, scale) for m in (layer.weight, back)]
-        return self.scaled(scale, steps[0] or 1, steps[1])
+        return self.scaled(np.where(np.isfinite(scale), scale, shared))
 
-    def scaled(self, scale: Array, step: int, recurrent_step: int | None) -> Fit:
-        """The layer's own numbers in integer units."""
+    def scaled(self, scale: Array, like: RealLayer | None = None) -> Fit:
+        """The layer's own numbers in integer units; with steps no finer than those of `like`."""
         layer, unit = self.layer, scale * self.per_one
+        step, back_step = self._step(layer.weight, scale), None
+        if layer.recurrent is not None:
+            back_step = self._step(layer.recurrent, unit)
+        if like is not None:
+            step = max(step, like.step)
+            back_step = back_step and max(back_step, like.recurrent_step or 1)
         real = RealLayer(
             layer.weight * rows_first(scale, layer.weight),
             None if layer.bias is None else layer.bias * unit,
@@ -165,7 +169,7 @@ class Problem:
             None if layer.recurrent is None else layer.recurrent * unit[:, None],
             self.bits,
             step,
-            recurrent_step,
+            back_step,
         )
         return Fit(real, scale, unit)
 

@@ -223,8 +223,7 @@ class Task:
         if self.method == "search":
             return search(problem, per_channel=self.per_channel)
         start = problem.start(per_channel=self.per_channel)
-        steps = start.real.step, start.real.recurrent_step
-        runs = (problem.run(problem.scaled(start.scale * f, *steps)) for f in _SMALLER)
+        runs = (problem.run(problem.scaled(start.scale * f, start.real)) for f in _SMALLER)
         first = next(runs)
         if survives_lava(first.layer):
             return first

@@ -17,6 +17,8 @@ Array = NDArray[Any]
 
 PER_OCTAVE = 4
 """Scales tried per factor of two, before the best is refined to a sixteenth of an octave."""
+OUTLIERS = 0.05
+"""Weights that saturate at the largest scale tried, as a fraction."""
 COARSE = 1 << 20
 """Neurons x steps x samples on which scales are told apart."""
 RIDGE = 0.3
@@ -31,8 +33,8 @@ def search(problem: Problem, *, per_channel: bool = False) -> Run:
     """The best integers found for a layer; the same for the same problem.
 
     1. Scales from half of the one that fits to twice it and half an octave more for each bit below
-       8, and further where the last is the best (outliers then saturate), with the errors of
-       weights compensated (`Compensation`).
+       8, or to the one at which `OUTLIERS` of the weights saturate, with the errors of weights
+       compensated (`Compensation`).
     2. At the best scale, the roundings of `_roundings`.
     3. Bias (by row), threshold and decays moved by ever smaller steps, each kept where it helps.
 
@@ -43,17 +45,25 @@ def search(problem: Problem, *, per_channel: bool = False) -> Run:
     roundings = _Roundings(problem, start)
     samples, total = len(problem.spikes), problem.spikes.size
     few = problem.first(max(min(8, samples), min(samples, COARSE * samples // total)))
-    clip = 1 + (8 - problem.bits) / 2
+    clip = max(1 + (8 - problem.bits) / 2, _tail(problem))
     octaves = np.arange(-PER_OCTAVE, clip * PER_OCTAVE + 1) / PER_OCTAVE
     best = _scales(few, roundings, octaves, np.zeros(len(start.scale)), per_channel)
-    while best.max() >= clip:
-        best = _scales(few, roundings, np.arange(PER_OCTAVE + 1) / PER_OCTAVE, best, per_channel)
-        clip += 1
     for fine in (1 / 8, 1 / 16):
         best = _scales(few, roundings, np.array([0, -fine, fine]), best, per_channel)
     found = [problem.run(fit) for fit in roundings.all(best)]
     chosen = max(found, key=lambda run: run.score)
     return _polished(problem, chosen, per_channel)
+
+
+def _tail(problem: Problem) -> float:
+    """Octaves from the scale at which all weights fit to the one at which outliers saturate."""
+    layer = problem.layer
+    sizes = [np.abs(layer.weight).ravel()]
+    if layer.recurrent is not None:
+        sizes.append(problem.per_one * np.abs(layer.recurrent).ravel())
+    size = np.concatenate(sizes)
+    size = size[size > 0]
+    return float(np.log2(size.max() / np.quantile(size, 1 - OUTLIERS))) if size.size else 0.0
 
 
 def _scales(
@@ -90,7 +100,8 @@ class _Roundings:
         if not np.ptp(start.scale):
             self.room = np.full(len(self.room), self.room.min())
         self.refitted: Array | None = None
-        self.compensations: list[Compensation] = []
+        self.moments: list[Array] = []
+        self.compensations: dict[float, list[Compensation]] = {}
         layer = problem.layer
         if layer.delay is not None:
             return  # inputs that come together differ by synapse: every weight to the nearest
@@ -102,9 +113,8 @@ class _Roundings:
             back[:, 1:] = problem.spikes[:, :-1]
             own = filtered(back, *decays)
             (more,) = columns(layer.node, own.reshape(-1, *own.shape[2:]))
-            ratio = (start.real.recurrent_step or 1) / start.real.step
-            seen = [np.hstack([seen[0], ratio * more])]
-        self.compensations = [Compensation.of(x.T.astype(float) @ x / len(x)) for x in seen]
+            seen = [np.hstack([seen[0], more])]
+        self.moments = [x.T.astype(float) @ x / len(x) for x in seen]
         if problem.exact is not None and layer.recurrent is None:
             exact = filtered(problem.exact, *decays)
             ideal = columns(layer.node, exact.reshape(-1, *exact.shape[2:]))
@@ -123,10 +133,8 @@ class _Roundings:
 
     def all(self, octaves: Array) -> Iterator[Fit]:
         """Compensated rounding of refitted and of the layer's own weights, and the nearest."""
-        start = self.start
-        steps = start.real.step, start.real.recurrent_step
-        plain = self.problem.scaled(start.scale * 2**octaves, *steps)
-        if self.compensations:
+        plain = self.problem.scaled(self.start.scale * 2**octaves, self.start.real)
+        if self.moments:
             if self.refitted is not None:
                 weight = self.refitted * rows_first(plain.scale, self.refitted)
                 refitted = replace(plain, real=replace(plain.real, weight=weight))
@@ -136,17 +144,21 @@ class _Roundings:
 
     def _compensated(self, fit: Fit, name: str) -> Fit:
         real = fit.real
+        back_step = real.recurrent_step or real.step
         values = real.weight.reshape(len(real.weight), -1) / real.step
         split = values.shape[1]
         if real.recurrent is not None:
-            values = np.hstack([values, real.recurrent / (real.recurrent_step or real.step)])
-        groups = np.split(values, len(self.compensations))
-        pairs = zip(self.compensations, groups, strict=True)
+            values = np.hstack([values, real.recurrent / back_step])
+        ratio = back_step / real.step
+        if ratio not in self.compensations:
+            steps = np.where(np.arange(values.shape[1]) < split, 1.0, ratio)
+            of = [Compensation.of(m * np.outer(steps, steps)) for m in self.moments]
+            self.compensations[ratio] = of
+        groups = np.split(values, len(self.moments))
+        pairs = zip(self.compensations[ratio], groups, strict=True)
         whole = np.concatenate([c.round(group, real.bits) for c, group in pairs])
         weight = real.step * whole[:, :split].reshape(real.weight.shape)
-        recurrent = None
-        if real.recurrent is not None:
-            recurrent = (real.recurrent_step or real.step) * whole[:, split:]
+        recurrent = None if real.recurrent is None else back_step * whole[:, split:]
         return replace(fit, real=replace(real, weight=weight, recurrent=recurrent), rounding=name)
 
 
