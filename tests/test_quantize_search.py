@@ -201,6 +201,16 @@ def test_joint_rounding_makes_up_for_truncated_leaks(monkeypatch: pytest.MonkeyP
     assert 1 - joint < 0.7 * (1 - matched())
 
 
+def test_biases_move_by_row_and_the_threshold_as_a_whole() -> None:
+    quantized = quantize(mlp(), X, recipe(), bits=2)
+    loss, real = quantized.losses[0], quantized.real[0]
+    moved = real.bias - mlp().nodes["a"].bias * loss.unit
+    assert len(np.unique(np.round(moved, 6))) > 2
+    assert np.ptp(real.threshold) == 0
+    own = quantize(mlp(), X, recipe(), bits=2, per_channel=True).real[0]
+    assert np.ptp(own.threshold) > 0
+
+
 def test_silence_is_no_agreement() -> None:
     """Where spikes are rare, few neuron-steps differ from those of a silent layer."""
     rng = np.random.default_rng(0)
@@ -249,6 +259,7 @@ def test_delays_are_kept() -> None:
     layer = quantized.network.layers[-1]
     assert isinstance(layer, Dense)
     assert (layer.delays == steps).all()
+    assert layer.delay.shape == (20,)
     assert quantized.losses[0].agreement > 0.97
     assert quantized.losses[0].rounding == "nearest"
 
