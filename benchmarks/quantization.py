@@ -46,7 +46,11 @@ BITS = (8, 6, 4, 3, 2)
 METHODS = ("max", "search", "fine-tuned")
 CALIBRATION = 128
 """Training images on which `search` and the start of fine-tuning choose."""
-TUNING = {"digits": Tuning(epochs=20), "mnist": Tuning(epochs=3), "fashion_mnist": Tuning(epochs=3)}
+TUNING = {
+    "digits": Tuning(epochs=10, layer_epochs=3, learning_rate=0.01),
+    "mnist": Tuning(epochs=3, layer_epochs=1, learning_rate=0.01),
+    "fashion_mnist": Tuning(epochs=3, layer_epochs=1, learning_rate=0.01),
+}
 TUNING_IMAGES = 10_000
 """Training images of an epoch of fine-tuning, at most."""
 LIMITS = {8: ("search", 0.003), 4: ("fine-tuned", 0.01)}
