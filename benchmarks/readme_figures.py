@@ -61,6 +61,60 @@ def figure_rows(digits: dict[str, Any], mnist: dict[str, Any], mlp: dict[str, An
     return rows
 
 
+def exchange_rows(exchange: dict[str, Any]) -> list[str]:
+    """One row per network of the NIR paper, two for the recurrent one."""
+    lif, cnn, braille = (exchange[name] for name in ("lif", "cnn", "braille"))
+    chip = lif["paper"]["against"]["lava_loihi_fixed"]["spike_mismatches"]
+    assert not chip + lif["quantized"]["spike_mismatches"] + lif["float_mismatches"]["norse"]
+    hidden = braille["integers_against_float"]
+    recorded = braille["float_against_recorded"]
+    assert recorded["snntorch"]["mismatches"] == 0
+
+    def matched(result: dict[str, Any]) -> str:
+        return f"{100 * result['matched']:.1f} %"
+
+    return [
+        "| one LIF neuron | as Norse, snnTorch, SpiNNaker2: every spike | as a Loihi 2 chip: every "
+        "spike |",
+        f"| N-MNIST CNN, written by sinabs, {cnn['samples']} samples | "
+        f"{100 * cnn['float_accuracy']:.1f} % | {100 * cnn['ours']['accuracy']:.1f} % |",
+        f"| recurrent Braille network, as published on lava-dl | as snnTorch: every spike | "
+        f"{matched(recorded['lava'])} of the hidden spikes as float |",
+        f"| the same here, 8 bits; with every neuron twice | as snnTorch: every spike | "
+        f"{matched(hidden['ours, biases on v']['hidden'])}; "
+        f"{matched(hidden['ours, and every source twice']['hidden'])} |",
+    ]
+
+
+def framework_rows(frameworks: dict[str, Any]) -> list[str]:
+    """Norse against SLAYER."""
+    return [
+        f"| {row['dataset']}, MLP, {row['seeds']} seed{'s' * (row['seeds'] > 1)} | "
+        f"{ {'norse': 'Norse', 'slayer': 'SLAYER'}[row['framework']] } | "
+        f"{100 * row['float_accuracy']:.2f} % | {100 * row['integer_accuracy']:.2f} % | "
+        f"{100 * row['equal_spikes']:.2f} % | {row['spikes_per_inference']:,.0f}, "
+        f"{row['synops_per_inference']:,.0f} | {row['time_over_norse']:.1f}x |"
+        for row in frameworks["summary"]
+    ]
+
+
+def quantization_rows(quantization: dict[str, Any]) -> list[str]:
+    """One row per network and bits: each method's accuracy."""
+    cells = {(c["network"], c["bits"], c["method"]): c for c in quantization["summary"]}
+    rows = []
+    for network in dict.fromkeys(network for network, _, _ in cells):
+        for bits in (8, 4, 3, 2):
+            found = [cells[network, bits, method] for method in ("max", "search", "fine-tuned")]
+            dataset, model = network.split()
+            name = f"{dataset.replace('_', '-')}, {model.upper()}"
+            name += f" (float {100 * found[0]['float_accuracy']:.2f} %)"
+            shown = " | ".join(
+                f"{100 * c['integer_accuracy']:.2f} ± {100 * c['spread']:.2f} %" for c in found
+            )
+            rows.append(f"| {name if bits == 8 else ''} | {bits} | {shown} |")
+    return rows
+
+
 SPEED_NAMES = {
     "mlp": "MLP 784-512-10",
     "nmnist": "N-MNIST conv net, 3 layers",
@@ -104,6 +158,9 @@ def updated(text: str) -> str:
     tables = (
         ("| network | accuracy |", demo_rows(load("demo"))),
         ("| network, 5 % spikes |", speed_rows(load("speed"))),
+        ("| NIR network |", exchange_rows(load("exchange"))),
+        ("| network | framework |", framework_rows(load("frameworks"))),
+        ("| network | bits |", quantization_rows(load("quantization"))),
         (
             "| network | float |",
             figure_rows(load("accuracy_digits"), load("accuracy_mnist"), load("mnist_mlp")),

@@ -11,7 +11,14 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from spikeship.benchmarks import _speed_report, frameworks, mnist_mlp, readme_figures, speed
+from spikeship.benchmarks import (
+    _speed_report,
+    frameworks,
+    mnist_mlp,
+    quantization,
+    readme_figures,
+    speed,
+)
 from spikeship.benchmarks._speed_lava import lava_process
 from spikeship.benchmarks._speed_networks import QUICK_PLANS, build, random_input
 from spikeship.benchmarks._speed_peers import CONTENDERS, NOTES, disagreement
@@ -36,6 +43,41 @@ def test_accuracy_survives_the_integers(name: str, runs: int, least: float, loss
         assert run["float_accuracy"] >= least
         assert run["integer_accuracy"] >= max(least, run["float_accuracy"]) - loss
         assert all(a["first"] is None for a in run["verification"]["to_lava"])
+
+
+def test_few_bits_cost_little() -> None:
+    """Mean loss of three seeds, on every network, as promised; and less than by naive rounding."""
+    stored = result("quantization")
+    rows = {(r["network"], r["bits"], r["method"]): r for r in stored["summary"]}
+    assert sorted({network for network, _, _ in rows}) == sorted(quantization.NETWORKS)
+    for network in quantization.NETWORKS:
+        for bits in quantization.BITS:
+            naive, ours, tuned = (rows[network, bits, m] for m in quantization.METHODS)
+            assert naive["seeds"] == ours["seeds"] == tuned["seeds"] == 3
+            if bits in quantization.LIMITS:
+                method, most = quantization.LIMITS[bits]
+                assert rows[network, bits, method]["loss"] <= most, (network, bits)
+            if bits <= 3:
+                assert (
+                    max(ours["integer_accuracy"], tuned["integer_accuracy"])
+                    > naive["integer_accuracy"] + 0.02
+                )
+
+
+def test_networks_of_the_nir_paper() -> None:
+    stored = result("exchange")
+    lif, cnn, braille = (stored[name] for name in ("lif", "cnn", "braille"))
+    chip = lif["paper"]["against"]["lava_loihi_fixed"]
+    assert chip["spike_mismatches"] == lif["quantized"]["spike_mismatches"] == 0
+    assert lif["float_mismatches"]["norse"] == 0
+    assert cnn["samples"] == 200
+    assert cnn["float_accuracy"] >= 0.96
+    assert cnn["ours"]["accuracy"] >= cnn["float_accuracy"] - 0.01
+    assert braille["float_against_recorded"]["snntorch"]["mismatches"] == 0
+    found = {name: r["hidden"]["matched"] for name, r in braille["integers_against_float"].items()}
+    assert found["ours, and every source twice"] >= 0.95
+    assert found["naive: largest scale, biases on v"] < found["ours, biases on v"]
+    assert braille["float_against_recorded"]["lava"]["matched"] < 0.5  # the published path
 
 
 def test_slayer_beside_norse() -> None:
@@ -80,7 +122,16 @@ def test_frameworks_are_measured_alike(
 
 
 @pytest.mark.parametrize(
-    "name", ["demo", "accuracy_digits", "accuracy_mnist", "mnist_mlp", "frameworks"]
+    "name",
+    [
+        "demo",
+        "accuracy_digits",
+        "accuracy_mnist",
+        "mnist_mlp",
+        "frameworks",
+        "exchange",
+        "quantization",
+    ],
 )
 def test_results_name_versions_and_machine(name: str) -> None:
     stored = result(name)

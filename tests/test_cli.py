@@ -47,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("command", [
-    "demo", "train", "export", "inspect", "simulate", "verify", "evaluate", "profile",
+    "demo", "train", "export", "inspect", "simulate", "verify", "evaluate", "profile", "supported",
 ])  # fmt: skip
 def test_help(command: str) -> None:
     result = call(command, "--help")
