@@ -190,3 +190,16 @@ def test_weights_that_do_not_fit_the_network_are_an_error(
     assert "w.pt" in result.stderr
     result = call("export", "small_net:number", "--out", "o.net")
     assert "returns an object of type int; a torch network or a NIR graph is needed" in result.stderr
+
+
+@pytest.mark.lava
+def test_slayer_from_training_to_verification(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    trained = ok("train", "--framework", "slayer", "--epochs", 2, "--out", "run")
+    ok("export", "run/best.ckpt", "--out", "s.net")
+    assert ok("evaluate", "s.net")["accuracy"] == trained["test_accuracy"] > 0.8
+    checked = ok("verify", "s.net", "--lava-samples", 2, "--tolerance", 0)
+    assert checked["ok"]
+    assert [row["equal"] for row in checked["result"]["to_float"]] == [1, 1]

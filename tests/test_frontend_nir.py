@@ -19,7 +19,7 @@ from torch import nn
 from spikeship.pipeline.execute import execute
 from spikeship.pipeline.frontends import from_nir, from_norse
 from spikeship.pipeline.frontends.nir_file import NIRFileError
-from spikeship.pipeline.graph import GraphError, chain, recurrence
+from spikeship.pipeline.graph import GraphError, chain, chain_graph, recurrence
 
 GOLDEN = Path(__file__).parent / "golden" / "nir"
 
@@ -473,3 +473,14 @@ def test_the_root_must_be_a_graph(tmp_path: Path) -> None:
         file["node/weight"] = np.eye(2)
     with pytest.raises(GraphError, match="the root is a Linear, not a NIRGraph"):
         from_nir(tmp_path / "x.nir", dt=1)
+
+
+def test_images_of_one_channel_keep_it() -> None:
+    """Leading axes of 1 are samples only where the first node leaves no other reading."""
+    shape = (1, 2, 3)
+    lif = nir.LIF(np.full(2, 1e-3), np.ones(2), np.zeros(2), np.ones(2), np.zeros(2))
+    flatten = nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1)
+    nodes = [("flat", flatten), ("fc", nir.Linear(np.ones((2, 6)))), ("lif", lif)]
+    for more in ([], [("levels", nir.Scale(np.full(shape, 16.0)))]):
+        graph = from_nir(chain_graph([*more, *nodes], shape, {"dt": 1e-4}))
+        assert graph.nodes["input"].output_type["output"].tolist() == [1, 2, 3]

@@ -10,7 +10,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from ..check import check
+from ..check import PARAMETERS, check
 from ..graph import Edge, GraphError, flatten_subgraphs
 from .nir_file import graph_from, plain, read_raw
 
@@ -22,8 +22,9 @@ _AXES: dict[type[nir.NIRNode], int] = {
     nir.Conv2d: 3,
     nir.SumPool2d: 3,
     nir.AvgPool2d: 3,
+    nir.Flatten: 3,
 }
-"""Axes of the input, without samples, where the kind of node fixes them."""
+"""Axes of the input, without samples, at most, where the kind of node says it."""
 
 
 def from_nir(
@@ -90,12 +91,20 @@ def _drop_sample_axes(nodes: dict[str, Any], edges: list[Edge]) -> None:
         while (after := next((b for a, b in edges if a == name), None)) and after not in seen:
             name = after
             seen.add(name)
-            if axes := _AXES.get(type(nodes.get(name))):
+            if axes := _axes(nodes.get(name)):
                 while len(shape) > axes and shape[0] == 1:
                     shape = shape[1:]
                 break
         node.input_type = {"input": np.array(shape)}
         node.output_type = {"output": np.array(shape)}
+
+
+def _axes(node: nir.NIRNode | None) -> int | None:
+    """Axes of a node's input; of Scale and neurons, those of parameters that are not one number."""
+    if node is None or type(node) in _AXES:
+        return _AXES.get(type(node))
+    arrays = [np.asarray(getattr(node, name)) for name in PARAMETERS.get(type(node), ())]
+    return max((array.ndim for array in arrays if array.size > 1), default=None)
 
 
 def _time_step(
