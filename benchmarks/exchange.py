@@ -36,9 +36,9 @@ from ..models.datasets import nmnist
 from ..pipeline import records
 from ..pipeline.execute import execute
 from ..pipeline.frontends import from_nir
+from ..pipeline.lower import bias_channel, copies
 from ..pipeline.quantize import Quantized, agree, quantize
 from ..pipeline.run import run_recipe
-from ..pipeline.widen import bias_channel, copies
 
 Array: TypeAlias = NDArray[Any]
 Result: TypeAlias = dict[str, Any]

@@ -26,9 +26,9 @@ from ..hw_targets.network import Network, Recipe
 from ..models import datasets, training
 from ..pipeline import records, views
 from ..pipeline.export import calibration_messages, import_norse, recipe_for
-from ..pipeline.finetune import Tuning, finetune
 from ..pipeline.quantize import quantize
 from ..pipeline.run import classify, encoded
+from ..pipeline.twin import Tuning, finetune
 
 _MLP = training.Settings(epochs=10, batch=128, learning_rate=5e-3)
 _CNN = training.Settings(

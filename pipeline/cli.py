@@ -307,10 +307,9 @@ def export(
             recipe_for,
             recipe_of,
         )
-        from .finetune import Tuning, finetune
-        from .precision import mixed_precision
-        from .quantize import Quantized, quantize
+        from .quantize import Quantized, mixed_precision, quantize
         from .sources import Given, is_slayer, load_source
+        from .twin import Tuning, finetune
 
         given = Given(dt, reset, reset_delay)
         network, settings = load_source(source, checkpoint, given)

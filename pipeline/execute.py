@@ -11,9 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .check import check
 from .float_layers import Delay, LinearMap, Neurons, Surrogate
-from .graph import NEURONS, chain, input_shape, recurrence
+from .graph import NEURONS, chain, check, input_shape, recurrence
 
 Array: TypeAlias = NDArray[Any]
 

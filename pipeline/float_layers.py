@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .check import PARAMETERS
-from .graph import READOUTS, Dynamics, delay_steps, dynamics
+from .graph import PARAMETERS, READOUTS, Dynamics, delay_steps, dynamics
 
 Surrogate: TypeAlias = Callable[[Tensor], Tensor]
 

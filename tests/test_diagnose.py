@@ -21,14 +21,14 @@ from spikeship.hw_targets.network import (
     Network,
     Recipe,
 )
-from spikeship.pipeline.cell import UnknownNeuronError, cell_of, integer_cell, run_cell
-from spikeship.pipeline.diagnose import diagnose
 from spikeship.pipeline.execute import execute
 from spikeship.pipeline.graph import chain_graph, conv2d, stages
-from spikeship.pipeline.hypotheses import ADVICE
 from spikeship.pipeline.lower import lower
-from spikeship.pipeline.sides import float_layers
 from spikeship.pipeline.verify import Verification, verify
+from spikeship.pipeline.verify.cell import UnknownNeuronError, cell_of, integer_cell, run_cell
+from spikeship.pipeline.verify.diagnosis import diagnose
+from spikeship.pipeline.verify.hypotheses import ADVICE
+from spikeship.pipeline.verify.sides import float_layers
 
 STEPS = 12
 RECIPE = Recipe(steps=STEPS, levels=8, message_bits=8, reset_interval=STEPS, reset_offset=1)

@@ -15,14 +15,13 @@ from torch import nn
 from spikeship.hw_targets.network import Dense, Network, Recipe
 from spikeship.models import datasets, networks
 from spikeship.models.datasets import Dataset, Split
-from spikeship.pipeline import finetune as module
 from spikeship.pipeline.execute import execute
-from spikeship.pipeline.finetune import Tuning, finetune
 from spikeship.pipeline.frontends import from_norse
 from spikeship.pipeline.lower import lower
 from spikeship.pipeline.quantize import Quantized, quantize
 from spikeship.pipeline.run import classify, encoded, run_recipe
-from spikeship.pipeline.twin import Twin
+from spikeship.pipeline.twin import Tuning, Twin, finetune
+from spikeship.pipeline.twin import tuning as module
 
 QUICK = Tuning(epochs=2, layer_epochs=1, batch=32, learning_rate=0.05)
 

@@ -20,7 +20,7 @@ from spikeship.pipeline.frontends.norse import UnsupportedModuleError, leaves
 from spikeship.pipeline.frontends.norse_modules import CONVERSIONS
 from spikeship.pipeline.graph import READOUTS, chain
 from spikeship.pipeline.graph import input_shape as graph_input_shape
-from spikeship.pipeline.lower import LoweringError, lower
+from spikeship.pipeline.lower.passes import LoweringError, lower
 
 SHAPE = (2, 8, 8)
 

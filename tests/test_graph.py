@@ -10,14 +10,15 @@ import nir
 import numpy as np
 import pytest
 
-from spikeship.pipeline.check import PARAMETERS, check
 from spikeship.pipeline.execute import execute
 from spikeship.pipeline.graph import (
+    PARAMETERS,
     Dynamics,
     GraphError,
     LoweringError,
     chain,
     chain_graph,
+    check,
     delay_steps,
     dynamics,
     recurrence,

@@ -9,10 +9,10 @@ import nir
 import numpy as np
 import pytest
 
-from spikeship.pipeline.check import PARAMETERS
 from spikeship.pipeline.execute import execute
 from spikeship.pipeline.graph import (
     NEURONS,
+    PARAMETERS,
     READOUTS,
     LoweringError,
     Stage,

@@ -16,11 +16,11 @@ from torch import nn
 
 from spikeship.hw_targets.arithmetic import synapse_format
 from spikeship.hw_targets.network import Conv, Dense, Flatten, Input, Recipe
-from spikeship.pipeline import fitting
 from spikeship.pipeline.execute import execute
 from spikeship.pipeline.frontends import from_norse
 from spikeship.pipeline.lower import lower
-from spikeship.pipeline.quantize import QuantizationError, quantize
+from spikeship.pipeline.quantize import fitting
+from spikeship.pipeline.quantize.network import QuantizationError, quantize
 from spikeship.pipeline.run import run_recipe, scores
 from spikeship.pipeline.verify import verify
 

@@ -10,13 +10,19 @@ import numpy as np
 import pytest
 
 from spikeship.hw_targets.network import Conv, CubaLIF, Dense, Recipe
-from spikeship.pipeline import search
 from spikeship.pipeline.execute import execute
 from spikeship.pipeline.graph import conv2d
 from spikeship.pipeline.lower import lower
-from spikeship.pipeline.precision import mixed_precision
-from spikeship.pipeline.quantize import QuantizationError, agree, quantize
-from spikeship.pipeline.rounding import Compensation, columns, filtered, full_step, nearest, refit
+from spikeship.pipeline.quantize import mixed_precision, search
+from spikeship.pipeline.quantize.network import QuantizationError, agree, quantize
+from spikeship.pipeline.quantize.rounding import (
+    Compensation,
+    columns,
+    filtered,
+    full_step,
+    nearest,
+    refit,
+)
 from spikeship.pipeline.run import run_recipe
 
 DT = 1e-3

@@ -27,14 +27,14 @@ from spikeship.hw_targets.network import (
 )
 from spikeship.hw_targets.trace import Recorded
 from spikeship.pipeline import records, views
-from spikeship.pipeline import verify as verify_module
 from spikeship.pipeline.execute import execute
 from spikeship.pipeline.frontends import from_netx, from_norse
 from spikeship.pipeline.graph import chain_graph
 from spikeship.pipeline.quantize import quantize
 from spikeship.pipeline.run import Target, run_recipe, scores
-from spikeship.pipeline.sides import float_layers, float_side, hardware, quantized_side
-from spikeship.pipeline.verify import Verification, layer_ids, verify
+from spikeship.pipeline.verify import network as verify_module
+from spikeship.pipeline.verify.network import Verification, layer_ids, verify
+from spikeship.pipeline.verify.sides import float_layers, float_side, hardware, quantized_side
 
 SHAPE = (1, 6, 6)
 RECIPE = Recipe(steps=8, levels=16, message_bits=8, reset_interval=8, reset_offset=1)

@@ -9,8 +9,8 @@ import pytest
 from spikeship.hw_targets.network import Recipe
 from spikeship.pipeline.execute import execute
 from spikeship.pipeline.graph import LoweringError, chain_graph, conv2d
-from spikeship.pipeline.quantize import QuantizationError, quantize
-from spikeship.pipeline.widen import bias_channel, copies
+from spikeship.pipeline.lower import bias_channel, copies
+from spikeship.pipeline.quantize.network import QuantizationError, quantize
 
 RNG = np.random.default_rng(0)
 DT = 0.001

@@ -10,8 +10,7 @@ from typing import Any
 import nir
 import numpy as np
 
-from ..check import PARAMETERS, check
-from ..graph import Edge, GraphError, flatten_subgraphs
+from ..graph import PARAMETERS, Edge, GraphError, check, flatten_subgraphs
 from .nir_file import graph_from, plain, read_raw
 
 _SPIKING = (nir.IF, nir.LIF, nir.CubaLIF)

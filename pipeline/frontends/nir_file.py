@@ -15,7 +15,7 @@ import h5py
 import nir
 import numpy as np
 
-from ..check import PARAMETERS
+from ..graph import PARAMETERS
 
 Raw: TypeAlias = dict[str, Any]
 

@@ -14,9 +14,8 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from .check import PARAMETERS
-from .graph import LoweringError, Node, Stage, chain_graph, stages
-from .lower import lower
+from ..graph import PARAMETERS, LoweringError, Node, Stage, chain_graph, stages
+from .passes import lower
 
 Array: TypeAlias = NDArray[Any]
 

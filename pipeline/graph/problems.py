@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import nir
 import numpy as np
 
-from .graph import dynamics
+from .chains import dynamics
 from .topology import (
     NEURONS,
     READOUTS,

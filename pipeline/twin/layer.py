@@ -12,11 +12,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..hw_targets import arithmetic
-from ..hw_targets.network import Conv, CubaLIF, Dense, Input, Layer, Population, ResonateFire, Sigma
-from ..hw_targets.neurons import Delta
+from ...hw_targets import arithmetic
+from ...hw_targets.network import (
+    Conv,
+    CubaLIF,
+    Dense,
+    Input,
+    Layer,
+    Population,
+    ResonateFire,
+    Sigma,
+)
+from ...hw_targets.neurons import Delta
+from ..quantize import RealLayer
 from . import straight_through as st
-from .rounding import RealLayer
 
 PARAMETERS = ("weight", "recurrent", "imaginary", "bias", "threshold", "i_decay", "v_decay")
 """What a layer can learn, as far as it has it."""

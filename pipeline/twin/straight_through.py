@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from ..hw_targets import arithmetic
+from ...hw_targets import arithmetic
 
 Surrogate: TypeAlias = Callable[[Tensor], Tensor]
 

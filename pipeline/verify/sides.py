@@ -12,14 +12,13 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hw_targets.network import Network, Recipe
-from ..hw_targets.trace import Overflow, Trace
+from ...hw_targets.network import Network, Recipe
+from ...hw_targets.trace import Overflow, Trace
+from ..execute import execute
+from ..graph import NEURONS, READOUTS, Stage, check, input_shape, stages
+from ..lower import lower
+from ..run import needed_recipe, run, scores
 from .cell import Cell, integer_cell, run_cell
-from .check import check
-from .execute import execute
-from .graph import NEURONS, READOUTS, Stage, input_shape, stages
-from .lower import lower
-from .run import needed_recipe, run, scores
 
 __all__ = [
     "Hardware",

@@ -10,10 +10,10 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hw_targets import arithmetic
-from ..hw_targets.network import Recipe
+from ...hw_targets import arithmetic
+from ...hw_targets.network import Recipe
 from .fitting import Run
-from .quantize import Quantized, Task, prepare
+from .network import Quantized, Task, prepare
 
 __all__ = ["MixedPrecision", "mixed_precision"]
 

@@ -10,12 +10,12 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hw_targets import arithmetic
-from ..hw_targets.engine import simulate
-from ..hw_targets.network import Conv, CubaLIF, Dense, Flatten, Input, Network, Recipe
-from ..hw_targets.trace import Overflow
-from .hardware_units import HardwareLayer
+from ...hw_targets import arithmetic
+from ...hw_targets.engine import simulate
+from ...hw_targets.network import Conv, CubaLIF, Dense, Flatten, Input, Network, Recipe
+from ...hw_targets.trace import Overflow
 from .rounding import RealLayer, full_step, nearest
+from .units import HardwareLayer
 
 Array = NDArray[Any]
 

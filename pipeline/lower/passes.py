@@ -14,23 +14,24 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from .check import PARAMETERS, check
-from .delays import outer_delays
-from .fold import fold_linear_maps, plain_convolution
-from .graph import (
+from ..graph import (
     LINEAR,
     NEURONS,
+    PARAMETERS,
     READOUTS,
     Chain,
     LoweringError,
     Node,
     chain,
     chain_graph,
+    check,
     conv2d,
     input_shape,
     recurrence,
     segments,
 )
+from .delays import outer_delays
+from .fold import fold_linear_maps, plain_convolution
 from .resets import resets_to_zero
 
 Array: TypeAlias = NDArray[Any]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import nir
 import numpy as np
 
-from .graph import LINEAR, NEURONS, Chain, LoweringError, delay_steps, segments
+from ..graph import LINEAR, NEURONS, Chain, LoweringError, delay_steps, segments
 
 
 def outer_delays(nodes: Chain, dt: float) -> Chain:

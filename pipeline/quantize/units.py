@@ -10,8 +10,8 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hw_targets import arithmetic
-from .graph import READOUTS, Stage, stages
+from ...hw_targets import arithmetic
+from ..graph import READOUTS, Stage, stages
 
 Array = NDArray[Any]
 

@@ -16,20 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ..hw_targets import arithmetic
-from ..hw_targets.network import Network, NetworkError, Recipe
-from ..hw_targets.netx_write import check_layer
-from ..hw_targets.trace import atomic_path
-from ..models.datasets import Dataset, Split
-from ..models.encoding import generator
-from ..models.training import LOGIT_SCALE
-from .execute import FloatTrace, execute
-from .lower import lower
-from .quantize import Quantized
-from .rounding import RealLayer
-from .run import encoded, encoding_of, needed_recipe, records_for, run_recipe, scores
-from .twin import TRAINED, Twin, TwinTrace
-from .twin_layer import TwinLayer
+from ...hw_targets import arithmetic
+from ...hw_targets.network import Network, NetworkError, Recipe
+from ...hw_targets.netx_write import check_layer
+from ...hw_targets.trace import atomic_path
+from ...models.datasets import Dataset, Split
+from ...models.encoding import generator
+from ...models.training import LOGIT_SCALE
+from ..execute import FloatTrace, execute
+from ..lower import lower
+from ..quantize import Quantized, RealLayer
+from ..run import encoded, encoding_of, needed_recipe, records_for, run_recipe, scores
+from .layer import TwinLayer
+from .network import TRAINED, Twin, TwinTrace
 
 Objective: TypeAlias = Literal["labels", "teacher"]
 

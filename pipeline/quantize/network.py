@@ -10,15 +10,15 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hw_targets import arithmetic
-from ..hw_targets.network import CubaLIF, Flatten, Input, Layer, Network, Recipe
-from .execute import FloatTrace, execute
+from ...hw_targets import arithmetic
+from ...hw_targets.network import CubaLIF, Flatten, Input, Layer, Network, Recipe
+from ..execute import FloatTrace, execute
+from ..lower import lower
 from .fitting import Problem, Run, survives_lava
-from .hardware_units import HardwareLayer, QuantizationError, Violation, hardware_layers
 from .loss import LayerLoss, agree, loss_of
-from .lower import lower
 from .rounding import RealLayer
 from .search import search
+from .units import HardwareLayer, QuantizationError, Violation, hardware_layers
 
 __all__ = [
     "LayerLoss",

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hw_targets import arithmetic
-from ..hw_targets.network import CubaLIF
+from ...hw_targets import arithmetic
+from ...hw_targets.network import CubaLIF
 from .fitting import Problem, Run, rows_first
-from .hardware_units import Violation
 from .rounding import saturates
+from .units import Violation
 
 Array = NDArray[Any]
 

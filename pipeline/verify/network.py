@@ -13,16 +13,16 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hw_targets import lava_cpu
-from ..hw_targets.inputs import QUANTITIES
-from ..hw_targets.network import Network
-from ..hw_targets.netx import read_netx, write_netx
-from ..hw_targets.trace import Overflow, Trace
+from ...hw_targets import lava_cpu
+from ...hw_targets.inputs import QUANTITIES
+from ...hw_targets.network import Network
+from ...hw_targets.netx import read_netx, write_netx
+from ...hw_targets.trace import Overflow, Trace
+from ..graph import Stage
+from ..quantize import agree
+from ..run import Target, needed_recipe, run_recipe, scores
 from .cell import Cell, UnknownNeuronError, cell_of
-from .diagnose import Diagnosis, diagnose
-from .graph import Stage
-from .quantize import agree
-from .run import Target, needed_recipe, run_recipe, scores
+from .diagnosis import Diagnosis, diagnose
 from .sides import Hardware, Membrane, Side, float_layers, float_side, hardware, quantized_side
 
 Array = NDArray[Any]

@@ -9,7 +9,7 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from .graph import NEURONS, READOUTS, Chain, LoweringError, Node, dynamics
+from ..graph import NEURONS, READOUTS, Chain, LoweringError, Node, dynamics
 
 Array: TypeAlias = NDArray[Any]
 Loops: TypeAlias = dict[str, Node]

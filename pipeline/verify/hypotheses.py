@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hw_targets import arithmetic
+from ...hw_targets import arithmetic
 from .cell import Cell
 
 __all__ = ["ADVICE", "Hypothesis", "hypotheses", "unit_of"]

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..hw_targets import arithmetic
-from ..hw_targets.inputs import QUANTITIES, check_reset, parse_record, prepare_input
-from ..hw_targets.network import Conv, CubaLIF, Dense, Input, Layer, Network, Population
-from ..hw_targets.trace import STATES, Recorded, Trace
+from ...hw_targets import arithmetic
+from ...hw_targets.inputs import QUANTITIES, check_reset, parse_record, prepare_input
+from ...hw_targets.network import Conv, CubaLIF, Dense, Input, Layer, Network, Population
+from ...hw_targets.trace import STATES, Recorded, Trace
+from ..quantize import RealLayer
+from ..run import needed_recipe
 from . import straight_through as st
-from .rounding import RealLayer
-from .run import needed_recipe
-from .twin_layer import PARAMETERS, Run, TwinLayer, exact_sums
+from .layer import PARAMETERS, Run, TwinLayer, exact_sums
 
 TRAINED = ("weight", "recurrent", "imaginary", "bias", "threshold")
 """What is trained where nothing else is said: all but the decays."""

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..hw_targets import arithmetic
-from ..hw_targets.network import Conv, CubaLIF, Dense, Population
-from .graph import READOUTS, Stage, dynamics
+from ...hw_targets import arithmetic
+from ...hw_targets.network import Conv, CubaLIF, Dense, Population
+from ..graph import READOUTS, Stage, dynamics
 
 __all__ = ["Cell", "Geometry", "UnknownNeuronError", "cell_of", "integer_cell", "run_cell"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from .graph import Chain, LoweringError, conv2d
+from ..graph import Chain, LoweringError, conv2d
 
 Array: TypeAlias = NDArray[Any]
 

@@ -1,0 +1,20 @@
+"""From a float NIR graph to the integers of a `Network`."""
+
+from .loss import LayerLoss
+from .network import Method, Quantized, agree, quantize
+from .precision import MixedPrecision, mixed_precision
+from .rounding import RealLayer
+from .units import QuantizationError, Violation
+
+__all__ = [
+    "LayerLoss",
+    "Method",
+    "MixedPrecision",
+    "QuantizationError",
+    "Quantized",
+    "RealLayer",
+    "Violation",
+    "agree",
+    "mixed_precision",
+    "quantize",
+]
