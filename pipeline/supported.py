@@ -18,7 +18,7 @@ import numpy as np
 from ..hw_targets import arithmetic
 from ..hw_targets.network import Conv, CubaLIF, Layer, NetworkError, Neuron, Recipe
 
-__all__ = ["Field", "Kind", "Part", "supported"]
+__all__ = ["Field", "Kind", "Part", "slayer_name", "supported"]
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,22 @@ def _module(name: str) -> Any:
 def _table(table: Mapping[Any, Any]) -> Iterable[Kind]:
     """Keys of a conversion table; a text in place of a function says why something is refused."""
     for key, value in table.items():
-        name = key.__name__ if isinstance(key, type) else str(key)
+        name = key.__name__ if isinstance(key, type) else slayer_name(str(key))
         yield Kind(name, remark=f"refused: {value}" if isinstance(value, str) else "")
+
+
+def slayer_name(qualified: str) -> str:
+    """What a user calls a class of lava-dl: `Dense` for `block.base.AbstractDense`, `neuron.cuba`."""
+    name = (
+        qualified.removeprefix("lava.lib.dl.").removeprefix("block.").removeprefix("base.Abstract")
+    )
+    return name.removesuffix(".Neuron")
 
 
 def _nir() -> Iterable[Kind]:
     return (
         Kind(node.__name__, remark=", ".join(names))
-        for node, names in _module(".check").PARAMETERS.items()
+        for node, names in _module(".graph").PARAMETERS.items()
     )
 
 
@@ -123,11 +131,11 @@ def _codings() -> Iterable[Kind]:
 
 
 def _bits() -> Iterable[Kind]:
-    return (Kind(str(bits)) for bits in _module(".quantize").BITS)
+    return (Kind(str(bits)) for bits in _module(".quantize.network").BITS)
 
 
 def _surrogates() -> Iterable[Kind]:
-    return (Kind(name) for name in _module(".straight_through").SURROGATES)
+    return (Kind(name) for name in _module(".twin").SURROGATES)
 
 
 # -- the hardware: its own classes and constants ------------------------------------------------------

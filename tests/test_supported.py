@@ -19,7 +19,7 @@ from spikeship.pipeline.cli import app
 from spikeship.pipeline.frontends import norse, norse_modules, slayer, slayer_neurons
 from spikeship.pipeline.graph import PARAMETERS
 from spikeship.pipeline.quantize.network import BITS
-from spikeship.pipeline.supported import Field, Part, supported
+from spikeship.pipeline.supported import Field, Part, slayer_name, supported
 from spikeship.pipeline.twin.straight_through import SURROGATES
 
 PARTS = {part.name: part for part in supported()}
@@ -34,8 +34,11 @@ def names(part: str, refused: bool | None = None) -> list[str]:
     ("part", "table"),
     [
         ("NIR primitives", [kind.__name__ for kind in PARAMETERS]),
-        ("SLAYER blocks", list(slayer.BLOCKS)),
-        ("SLAYER neurons", [*slayer_neurons.NEURONS, *slayer_neurons.NORMS]),
+        ("SLAYER blocks", [slayer_name(name) for name in slayer.BLOCKS]),
+        (
+            "SLAYER neurons",
+            [slayer_name(name) for name in (*slayer_neurons.NEURONS, *slayer_neurons.NORMS)],
+        ),
         ("input codings", list(CODINGS)),
         ("weight bits", [str(bits) for bits in BITS]),
         ("surrogate gradients", list(SURROGATES)),
@@ -54,8 +57,10 @@ def test_what_is_refused_says_why() -> None:
         kind.__name__ for kind in norse_modules.CONVERSIONS
     ]
     assert names("Norse modules", refused=True) == [f"*{text}*" for text in norse.REASONS]
-    refused = [name for name, value in slayer.BLOCKS.items() if isinstance(value, str)]
+    refused = [slayer_name(name) for name, value in slayer.BLOCKS.items() if isinstance(value, str)]
     assert names("SLAYER blocks", refused=True) == refused != []
+    assert {"Dense", "Recurrent", "sigma_delta.Output"} <= {*names("SLAYER blocks", refused=False)}
+    assert "neuron.cuba" in names("SLAYER neurons", refused=False)
 
 
 def field(part: str, kind: str, name: str) -> Field:

@@ -1,7 +1,7 @@
 """From a float NIR graph to the integers of a `Network`."""
 
-from .loss import LayerLoss
-from .network import Method, Quantized, agree, quantize
+from .loss import LayerLoss, agree
+from .network import Method, Quantized, quantize
 from .precision import MixedPrecision, mixed_precision
 from .rounding import RealLayer
 from .units import QuantizationError, Violation
