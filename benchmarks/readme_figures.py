@@ -13,6 +13,13 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
+NAMES = {
+    "digits": "digits",
+    "mnist": "MNIST",
+    "fashion_mnist": "Fashion-MNIST",
+    "norse": "Norse",
+    "slayer": "SLAYER",
+}
 
 
 def demo_rows(demo: dict[str, Any]) -> list[str]:
@@ -88,30 +95,34 @@ def exchange_rows(exchange: dict[str, Any]) -> list[str]:
 
 def framework_rows(frameworks: dict[str, Any]) -> list[str]:
     """Norse against SLAYER."""
-    return [
-        f"| {row['dataset']}, MLP, {row['seeds']} seed{'s' * (row['seeds'] > 1)} | "
-        f"{ {'norse': 'Norse', 'slayer': 'SLAYER'}[row['framework']] } | "
-        f"{100 * row['float_accuracy']:.2f} % | {100 * row['integer_accuracy']:.2f} % | "
-        f"{100 * row['equal_spikes']:.2f} % | {row['spikes_per_inference']:,.0f}, "
-        f"{row['synops_per_inference']:,.0f} | {row['time_over_norse']:.1f}x |"
-        for row in frameworks["summary"]
-    ]
+    rows = []
+    for row in frameworks["summary"]:
+        network = f"{NAMES[row['dataset']]}, MLP, {row['seeds']} seed{'s' * (row['seeds'] > 1)}"
+        accuracies = (f"{100 * row[f'{kind}_accuracy']:.2f} %" for kind in ("float", "integer"))
+        events = (f"{row[f'{what}_per_inference']:,.0f}" for what in ("spikes", "synops"))
+        rows.append(
+            f"| {network} | {NAMES[row['framework']]} | {' | '.join(accuracies)} | "
+            f"{100 * row['equal_spikes']:.2f} % | {', '.join(events)} | "
+            f"{row['time_over_norse']:.1f}x |"
+        )
+    return rows
 
 
 def quantization_rows(quantization: dict[str, Any]) -> list[str]:
-    """One row per network and bits: each method's accuracy."""
+    """One row per network: accuracies of the methods, by bits."""
     cells = {(c["network"], c["bits"], c["method"]): c for c in quantization["summary"]}
     rows = []
     for network in dict.fromkeys(network for network, _, _ in cells):
-        for bits in (8, 4, 3, 2):
-            found = [cells[network, bits, method] for method in ("max", "search", "fine-tuned")]
-            dataset, model = network.split()
-            name = f"{dataset.replace('_', '-')}, {model.upper()}"
-            name += f" (float {100 * found[0]['float_accuracy']:.2f} %)"
-            shown = " | ".join(
-                f"{100 * c['integer_accuracy']:.2f} ± {100 * c['spread']:.2f} %" for c in found
+        dataset, model = network.split()
+        columns = [
+            " / ".join(
+                f"{100 * cells[network, bits, method]['integer_accuracy']:.1f}"
+                for method in ("max", "search", "fine-tuned")
             )
-            rows.append(f"| {name if bits == 8 else ''} | {bits} | {shown} |")
+            for bits in (8, 4, 3, 2)
+        ]
+        real = f"{100 * cells[network, 8, 'max']['float_accuracy']:.1f}"
+        rows.append(f"| {NAMES[dataset]}, {model.upper()} | {real} | {' | '.join(columns)} |")
     return rows
 
 
@@ -160,9 +171,9 @@ def updated(text: str) -> str:
         ("| network, 5 % spikes |", speed_rows(load("speed"))),
         ("| NIR network |", exchange_rows(load("exchange"))),
         ("| network | framework |", framework_rows(load("frameworks"))),
-        ("| network | bits |", quantization_rows(load("quantization"))),
+        ("| network | float | 8 bits |", quantization_rows(load("quantization"))),
         (
-            "| network | float |",
+            "| network | float | integers | how |",
             figure_rows(load("accuracy_digits"), load("accuracy_mnist"), load("mnist_mlp")),
         ),
     )
