@@ -58,10 +58,8 @@ def test_few_bits_cost_little() -> None:
                 method, most = quantization.LIMITS[bits]
                 assert rows[network, bits, method]["loss"] <= most, (network, bits)
             if bits <= 3:
-                assert (
-                    max(ours["integer_accuracy"], tuned["integer_accuracy"])
-                    > naive["integer_accuracy"] + 0.02
-                )
+                best = max(ours["integer_accuracy"], tuned["integer_accuracy"])
+                assert best > naive["integer_accuracy"] + 0.01, (network, bits)
 
 
 def test_networks_of_the_nir_paper() -> None:
