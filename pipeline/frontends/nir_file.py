@@ -119,6 +119,8 @@ def _value(kind: type[nir.NIRNode], field: str, raw: Raw) -> Any:
     value = plain(raw.get(field, DEFAULTS.get(field)))
     if field not in PARAMETERS[kind]:
         return tuple(value.tolist()) if isinstance(value, np.ndarray) and value.ndim else value
+    if hasattr(value, "detach"):  # Norse's exporter leaves torch's parameters in the graph
+        value = value.detach().cpu().numpy()
     value = np.array(0.0 if value is None else value, np.float64)
     if field == "bias":
         outputs = np.shape(raw.get("weight", ()))[:1]

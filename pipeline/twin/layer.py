@@ -117,7 +117,7 @@ class TwinLayer(nn.Module):
         if name.endswith("decay"):
             return arithmetic.DECAY_ONE / 100
         if not self.fixed_threshold and self.threshold is not None:
-            return max(float(self.threshold.mean()), 1.0) / 20
+            return max(float(self.threshold.detach().mean()), 1.0) / 20
         size: float = self.weight.detach().flatten(1).norm(dim=1).mean().item()
         return max(size, 1.0) / 20
 

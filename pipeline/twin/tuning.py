@@ -223,7 +223,7 @@ class _Lesson:
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             twin.confine()
-            losses.append(float(loss))
+            losses.append(float(loss.detach()))
         return float(np.mean(losses))
 
     def loss(
