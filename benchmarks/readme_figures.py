@@ -87,7 +87,8 @@ def exchange_rows(exchange: dict[str, Any]) -> list[str]:
         f"{100 * cnn['float_accuracy']:.1f} % | {100 * cnn['ours']['accuracy']:.1f} % |",
         f"| recurrent Braille network, as published on lava-dl | as snnTorch: every spike | "
         f"{matched(recorded['lava'])} of the hidden spikes as float |",
-        f"| the same here, 8 bits; with every neuron twice | as snnTorch: every spike | "
+        f"| the same here, 8 bits: naive; ours; with a scale per neuron and every neuron twice | "
+        f"as snnTorch: every spike | {matched(hidden['naive: largest scale, biases on v']['hidden'])}; "
         f"{matched(hidden['ours, biases on v']['hidden'])}; "
         f"{matched(hidden['ours, and every source twice']['hidden'])} |",
     ]
