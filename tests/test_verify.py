@@ -271,6 +271,25 @@ def test_what_quantize_does_is_called_rounding(bits: int) -> None:
         assert causes <= {"rounding", "decay truncation", "inherited"}, found.diagnoses
 
 
+def test_each_of_two_matrices_has_its_own_steps() -> None:
+    """Recurrent weights far larger than the others are rounded more coarsely, and that is no fault."""
+    p = norse.LIFParameters(
+        tau_mem_inv=torch.tensor(300.0), tau_syn_inv=torch.tensor(400.0), v_th=torch.tensor(0.3)
+    )
+    torch.manual_seed(0)
+    cell = norse.LIFRecurrentCell(36, 20, p=p)
+    with torch.no_grad():
+        cell.recurrent_weights *= 30
+    graph = from_norse(norse.SequentialState(nn.Flatten(), cell), SHAPE)
+    network = quantize(graph, inputs(), RECIPE, bits=5).network
+    layer = network.layers[-1]
+    assert isinstance(layer, Dense)
+    assert layer.recurrent is not None
+    assert np.abs(layer.recurrent).max() > 4 * np.abs(layer.weight).max()
+    (found,) = verify(network, inputs(seed=1), graph, lava_samples=0).diagnoses
+    assert found.cause == "rounding"
+
+
 def test_verdicts_are_one_line_per_layer_and_json_holds_all(result: Verification) -> None:
     lines = views.verdicts(result)
     assert [line.split(": ")[0] for line in lines] == [d.layer for d in result.diagnoses]

@@ -130,7 +130,7 @@ def loss_of(problem: Problem, best: Run) -> LayerLoss:
 
 def _used(values: Array, low: int, high: int) -> float:
     """The part of [low, high] that values reach, on the side where they come closer to its end."""
-    return max(float(values.min()) / low, float(values.max()) / high)
+    return max(0.0, float(values.min()) / low, float(values.max()) / high)
 
 
 def _saturated(problem: Problem, best: Run) -> float:

@@ -140,7 +140,7 @@ def _reach(start: Cell, integer: Cell, largest: float) -> dict[str, Array]:
 
     A bias may make up for what the rounding of its row's weights did.
     """
-    weight = np.asarray(WEIGHT_STEPS * _granularity(integer))
+    weight = np.asarray(WEIGHT_STEPS * _grain(integer.weight))
     moved = np.abs(start.weight - integer.weight)
     rows = np.where(moved <= weight, moved, 0.0).reshape(len(moved), -1).sum(axis=1)
     two = 2 / arithmetic.DECAY_ONE
@@ -152,24 +152,22 @@ def _reach(start: Cell, integer: Cell, largest: float) -> dict[str, Array]:
         "v_decay": np.maximum(two, DECAY_REACH * integer.v_decay),
     }
     if start.recurrent is not None and integer.recurrent is not None:
-        reach["recurrent"] = weight
+        reach["recurrent"] = np.asarray(WEIGHT_STEPS * _grain(integer.recurrent))
     return reach
 
 
-def _granularity(integer: Cell) -> int:
-    """The largest power of two that divides all weights (256 where there is none)."""
-    parts = [m for m in (integer.weight, integer.recurrent) if m is not None]
-    used = 256
-    for part in parts:
-        used |= int(np.bitwise_or.reduce(part.astype(np.int64), axis=None))
+def _grain(matrix: Array) -> int:
+    """The largest power of two that divides all weights of a matrix (256 where they are 0)."""
+    used = 256 | int(np.bitwise_or.reduce(matrix.astype(np.int64), axis=None))
     return used & -used
 
 
 def _saturation(cell: Cell, integer: Cell, reach: dict[str, Array]) -> Iterator[Hypothesis]:
-    grain = _granularity(integer)
     edges = {
-        "weight": (arithmetic.WEIGHT_MIN, -arithmetic.WEIGHT_MIN - grain),
-        "recurrent": (arithmetic.WEIGHT_MIN, -arithmetic.WEIGHT_MIN - grain),
+        name: (arithmetic.WEIGHT_MIN, -arithmetic.WEIGHT_MIN - _grain(matrix))
+        for name, matrix in (("weight", integer.weight), ("recurrent", integer.recurrent))
+        if matrix is not None
+    } | {
         "bias": (arithmetic.BIAS_MIN, arithmetic.BIAS_MAX),
         "threshold": (0, arithmetic.THRESHOLD_MAX),
     }
@@ -256,7 +254,7 @@ def unit_of(real: Cell, integer: Cell) -> Array | float:
     One for the layer, or one per row where thresholds say that rows were scaled by themselves.
     """
     x, y = real.weight.ravel(), integer.weight.ravel()
-    grain = _granularity(integer)
+    grain = _grain(integer.weight)
     guesses: list[Array | float] = []
     inside = (
         (x != 0) & (y != 0) & (y > arithmetic.WEIGHT_MIN) & (y < -arithmetic.WEIGHT_MIN - grain)
@@ -291,6 +289,6 @@ def _fit(cell: Cell, integer: Cell) -> float:
         if name == "bias":
             real = real + cell.charge / cell.i_decay
         a, b = np.broadcast_arrays(real, getattr(integer, name))
-        step = _granularity(integer) if name == "weight" else 1
+        step = _grain(b) if name == "weight" else 1
         total += much * float(_near(name, a, b, np.asarray(step / 2)).mean())
     return total
