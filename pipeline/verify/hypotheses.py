@@ -28,8 +28,8 @@ ADVICE = {
     "rounding": "more bits, another scale, or fine-tuning through the twin",
     "decay truncation": "a larger scale of this layer's weights, bias and threshold together, or "
     "fine-tuning through the twin",
-    "parameters": "the integers are not roundings of this graph's numbers (fine-tuned, or of "
-    "another network): compare with the graph they were made from",
+    "parameters": "few of many: cut outliers, or errors that make up for others, as `quantize` leaves "
+    "them; many: the integers were fine-tuned, or are of another network than this graph",
     "inherited": "the layer computes right; look at the layers before it",
     "unknown": "no cause fits: please report it with both files",
 }
