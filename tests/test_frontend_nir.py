@@ -48,7 +48,7 @@ def test_one_lif_neuron_of_norse(shared_data: Path, recorded: str) -> None:
 
 
 def test_one_lif_neuron_of_rockpool(shared_data: Path) -> None:
-    """What rockpool ran is not what it wrote (nir 0.2.0), so the same spikes come 10 to 20 steps later.
+    """What rockpool ran is not what it wrote (nir 0.2.0), so the same spikes come 10 steps later.
 
     It computed v <- e v + 0.04 x with e = exp(-dt/tau) = 0.961 and subtracted the threshold; its file
     has (dt/tau) r w = 0.04 e for the input, and no word of the exponential or of the reset.
