@@ -15,7 +15,6 @@ from statistics import mean
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 import typer
 from rich.console import Console
 
@@ -25,7 +24,7 @@ from ..pipeline import records, views
 from ..pipeline.execute import execute
 from ..pipeline.export import export, file_digest
 from ..pipeline.lower import lower
-from ..pipeline.run import encoded, evaluate, needed_recipe
+from ..pipeline.run import encoded, evaluate, float_accuracy, needed_recipe
 from ..pipeline.verify import verify
 
 SETTINGS = {
@@ -53,11 +52,6 @@ def measure(settings: training.Settings, data: datasets.Dataset, folder: Path) -
     )
     network = read_netx(net)
     recipe = needed_recipe(network)
-    right = 0
-    with torch.no_grad():
-        for messages, labels in encoded(recipe, data.test):
-            frames = torch.tensor(messages / recipe.levels, dtype=torch.float32)
-            right += int((snn.net(frames.transpose(0, 1)).argmax(1).numpy() == labels).sum())
     evaluation = evaluate(network, data.test, progress=True)
     some = np.concatenate([m for m, _ in encoded(recipe, data.test, 64)])
     checked = verify(network, some, exported.graph, lava_samples=2)
@@ -66,7 +60,7 @@ def measure(settings: training.Settings, data: datasets.Dataset, folder: Path) -
     ]
     return {
         "seed": settings.seed,
-        "float_accuracy": right / len(data.test),
+        "float_accuracy": float_accuracy(snn.net, recipe, data.test),
         "integer_accuracy": evaluation.accuracy,
         "network_digest": network.digest,
         "spikes_per_inference": evaluation.counts.total("spikes_out") / len(data.test),

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from statistics import mean
@@ -22,7 +21,6 @@ import norse.torch as norse
 import numpy as np
 import torch
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from torch import nn
 
@@ -31,7 +29,7 @@ from ..hw_targets.netx import read_netx
 from ..models import datasets, slayer, training
 from ..pipeline import records, views
 from ..pipeline.export import export, export_slayer, file_digest, recipe_for
-from ..pipeline.run import encoded, evaluate, needed_recipe, run_recipe
+from ..pipeline.run import encoded, evaluate, float_accuracy, needed_recipe, run_recipe
 
 SETTINGS = {
     "digits": training.Settings(),
@@ -92,18 +90,9 @@ def measure(settings: training.Settings, data: datasets.Dataset, folder: Path) -
     network = deploy(classifier, data, checkpoint)
     recipe = needed_recipe(network)
 
-    def blocks() -> Iterator[tuple[NDArray[np.int32], torch.Tensor, NDArray[np.int64]]]:
-        for messages, labels in encoded(recipe, data.test):
-            frames = torch.tensor(messages / recipe.levels, dtype=torch.float32)
-            yield messages, frames.transpose(0, 1), labels
-
+    messages = next(encoded(recipe, data.test))[0][:COMPARED]
+    frames = torch.tensor(messages / recipe.levels, dtype=torch.float32).transpose(0, 1)
     with torch.no_grad():
-        right = sum(
-            int((classifier.net(frames).argmax(1).numpy() == labels).sum())
-            for _, frames, labels in blocks()
-        )
-        messages, frames, _ = next(blocks())
-        messages, frames = messages[:COMPARED], frames[:, :COMPARED]
         own = [s.numpy() for s in spikes_of(classifier.net, frames)]
     trace = run_recipe(network, messages)
     lava = run_recipe(network, messages[:ON_LAVA], target="lava")
@@ -119,7 +108,7 @@ def measure(settings: training.Settings, data: datasets.Dataset, folder: Path) -
         "framework": settings.framework,
         "seed": settings.seed,
         "test_images": len(data.test),
-        "float_accuracy": right / len(data.test),
+        "float_accuracy": float_accuracy(classifier.net, recipe, data.test),
         "integer_accuracy": evaluation.accuracy,
         **per_inference,
         "spike_rates": [float(s.mean()) for s in trace.spikes],

@@ -18,16 +18,15 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
 
-import torch
 import typer
 from rich.console import Console
 
-from ..hw_targets.network import Network, Recipe
+from ..hw_targets.network import Network
 from ..models import datasets, training
 from ..pipeline import records, views
 from ..pipeline.export import calibration_messages, import_norse, recipe_for
 from ..pipeline.quantize import quantize
-from ..pipeline.run import classify, encoded
+from ..pipeline.run import classify, float_accuracy
 from ..pipeline.twin import Tuning, finetune
 
 _MLP = training.Settings(epochs=10, batch=128, learning_rate=5e-3)
@@ -66,7 +65,7 @@ def measure(name: str, seed: int, data: datasets.Dataset, folder: Path) -> list[
     recipe = recipe_for(encoding, seed, {"dataset": data.name})
     if snn.settings.readout == "voltage":
         recipe = replace(recipe, decode="mean voltage")
-    float_accuracy = _float_accuracy(snn, recipe, data.test)
+    real = float_accuracy(snn.net, recipe, data.test)
     few = replace(data, train=_first(data.train, TUNING_IMAGES))
     cells = []
     for bits in BITS:
@@ -91,7 +90,7 @@ def measure(name: str, seed: int, data: datasets.Dataset, folder: Path) -> list[
                     "seed": seed,
                     "bits": bits,
                     "method": method,
-                    "float_accuracy": float_accuracy,
+                    "float_accuracy": real,
                     "integer_accuracy": result.accuracy,
                     "digest": network.digest,
                     "agreement": [loss.agreement for loss in found.losses],
@@ -101,21 +100,11 @@ def measure(name: str, seed: int, data: datasets.Dataset, folder: Path) -> list[
             cells.append(json.loads(path.read_text()))
             print(
                 f"{name}, seed {seed}, {bits} bits, {method}: float "
-                f"{views.percent(float_accuracy)}, integers "
+                f"{views.percent(real)}, integers "
                 f"{views.percent(cells[-1]['integer_accuracy'])}",
                 flush=True,
             )
     return cells
-
-
-def _float_accuracy(snn: training.Classifier, recipe: Recipe, split: datasets.Split) -> float:
-    """Of the float network, on the very inputs that the integers get."""
-    right = 0
-    with torch.no_grad():
-        for messages, labels in encoded(recipe, split):
-            frames = torch.tensor(messages / recipe.levels, dtype=torch.float32)
-            right += int((snn.net(frames.transpose(0, 1)).argmax(1).numpy() == labels).sum())
-    return right / len(split)
 
 
 def _first(split: datasets.Split, count: int) -> datasets.Split:

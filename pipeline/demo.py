@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from rich.table import Table
 
 from ..hw_targets.netx import read_netx
@@ -17,7 +16,7 @@ from . import records, views
 from .export import export, file_digest
 from .profile import profile
 from .quantize import quantize
-from .run import encoded, evaluate, needed_recipe, run_recipe, scores
+from .run import encoded, evaluate, float_accuracy, needed_recipe, run_recipe, scores
 from .verify import verify
 
 
@@ -54,7 +53,6 @@ def run_demo(
     say(f"simulating {len(data.test)} test images")
     evaluation = evaluate(network, data.test, progress=True)
     messages = np.concatenate([m for m, _ in encoded(recipe, data.test)])
-    float_accuracy = _float_accuracy(snn, messages / recipe.levels, data.test.labels)
     say(f"checking {lava_samples} images on Lava's CPU backend")
     checked = verify(network, messages, exported.graph, lava_samples=lava_samples)
     priced = profile(network, evaluation, ann_macs=networks.macs(ann.net, data.shape))
@@ -66,7 +64,7 @@ def run_demo(
         "test_images": len(data.test),
         "accuracy": {
             "ann": training.accuracy(ann, data.test),
-            "snn_float": float_accuracy,
+            "snn_float": float_accuracy(snn.net, recipe, data.test),
             "snn_integer": evaluation.accuracy,
             "lava": None,
         },
@@ -81,15 +79,6 @@ def run_demo(
         result["accuracy"]["lava"] = float(right.mean())
     records.write_json({**result, **records.environment()}, out / "demo.json")
     return result, [_table(result), *views.missing(priced), f"wrote {net}, {out / 'demo.json'}"]
-
-
-def _float_accuracy(
-    snn: training.Classifier, frames: np.ndarray[Any, Any], labels: torch.Tensor
-) -> float:
-    """The Norse network itself on the very frames that the integer network gets."""
-    with torch.no_grad():
-        logits = snn.net(torch.tensor(frames, dtype=torch.float32).transpose(0, 1))
-    return float((logits.argmax(1) == labels).double().mean())
 
 
 def _table(result: dict[str, Any]) -> Table:

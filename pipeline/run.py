@@ -16,6 +16,8 @@ from ..hw_targets.network import Network, NetworkError, Recipe
 from ..hw_targets.trace import Counts, Overflow, Trace, count
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from ..models.datasets import Split
     from ..models.encoding import Encoding
 
@@ -108,6 +110,21 @@ def encoded(
         messages = encoding.integers(images, draws)
         keep = count_ - start
         yield messages[:keep], labels.numpy()[:keep]
+
+
+def float_accuracy(net: nn.Module, recipe: Recipe, split: Split) -> float:
+    """Fraction of right answers of the float network itself, on the very inputs that the integers get.
+
+    `net`: frames (steps, sample, *shape), float32, to logits (sample, classes).
+    """
+    import torch
+
+    right = 0
+    with torch.no_grad():
+        for messages, labels in encoded(recipe, split):
+            frames = torch.tensor(messages / recipe.levels, dtype=torch.float32)
+            right += int((net(frames.transpose(0, 1)).argmax(1).numpy() == labels).sum())
+    return right / len(split)
 
 
 def records_for(recipe: Recipe) -> tuple[str, ...]:

@@ -1,27 +1,30 @@
 """NIR graphs that can become a netx file: chains of layers, with recurrence inside a layer."""
 
 from .chains import (
-    LINEAR,
-    NEURONS,
-    READOUTS,
-    Chain,
     Dynamics,
-    Edge,
-    Node,
     Stage,
     chain,
     chain_graph,
     conv2d,
     delay_steps,
     dynamics,
-    flatten_subgraphs,
     input_shape,
     recurrence,
     segments,
     stages,
 )
 from .problems import PARAMETERS, check
-from .topology import GraphError, LoweringError
+from .topology import (
+    LINEAR,
+    NEURONS,
+    READOUTS,
+    Chain,
+    Edge,
+    GraphError,
+    LoweringError,
+    Node,
+    flatten_subgraphs,
+)
 
 __all__ = [
     "LINEAR",

@@ -12,11 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .topology import (
-    LINEAR,
     NEURONS,
-    READOUTS,
     Chain,
-    Edge,
     GraphError,
     LoweringError,
     Node,
@@ -24,29 +21,6 @@ from .topology import (
     flatten_subgraphs,
     structure,
 )
-
-__all__ = [
-    "LINEAR",
-    "NEURONS",
-    "READOUTS",
-    "Chain",
-    "Dynamics",
-    "Edge",
-    "GraphError",
-    "LoweringError",
-    "Node",
-    "Stage",
-    "chain",
-    "chain_graph",
-    "conv2d",
-    "delay_steps",
-    "dynamics",
-    "flatten_subgraphs",
-    "input_shape",
-    "recurrence",
-    "segments",
-    "stages",
-]
 
 
 def chain(graph: nir.NIRGraph) -> Chain:
