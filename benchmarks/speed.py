@@ -33,9 +33,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ..hw_targets import engine, lava_cpu
+from ..hw_targets.counts import count
 from ..hw_targets.network import Network
 from ..hw_targets.netx import write_netx
-from ..hw_targets.trace import count
 from ..pipeline import records
 from . import _speed_limits
 from ._speed_lava import Lava, lava_process

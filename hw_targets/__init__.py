@@ -3,6 +3,7 @@
 if __name__ == "hw_targets":
     raise ImportError("`pip install -e .`, then import this folder as spikeship.hw_targets")
 
+from .counts import Counts, count
 from .engine import simulate
 from .network import (
     Conv,
@@ -19,7 +20,7 @@ from .network import (
     SigmaDelta,
 )
 from .netx import NetxError, NetxWarning, read_netx, write_netx
-from .trace import Counts, Trace, count
+from .trace import Trace
 
 __all__ = [
     "Conv",

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from .trace import Counts
+from .counts import Counts
 
 if sys.version_info >= (3, 11):
     import tomllib

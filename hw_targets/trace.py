@@ -1,4 +1,4 @@
-"""What a run produced (`Trace`) and what it cost in countable events (`Counts`)."""
+"""What a run produced: `Trace`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from .network import Conv, Dense, Input, Network, NetworkError, Population
+from .network import Network, NetworkError
 
 Array = NDArray[np.signedinteger[Any]]
 
@@ -166,115 +166,3 @@ class Trace:
                     found[name] = Recorded(name, kept)
             counts = data.get("counts")
             return Trace(**found, counts=counts, backend=str(data["backend"]))
-
-
-@dataclass(frozen=True)
-class LayerCounts:
-    """Events of one layer, summed over samples and steps.
-
-    `spikes_in`: non-zero messages arriving; `spikes_out`: spikes emitted; `synops`: deliveries
-    through non-zero weights (what Loihi 2's counter counts); `synops_fanout`: the same with zero
-    weights included (padding taps never count); `neuron_updates`: neurons x steps x samples, as the
-    hardware visits every neuron in every step; `dense_ops`: multiply-adds of the same layer run
-    densely in every step.
-    """
-
-    name: str
-    neurons: int
-    spikes_in: int
-    spikes_out: int
-    synops: int
-    synops_fanout: int
-    neuron_updates: int
-    dense_ops: int
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What every energy table multiplies: integers derived from a network and its trace alone."""
-
-    layers: tuple[LayerCounts, ...]
-    samples: int
-    steps: int
-    digest: str
-
-    def total(self, counter: str) -> int:
-        """Sum of one counter over all layers."""
-        return sum(int(getattr(layer, counter)) for layer in self.layers)
-
-    def __add__(self, other: Counts) -> Counts:
-        """Counts of two batches of the same network."""
-        if (self.digest, self.steps) != (other.digest, other.steps):
-            raise NetworkError("counts of different networks or step numbers do not add.")
-        names = [f.name for f in fields(LayerCounts) if f.name not in ("name", "neurons")]
-        layers = tuple(
-            LayerCounts(a.name, a.neurons, **{n: getattr(a, n) + getattr(b, n) for n in names})
-            for a, b in zip(self.layers, other.layers, strict=True)
-        )
-        return Counts(layers, self.samples + other.samples, self.steps, self.digest)
-
-
-def fan_out(population: Population, *, zeros: bool) -> NDArray[np.int64]:
-    """Synapses leaving each input of a layer, shape `population.input_shape`.
-
-    `zeros` counts synapses of weight zero too. Taps that fall on the padding are no synapses.
-    """
-    layer = population.layer
-    if isinstance(layer, Input):
-        return np.zeros(population.input_shape, np.int64)
-    present = np.ones(layer.weight.shape, bool) if zeros else layer.weight != 0
-    if isinstance(layer, Dense):
-        inputs: NDArray[np.int64] = present.sum(axis=0, dtype=np.int64)
-        return inputs
-    return _conv_fan_out(layer, present, population)
-
-
-def _conv_fan_out(layer: Conv, present: NDArray[np.bool_], population: Population) -> Array:
-    height, width = population.input_shape[1:]
-    _, rows, columns = population.shape
-    per_group = present.reshape(layer.groups, -1, *present.shape[1:]).sum(axis=1)
-    taps = per_group.reshape(-1, *present.shape[2:])  # (in channels, ky, kx)
-    out = np.zeros(population.input_shape, np.int64)
-    for ky in range(taps.shape[1]):
-        ys = np.arange(rows) * layer.stride[0] + ky * layer.dilation[0] - layer.padding[0]
-        ys = ys[(ys >= 0) & (ys < height)]
-        for kx in range(taps.shape[2]):
-            xs = np.arange(columns) * layer.stride[1] + kx * layer.dilation[1] - layer.padding[1]
-            xs = xs[(xs >= 0) & (xs < width)]
-            out[:, ys[:, None], xs] += taps[:, ky, kx, None, None]
-    return out
-
-
-def count(network: Network, inputs: Array, trace: Trace) -> Counts:
-    """Events of a run.
-
-    `inputs`: what the network was given, (sample, time, *input shape); `trace`: of the same time
-    span with spikes, usually `trace.aligned(network, steps)`. Source of the definitions:
-    NeuroBench 2.3 and lava's Loihi2Activity, see `LayerCounts`.
-    """
-    if trace.spikes is None:
-        raise NetworkError("counting needs a trace with spikes: record='spikes'.")
-    samples, steps = trace.spikes[0].shape[:2]
-    if inputs.shape[:2] != (samples, steps):
-        raise NetworkError(
-            f"inputs have (sample, time) = {inputs.shape[:2]}, the trace {(samples, steps)}."
-        )
-    layers = []
-    before: Array = inputs
-    for population, spikes in zip(network.populations, trace.spikes, strict=True):
-        arriving = (before != 0).sum(axis=(0, 1)).reshape(population.input_shape)
-        all_synapses = fan_out(population, zeros=True)
-        layers.append(
-            LayerCounts(
-                name=population.name,
-                neurons=population.size,
-                spikes_in=int(arriving.sum()),
-                spikes_out=int(np.count_nonzero(spikes)),
-                synops=int((arriving * fan_out(population, zeros=False)).sum()),
-                synops_fanout=int((arriving * all_synapses).sum()),
-                neuron_updates=population.size * samples * steps,
-                dense_ops=int(all_synapses.sum()) * samples * steps,
-            )
-        )
-        before = spikes
-    return Counts(tuple(layers), samples, steps, network.digest)

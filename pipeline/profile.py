@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..hw_targets.counts import Counts
 from ..hw_targets.energy import Energy, estimate, estimate_macs, load_device
 from ..hw_targets.network import Network
-from ..hw_targets.trace import Counts
 from .run import Evaluation
 
 OBSERVED_RATIO = (0.86, 1.39)

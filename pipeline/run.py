@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..hw_targets import arithmetic, engine, lava_cpu, reference
+from ..hw_targets.counts import Counts, count
 from ..hw_targets.network import Network, NetworkError, Recipe
-from ..hw_targets.trace import Counts, Overflow, Trace, count
+from ..hw_targets.trace import Overflow, Trace
 
 if TYPE_CHECKING:
     from torch import nn

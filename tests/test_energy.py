@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from spikeship.hw_targets.counts import Counts, LayerCounts
 from spikeship.hw_targets.energy import (
     DeviceError,
     estimate,
@@ -13,7 +14,6 @@ from spikeship.hw_targets.energy import (
     load_device,
     shipped_devices,
 )
-from spikeship.hw_targets.trace import Counts, LayerCounts
 
 COUNTS = Counts((LayerCounts("0:dense", 100, 50, 30, 4000, 5000, 800, 9000),), 1, 8, "digest")
 

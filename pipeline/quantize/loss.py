@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from ...hw_targets import arithmetic
 from ...hw_targets.network import CubaLIF
+from ...hw_targets.violations import Violation
 from .fitting import Problem, Run, rows_first
 from .rounding import saturates
-from .units import Violation
 
 Array = NDArray[Any]
 

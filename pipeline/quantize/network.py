@@ -12,13 +12,14 @@ from numpy.typing import NDArray
 
 from ...hw_targets import arithmetic
 from ...hw_targets.network import CubaLIF, Flatten, Input, Layer, Network, Recipe
+from ...hw_targets.violations import Violation
 from ..execute import FloatTrace, execute
 from ..lower import lower
 from .fitting import Problem, Run, survives_lava
 from .loss import LayerLoss, agree, loss_of
 from .rounding import RealLayer
 from .search import search
-from .units import HardwareLayer, QuantizationError, Violation, hardware_layers
+from .units import HardwareLayer, QuantizationError, hardware_layers
 
 __all__ = [
     "LayerLoss",

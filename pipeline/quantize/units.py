@@ -11,21 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...hw_targets import arithmetic
+from ...hw_targets.violations import Violation
 from ..graph import READOUTS, Stage, stages
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Violation:
-    """One number that the target cannot hold."""
-
-    where: str
-    what: str
-    limit: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.what} (limit: {self.limit})"
 
 
 class QuantizationError(ValueError):

@@ -9,8 +9,8 @@ from typing import Literal
 
 from torch import Tensor
 
+from ...hw_targets.counts import Counts
 from ...hw_targets.energy import Device, Energy, estimate, load_device
-from ...hw_targets.trace import Counts
 from ...models.datasets import Split
 from ...models.encoding import Encoding
 from ..run import evaluate
