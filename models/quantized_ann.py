@@ -1,29 +1,44 @@
-"""The ANN twin in integers' precision, and what one inference of it has to do.
+"""The ANN twin at an accelerator's precision, and what one inference of it has to do.
 
-`quantize` rounds weights and activations as an accelerator of that many bits would; `work` counts its
-multiply-adds and memory. Both are what a spiking network has to be compared with.
+`quantize` rounds weights and activations to so many bits; `work` counts multiply-adds and memory. Both
+are what a spiking network has to be compared with.
 """
 
 from __future__ import annotations
 
+import copy
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils import fusion
 
+from .encoding import generator
 from .training import Classifier
+
+__all__ = [
+    "IMAGE_BITS",
+    "LayerWork",
+    "Quantizer",
+    "Work",
+    "activation_bits_for",
+    "quantize",
+    "work",
+]
 
 IMAGE_BITS = 8
 """Images are bytes, for every quantized ANN."""
-RANGES = torch.linspace(0.1, 1.0, 91)
-"""Parts of the largest magnitude among which the range that a quantizer covers is chosen."""
+RANGES = tuple(i / 40 for i in range(4, 41))
+"""Parts of the largest magnitude, among which `quantize` chooses the range of a quantizer."""
 
 
 def activation_bits_for(steps: int) -> int:
-    """ceil(log2(T + 1)): bits that hold as many levels as a neuron has spike counts in T steps.
+    """ceil(log2(T + 1)): bits for as many levels as a neuron has spike counts in T steps.
 
-    The fair opponent of a network of T steps (Yan, Bai, Wong 2024, arXiv:2409.08290). Raises ValueError.
+    So many bits has the fair opponent of a network of T steps (Yan, Bai and Wong 2024,
+    arXiv:2409.08290). Raises ValueError.
     """
     if steps < 1:
         raise ValueError(f"steps = {steps}; 1 or more are needed.")
@@ -31,36 +46,92 @@ def activation_bits_for(steps: int) -> int:
 
 
 class Quantizer(nn.Module):
-    """x to scale * clip(round(x / scale), low, 2^b - 1): unsigned (low = 0) or symmetric."""
+    """x to scale * clip(round(x / scale), low, high); ties round to even.
+
+    0 .. 2^b - 1 is unsigned, -(2^(b-1) - 1) .. 2^(b-1) - 1 symmetric.
+    """
 
     def __init__(self, scale: float, low: int, high: int) -> None:
         super().__init__()
         self.scale, self.low, self.high = scale, low, high
 
+    @classmethod
+    def of(cls, values: Tensor, low: int, high: int) -> Quantizer:
+        """The one of least squared error among the `RANGES` of the largest magnitude."""
+        largest = float(values.abs().max()) or 1.0
+        candidates = [cls(part * largest / high, low, high) for part in RANGES]
+        return min(candidates, key=lambda q: float((q(values) - values).square().sum()))
+
     def forward(self, x: Tensor) -> Tensor:
         rounded: Tensor = torch.round(x / self.scale).clamp(self.low, self.high) * self.scale
         return rounded
 
+    def extra_repr(self) -> str:
+        return f"scale={self.scale:g}, low={self.low}, high={self.high}"
 
+
+@torch.no_grad()
 def quantize(ann: Classifier, images: Tensor, weight_bits: int, activation_bits: int) -> Classifier:
-    """The ANN with rounded weights and activations, in float arithmetic.
+    """The ANN with rounded weights and activations, still in float arithmetic; not trained again.
 
-    Batch norms are folded first. Weights: symmetric, per layer, `weight_bits` with sign. What every
-    layer with weights reads: unsigned, `activation_bits` (images always `IMAGE_BITS`), after ReLU and
-    pooling. A range covers the part of the largest magnitude that has the least squared error: of the weights
-    themselves, and of what `images` (sample, *shape) give in the layers before, which are quantized
-    already. Biases and sums stay float. No training follows.
-    Returns a Classifier, for `training.accuracy` and `work`; `training.save` does not know its layers.
-    Raises ValueError for spiking networks, images below 0, and less than 2 or 1 bits.
+    Batch norms are folded. Weights: symmetric, one scale per layer, `weight_bits` with sign. What a
+    layer with weights reads: unsigned, one scale, `activation_bits` (the first, the image:
+    `IMAGE_BITS`). Scales are `Quantizer.of` the weights, and of what arrives there when `images`
+    (sample, *shape) pass through the layers before, already quantized. Biases and sums stay float.
+    The result is for `training.accuracy` and `work`; `training.load` does not know its layers.
+    Raises ValueError for spiking networks, negative images, less than 2 or 1 bits.
     """
-    raise NotImplementedError
+    if problems := _problems(ann, weight_bits, activation_bits):
+        raise ValueError(" ".join(problems))
+    x = ann.encode(images, generator(ann.settings.seed))
+    if bool((x < 0).any()):
+        raise ValueError(
+            f"images reach {float(x.min()):g}; activations are unsigned: 0 and above is needed."
+        )
+    found: list[nn.Module] = []
+    most, bits = 2 ** (weight_bits - 1) - 1, IMAGE_BITS
+    for layer in _folded(ann.net):
+        if isinstance(layer, nn.Linear | nn.Conv2d):
+            found.append(Quantizer.of(x, 0, 2**bits - 1))
+            x, bits = found[-1](x), activation_bits
+            layer.weight.copy_(Quantizer.of(layer.weight, -most, most)(layer.weight))
+        found.append(layer)
+        x = layer(x)
+    result = Classifier(asdict(ann.settings))
+    result.net = nn.Sequential(*found)
+    return result.eval()
+
+
+def _problems(ann: Classifier, weight_bits: int, activation_bits: int) -> list[str]:
+    problems = []
+    if ann.settings.spiking or not isinstance(ann.net, nn.Sequential):
+        problems.append("a spiking network was given; its ANN twin is needed.")
+    if weight_bits < 2:
+        problems.append(f"weight_bits = {weight_bits}; with their sign 2 or more are needed.")
+    if activation_bits < 1:
+        problems.append(f"activation_bits = {activation_bits}; 1 or more are needed.")
+    return problems
+
+
+def _folded(net: nn.Module) -> list[nn.Module]:
+    """Copies of the layers, each batch norm within the convolution before it."""
+    layers: list[nn.Module] = []
+    for original in net.children():
+        layer = copy.deepcopy(original).eval().requires_grad_(False)
+        if isinstance(layer, nn.BatchNorm2d):
+            convolution = layers.pop()
+            assert isinstance(convolution, nn.Conv2d)
+            layer = fusion.fuse_conv_bn_eval(convolution, layer)
+        layers.append(layer)
+    return layers
 
 
 @dataclass(frozen=True)
 class LayerWork:
-    """One layer of an ANN, per inference: `nonzero_macs`, both operands not zero, is a mean over images.
+    """One layer of an ANN with weights; amounts per inference.
 
-    `inputs` and `outputs`: elements read and written; `weights`, `biases`: elements stored.
+    `nonzero_macs`: those of which both operands are not zero (NeuroBench's effective MACs), a mean
+    over images; `weights`, `biases`: stored; `inputs`, `outputs`: elements read and written.
     """
 
     name: str
@@ -74,9 +145,10 @@ class LayerWork:
 
 @dataclass(frozen=True)
 class Work:
-    """What one inference of an ANN computes and stores; `footprint_bytes` as it is stored now.
+    """What an inference of an ANN computes and moves; pooling, norms and activation functions aside.
 
-    Pooling, norms and activation functions are not counted, as in NeuroBench.
+    `images`: over which zeros were counted; `footprint_bytes`: of all parameters and buffers, as
+    they are now (NeuroBench).
     """
 
     layers: tuple[LayerWork, ...]
@@ -92,14 +164,61 @@ class Work:
         return sum(layer.nonzero_macs for layer in self.layers)
 
     def weight_bytes(self, bits: int) -> int:
-        """Bytes of all weights of so many bits; biases not counted."""
+        """Bytes of the weights at so many bits each; biases aside."""
         return math.ceil(sum(layer.weights for layer in self.layers) * bits / 8)
 
     def activation_bytes(self, bits: int) -> int:
-        """Bytes that one inference moves between layers: each reads its inputs, writes its outputs."""
+        """Bytes that an inference reads and writes once each: every layer's inputs and outputs."""
         return math.ceil(sum(layer.inputs + layer.outputs for layer in self.layers) * bits / 8)
 
 
-def work(ann: Classifier, images: Tensor) -> Work:
-    """`Work` of an ANN, its zeros counted on `images` (sample, *shape). Raises ValueError."""
-    raise NotImplementedError
+@torch.no_grad()
+def work(ann: Classifier, images: Tensor, batch: int = 500) -> Work:
+    """`Work` of an ANN, quantized or not, its zeros counted on `images` (sample, *shape).
+
+    Raises ValueError for spiking networks and for no images.
+    """
+    if ann.settings.spiking:
+        raise ValueError("a spiking network was given; its ANN twin is needed.")
+    if not len(images):
+        raise ValueError("no images: at least one is needed to count zeros.")
+    net, draws = copy.deepcopy(ann.net).eval(), generator(ann.settings.seed)
+    batches: list[list[LayerWork]] = []
+    for start in range(0, len(images), batch):
+        x = ann.encode(images[start : start + batch], draws)
+        batches.append([])
+        for name, layer in net.named_children():
+            if isinstance(layer, nn.Linear | nn.Conv2d):
+                batches[-1].append(_layer_work(name, layer, x))
+            x = layer(x)
+    layers = tuple(
+        replace(same[0], nonzero_macs=sum(part.nonzero_macs for part in same) / len(images))
+        for same in zip(*batches, strict=True)
+    )
+    stored = (*net.parameters(), *net.buffers())
+    footprint = sum(tensor.numel() * tensor.element_size() for tensor in stored)
+    return Work(layers, len(images), footprint)
+
+
+def _layer_work(name: str, layer: nn.Linear | nn.Conv2d, x: Tensor) -> LayerWork:
+    """Of one batch; `nonzero_macs` is a sum over it."""
+    weight = layer.weight
+    dense = _products(layer, torch.ones_like(x[:1]), torch.ones_like(weight))
+    effective = _products(layer, (x != 0).to(weight), (weight != 0).to(weight))
+    return LayerWork(
+        name,
+        int(dense.sum()),
+        float(effective.sum()),
+        weight.numel(),
+        0 if layer.bias is None else layer.bias.numel(),
+        x[0].numel(),
+        dense.numel(),
+    )
+
+
+def _products(layer: nn.Linear | nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
+    """Sums of products of 0 and 1, exact in float32 below 2^24; as float64, to be summed on."""
+    if isinstance(layer, nn.Linear):
+        return functional.linear(x, weight).double()
+    shape = (layer.stride, layer.padding, layer.dilation, layer.groups)
+    return functional.conv2d(x, weight, None, *shape).double()
