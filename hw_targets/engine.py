@@ -28,6 +28,7 @@ from .reference import RunningLayer
 from .trace import STATES, Overflow, Recorded, Trace
 
 if TYPE_CHECKING:
+    from .counting import Collected, Counter
     from .layout import Layer
 
 SCRATCH = 2 << 20
@@ -43,6 +44,7 @@ Array = NDArray[Any]
 
 _NO_SPIKES = np.zeros((0, 0, 0), np.int8)
 _NO_INTEGERS = np.zeros((0, 0, 0), np.int32)
+_NOBODY = np.zeros(0, np.int32)
 
 
 def simulate(
@@ -55,14 +57,16 @@ def simulate(
     message_bits: int | None = None,
     record: str | Collection[str] = "counts",
     threads: int | None = None,
+    counter: Counter | None = None,
 ) -> Trace:
     """Run a network on a batch, with the results of `reference.simulate`, bit for bit.
 
-    Arguments as there; `threads`: how many to use, all of this process's cores by default. The
-    first call on a machine compiles for some 20 seconds; the result is kept on disk (numba's
-    cache). Memory beyond inputs and results: 2 bytes per weight, kept with the network, and, per
-    thread, about 2 MB of messages (or four steps of one sample) and 12 bytes per neuron of the
-    samples in work, however many steps and samples there are.
+    Arguments as there; `threads`: how many to use, all of this process's cores by default;
+    `counter`: what to count on the way for `Trace.activity`, whatever is recorded. The first call
+    on a machine compiles for some 20 seconds; the result is kept on disk (numba's cache). Memory
+    beyond inputs and results: 2 bytes per weight, kept with the network, and, per thread, about
+    2 MB of messages (or four steps of one sample) and 12 bytes per neuron of the samples in work,
+    however many steps and samples there are. Raises NetworkError.
     """
     check_reset(reset_interval, reset_offset)
     layers = layout_of(network)
@@ -77,6 +81,7 @@ def simulate(
         reset_interval or 0,
         reset_offset,
         binary=message_bits == 0,
+        counter=counter,
     )
     samples = len(drive.x)
     if run.work < ALONE:
@@ -138,10 +143,12 @@ class _Run:
     reset_interval: int
     reset_offset: int
     binary: bool
+    counter: Counter | None
     spare: list[_Buffers] = field(default_factory=list)
     """buffers that no block uses at the moment"""
     results: dict[str, list[Array | None]] = field(init=False)
     counts: NDArray[np.int64] = field(init=False)
+    collected: Collected | None = field(init=False)
 
     def __post_init__(self) -> None:
         """Make the arrays for the results, before there are threads to fill them.
@@ -152,6 +159,9 @@ class _Run:
         shape = (samples, self.drive.steps)
         counts = np.zeros((samples, *self.network.output_shape), np.int64)
         object.__setattr__(self, "counts", counts)
+        planes = self.planes > 0
+        collected = self.counter and self.counter.begin(self.network, *shape, planes)
+        object.__setattr__(self, "collected", collected)
         results = {
             name: [
                 np.empty(
@@ -178,6 +188,7 @@ class _Run:
             counts=self.counts if self.kept.counts else None,
             overflow=tuple(Overflow(*map(int, row)) for row in total),
             backend="engine",
+            activity=self.collected and self.collected.activity(),
         )
 
     @cached_property
@@ -191,6 +202,14 @@ class _Run:
         neurons = sum(p.size for p in self.network.populations)
         inputs = math.prod(self.network.input_shape)
         return (neurons + inputs) * self.drive.steps * len(self.drive.x)
+
+    @property
+    def planes(self) -> int:
+        """Channels of the input that stay as they are given; 0 where positions come first."""
+        shape, first = self.network.input_shape, self.layers[0].population.layer
+        if self.drive.largest > 1 or isinstance(first, Input) or len(shape) < 3:
+            return 0
+        return shape[0] if shape[0] <= PLANES else 0
 
     def block(self, threads: int) -> int:
         """Samples that a thread takes at a time."""
@@ -234,10 +253,8 @@ class _Buffers:
         first = run.layers[0].population
         graded = run.drive.largest > 1 or isinstance(first.layer, Input)
         shape = run.network.input_shape
-        self.planes = shape[0] if len(shape) == 3 and shape[0] <= PLANES and not graded else 0
-        """channels of the input that stay as they are given; 0 where positions come first"""
-        size = math.prod(shape[1:]) if self.planes else math.prod(shape)
-        self.source = self._messages(size, graded, max(1, self.planes))
+        size = math.prod(shape[1:]) if run.planes else math.prod(shape)
+        self.source = self._messages(size, graded, max(1, run.planes))
         self.sent = [self._messages(p.population.size, p.population.graded) for p in run.layers]
         self.state = [np.zeros((samples, 3, p.population.size), np.int32) for p in run.layers]
         self.ring = [
@@ -276,7 +293,8 @@ class _Block:
         samples = high - low
         buffers.clear()
         self.columns, self.source, self.sent = buffers.columns, buffers.source, buffers.sent
-        self.state, self.ring, self.planes = buffers.state, buffers.ring, buffers.planes
+        self.state, self.ring, self.planes = buffers.state, buffers.ring, run.planes
+        self.counted = run.collected and run.collected.part(low, high)
         self.overflow = np.zeros((len(run.layers), 3), np.int64)
         self.largest = [0] * len(run.layers)
         self.options: dict[tuple[int, int], Any] = {}
@@ -297,17 +315,23 @@ class _Block:
         for start in range(0, run.drive.steps, self.columns):
             steps = min(self.columns, run.drive.steps - start)
             self._load(start, steps)
+            if self.counted is not None:
+                self.counted.tally(0, self.source[:, 1 : 1 + steps], start)
             for i in range(len(run.layers)):
                 if i in self.slow:
                     self._step_slowly(i, start, steps)
                 else:
                     self._advance(i, start, steps)
                 self._keep(i, start, steps)
+                if self.counted is not None:
+                    self.counted.tally(i + 1, self.sent[i][:, 1 : 1 + steps], start)
             for messages in (self.source, *self.sent):
                 messages[:, 0] = messages[:, steps]
         for i, layer in self.slow.items():
             over = layer.overflow
             self.overflow[i] = over.u_wraps, over.v_clips, over.sum_wraps
+        if self.counted is not None:
+            self.counted.finish()
         return self.overflow
 
     def _load(self, start: int, steps: int) -> None:
@@ -349,6 +373,8 @@ class _Block:
             bias = _positions_first(run.drive.bias[self.low : self.high], layer.population.shape)
             bias = (bias << arithmetic.STATE_SHIFT).astype(np.int32)
 
+        counted = self._active(i, start, steps)
+
         def rows(part: tuple[int, int]) -> Array:
             overflow = np.zeros(3, np.int64)
             kernels.advance(
@@ -372,6 +398,7 @@ class _Block:
                 _NO_SPIKES if graded_out else sent,
                 sent if graded_out else _NO_INTEGERS,
                 *traces,
+                *counted,
                 overflow,
             )
             return overflow
@@ -441,6 +468,7 @@ class _Block:
             for name in STATES
             if i in getattr(run.kept, name)
         }
+        active, first, last = self._active(i, start, steps)
         for k in range(steps):
             phase = start + k + 1 - run.reset_offset - 1 - i
             if run.reset_interval and phase % run.reset_interval == 0:
@@ -450,6 +478,11 @@ class _Block:
             self.sent[i][:, 1 + k, : population.size] = sent
             for name, target in states.items():
                 target[:, k] = reference.state(name)
+            if first <= k < last:
+                busy = sent != 0
+                for name in population.states:
+                    busy |= _positions_first(reference.state(name), population.shape) != 0
+                active += busy.sum(axis=0, dtype=np.int32)
 
     def _keep(self, i: int, start: int, steps: int) -> None:
         """Put the messages of these steps where they were asked for."""
@@ -462,6 +495,12 @@ class _Block:
         if run.kept.counts and i == len(run.layers) - 1:
             summed = sent.sum(axis=1, dtype=np.int64)
             run.counts[self.low : self.high] += _channels_first(summed, population.shape)
+
+    def _active(self, i: int, start: int, steps: int) -> tuple[Array, int, int]:
+        """Where to count active neurons, and the first and the end of these steps that count."""
+        if self.counted is None:
+            return _NOBODY, 0, 0
+        return self.counted.active[i], *self.counted.window(i + 1, start, steps)
 
     def _result(self, name: str, i: int, start: int, steps: int) -> Array:
         array = self.run_.results[name][i]

@@ -717,6 +717,91 @@ def _resonator_row(acc: Any, n: int, o: Options, real: Any, imag: Any, out: Any)
     return wraps, clips
 
 
+# -- counting -----------------------------------------------------------------------------------
+
+
+@_compiled
+def _count_active(n: int, u: Any, v: Any, third: Any, sent: Any, active: Any) -> None:
+    """Add 1 to `active` of neurons that have a state that is not zero, or sent."""
+    for j in range(n):
+        busy = (u[j] | v[j] | third[j] | np.int32(sent[j])) != 0
+        active[j] = _add(active[j], np.int32(busy))
+
+
+@_compiled
+def tally(
+    messages: Any,
+    length: int,
+    places: Any,
+    synops: Any,
+    bands: Any,
+    segments: Any,
+    ends: Any,
+    owner: Any,
+    cores: Any,
+    sent: Any,
+    spikes: Any,
+    delivered: Any,
+    arrived: Any,
+) -> None:
+    """Count messages (sample, step, padded size) that go as `counting.Lines` says.
+
+    Adds to `sent` (line and element), and at (sample, step, core) to the `spikes` sent there, the
+    synops `delivered` and the messages `arrived`.
+    """
+    reached = len(synops)
+    fired = np.empty(length, np.int32)
+    counts = np.empty(length, np.int32)
+    sums = np.empty((reached, length), np.int32)
+    for s in range(messages.shape[0]):
+        for k in range(messages.shape[1]):
+            for b in range(len(bands) - 1):
+                counts[:] = 0
+                sums[:] = 0
+                for line in range(bands[b], bands[b + 1]):
+                    here = messages[s, k, places[line] : places[line] + length]
+                    low, high = line * length, (line + 1) * length
+                    _fired(length, here, fired, counts, sent[low:high])
+                    for r in range(reached):
+                        _deliver(length, fired, synops[r, low:high], sums[r])
+                for g in range(segments[b], segments[b + 1]):
+                    low, high = ends[g, 0], ends[g, 1]
+                    count = _total(counts[low:high])
+                    if count == 0:
+                        continue
+                    if owner[g] >= 0:
+                        spikes[s, k, owner[g]] += count
+                    for r in range(reached):
+                        core = cores[g, r]
+                        if core < 0:
+                            break
+                        arrived[s, k, core] += count
+                        delivered[s, k, core] += _total(sums[r, low:high])
+
+
+@_compiled
+def _fired(n: int, messages: Any, fired: Any, counts: Any, sent: Any) -> None:
+    for j in range(n):
+        one = np.int32(messages[j] != 0)
+        fired[j] = one
+        counts[j] = _add(counts[j], one)
+        sent[j] = _add(sent[j], one)
+
+
+@_compiled
+def _deliver(n: int, fired: Any, synops: Any, sums: Any) -> None:
+    for j in range(n):
+        sums[j] = _add(sums[j], _mul(fired[j], synops[j]))
+
+
+@_compiled
+def _total(values: Any) -> int:
+    total = 0
+    for j in range(len(values)):
+        total += values[j]
+    return total
+
+
 # -- a layer ------------------------------------------------------------------------------------
 
 
@@ -745,6 +830,9 @@ def advance(
     u_trace: Any,
     v_trace: Any,
     residue_trace: Any,
+    active: Any,
+    first_counted: int,
+    last_counted: int,
     overflow: Any,
 ) -> None:
     """Run rows first_row .. last_row - 1 of a layer for `steps` steps, first_step being the first.
@@ -752,8 +840,9 @@ def advance(
     Messages: (sample, steps + 1, padded size), int8 0 / 1 in `spikes_*` or int32 in `graded_*`, the
     other one empty; column 0 is the step before the first. `keep_*`, `threshold`: a band of rows,
     or all of them, flat and already shifted; `bias`: the same, (1 or sample, ...). `state`:
-    (sample, 3, size). `*_trace`: (sample, steps, size), empty where not wanted. `overflow` counts
-    (u wraps, v clips, sum wraps).
+    (sample, 3, size). `*_trace`: (sample, steps, size), empty where not wanted. `active` (size): in
+    how many of the steps first_counted .. last_counted - 1 of these each neuron was. `overflow`
+    counts (u wraps, v clips, sum wraps).
     """
     units = g.rows * g.columns * g.groups
     starts = np.empty(units + 1, np.int32)
@@ -904,6 +993,11 @@ def advance(
                 else:
                     graded = graded_out[s, k + 1, low:high]
                     overflow[0] += _sigma_delta_row(sums, n, o, u, v, r, b, graded)
+                if first_counted <= k < last_counted:
+                    if o.kind == CUBA or resonator:
+                        _count_active(n, u, v, v, spikes_out[s, k + 1, low:high], active[low:high])
+                    else:
+                        _count_active(n, u, v, r, graded_out[s, k + 1, low:high], active[low:high])
                 if len(u_trace):
                     u_trace[s, k, low:high] = u
                 if len(v_trace):

@@ -8,12 +8,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .network import Network, NetworkError
+
+if TYPE_CHECKING:
+    from .counts import Activity
 
 Array = NDArray[np.signedinteger[Any]]
 
@@ -97,7 +100,8 @@ class Trace:
     states are int32, after the step (v after its reset). What u and v are in each neuron kind is in
     its class. None where the quantity was not asked for, see `Recorded` where not for all layers.
     `counts`: the last population's messages summed over all steps, int64 (sample, *layer shape).
-    `overflow` has one entry per population where the backend counts it.
+    `overflow` has one entry per population where the backend counts it. `activity`: what a
+    `Counter` counted, if the run had one; not saved.
     """
 
     spikes: Recorded | None = None
@@ -107,6 +111,7 @@ class Trace:
     backend: str = "reference"
     residue: Recorded | None = None
     counts: NDArray[np.int64] | None = None
+    activity: Activity | None = None
 
     def __post_init__(self) -> None:
         for name in ("spikes", *STATES):

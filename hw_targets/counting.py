@@ -1,0 +1,232 @@
+"""`Counter`: what `engine.simulate` counts on its way, spikes, synops and messages core by core.
+
+`counts.activity_of` is the definition, read from recorded spikes; here nothing is recorded. All that a
+placement says about a source's messages is laid out as the engine's own messages are (`Lines`), so that
+`kernels.tally` goes through them in whole vectors, however many there are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from threading import Lock
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .counts import Activity, Integers, Routes, routes
+from .network import Network, NetworkError, Shape
+from .placement import Placement, layer_per_core
+
+Ints = NDArray[np.int32]
+
+
+class Lines(NamedTuple):
+    """The messages of a source as lines of `length` elements, and where they go.
+
+    Lines whose elements go alike are a band: that of lines bands[b] .. bands[b + 1] - 1. A band falls
+    into segments, segments[b] .. segments[b + 1] - 1, whose elements are on one core and reach the same.
+    """
+
+    length: int
+    places: Integers
+    """of the first element of each line among the messages"""
+    synops: Ints
+    """(reached core, line and element): synapses of non-zero weight; 0 where fewer are reached"""
+    bands: Integers
+    segments: Integers
+    ends: Integers
+    """(segment, 2): first element, and the one behind the last"""
+    owner: Ints
+    """of each segment, -1 for the input"""
+    cores: Ints
+    """(segment, reached core), -1 where fewer are reached"""
+
+
+class Counter:
+    """Tells `engine.simulate(..., counter=...)` what to count; the trace's `activity` has it.
+
+    `placement`: None: each layer one core. `steps`: count of each source only the columns
+    [latency, latency + steps), its answers to so many input steps, as `Trace.aligned` keeps them;
+    None: the whole run. A counter may serve many runs of its network, one after another or at once.
+    """
+
+    def __init__(
+        self, network: Network, placement: Placement | None = None, steps: int | None = None
+    ) -> None:
+        self.network, self.steps = network, steps
+        self.placement = placement or layer_per_core(network)
+        self._owners = self.placement.owners(network)
+        self._routes = routes(network, self.placement)
+        self.lines = cache(self._lines)
+
+    def _lines(self, source: int, planes: bool) -> Lines:
+        """Of the input (source 0) or population source - 1; `planes`: channels one after another."""
+        shape = self.network.populations[source - 1].shape if source else self.network.input_shape
+        owner = self._owners[source - 1] if source else np.full(shape, -1, np.int32)
+        elements = arrangement(shape, planes)
+        places = np.arange(len(elements)) * elements.shape[1]
+        if planes:
+            places += np.arange(len(elements)) // shape[1] * (-(shape[1] * shape[2]) % 64)
+        return _lines(self._routes[source], owner.ravel(), elements, places)
+
+    def begin(self, network: Network, samples: int, steps: int, planes: bool) -> Collected:
+        """Room for the counts of a run of so many steps. Raises NetworkError."""
+        if network.digest != self.network.digest:
+            raise NetworkError(
+                f"the counter is for network {self.network.digest[:12]}, this is "
+                f"{network.digest[:12]}: make a Counter of the network that runs."
+            )
+        if self.steps is not None and steps < self.steps + network.latency:
+            raise NetworkError(
+                f"the run has {steps} steps; to count {self.steps} of a network with latency "
+                f"{network.latency}, {self.steps + network.latency} are needed."
+            )
+        return Collected(self, samples, steps, planes)
+
+
+def arrangement(shape: Shape, planes: bool = False) -> Integers:
+    """The elements of a layer, numbered in (C, H, W) order, in the engine's lines.
+
+    A line is a row of the image, all its channels side by side; with `planes` one of a channel alone.
+    """
+    elements = np.arange(math.prod(shape))
+    if len(shape) == 1:
+        return elements[None]
+    if planes:
+        return elements.reshape(-1, shape[2])
+    return elements.reshape(shape).transpose(1, 2, 0).reshape(shape[1], -1)
+
+
+def _lines(route: Routes, owner: Ints, elements: Integers, places: Integers) -> Lines:
+    order = elements.ravel()
+    reached = np.diff(route.start)[order]
+    most = int(reached.max(initial=0))
+    synops = np.zeros((most, len(order)), np.int32)
+    goes = np.full((1 + most, len(order)), -1, np.int32)  # owner, reached cores
+    goes[0] = owner[order]
+    for r in range(most):
+        at = np.flatnonzero(reached > r)
+        row = route.start[order[at]] + r
+        synops[r, at] = route.synops[row]
+        goes[1 + r, at] = route.core[row]
+    goes = goes.reshape(1 + most, *elements.shape)
+    bands = np.flatnonzero(_changes(goes.swapaxes(1, 2).reshape(-1, len(elements))))
+    goes = goes[:, bands]
+    length = elements.shape[1]
+    first = np.flatnonzero(_changes(goes.reshape(1 + most, -1)) | _starts(len(bands), length))
+    band, low = first // length, first % length
+    high = np.append(first[1:], len(bands) * length) - band * length
+    owners_and_cores = goes[:, band, low]
+    return Lines(
+        length,
+        places.astype(np.int64),
+        synops,
+        np.append(bands, len(elements)),
+        np.searchsorted(band, np.arange(len(bands) + 1)),
+        np.stack([low, high], axis=1),
+        owners_and_cores[0].copy(),
+        owners_and_cores[1:].T.copy(),
+    )
+
+
+def _changes(columns: Ints) -> NDArray[np.bool_]:
+    """Whether a column differs from the one before; the first does."""
+    out = np.ones(columns.shape[1], bool)
+    out[1:] = (columns[:, 1:] != columns[:, :-1]).any(axis=0)
+    return out
+
+
+def _starts(lines: int, length: int) -> NDArray[np.bool_]:
+    return np.arange(lines * length) % length == 0
+
+
+class Collected:
+    """The counts of a run while they grow."""
+
+    def __init__(self, counter: Counter, samples: int, steps: int, planes: bool) -> None:
+        """`planes`: the channels of the input lie one after another."""
+        network = counter.network
+        self.counter, self.samples, self.planes = counter, samples, planes
+        self.steps = steps if counter.steps is None else counter.steps
+        latencies = (0, *(p.latency for p in network.populations))
+        self.begins = latencies if counter.steps is not None else (0,) * len(latencies)
+        """first column that counts, of the input and of each population"""
+        self.shapes = (network.input_shape, *(p.shape for p in network.populations))
+        shape = (samples, self.steps, len(counter.placement.cores))
+        self.loads = tuple(np.zeros(shape, np.int64) for _ in range(3))
+        """spikes, synops and messages of each core"""
+        self._sent, self._active = self.totals(), self.totals()[1:]
+        self._lock = Lock()
+
+    def part(self, low: int, high: int) -> Part:
+        """Room for the counts of samples low .. high - 1."""
+        return Part(self, low, high)
+
+    def totals(self) -> list[Ints]:
+        """Zeros for every element of the input and of each population."""
+        return [np.zeros(math.prod(shape), np.int32) for shape in self.shapes]
+
+    def add(self, sent: Sequence[Ints], active: Sequence[Ints]) -> None:
+        """Take over what was counted of some samples."""
+        with self._lock:
+            for total, more in zip((*self._sent, *self._active), (*sent, *active), strict=True):
+                total += more
+
+    def activity(self) -> Activity:
+        """Everything, in (C, H, W) order."""
+        placement, populations = self.counter.placement, self.counter.network.populations
+        planes = [self.planes, *(False for _ in populations)]
+        return Activity(
+            self.samples,
+            self.steps,
+            tuple(map(_in_order, self._sent, self.shapes, planes)),
+            tuple(map(_in_order, self._active, self.shapes[1:])),
+            *(
+                tuple(load[:, :, list(placement.of(p.index))] for p in populations)
+                for load in self.loads
+            ),
+        )
+
+
+def _in_order(counts: Ints, shape: Shape, planes: bool = False) -> Integers:
+    out = np.empty(counts.size, np.int64)
+    out[arrangement(shape, planes).ravel()] = counts
+    return out.reshape(shape)
+
+
+class Part:
+    """Counts some samples of a run, low .. high - 1, while a thread runs them."""
+
+    def __init__(self, run: Collected, low: int, high: int) -> None:
+        self._run = run
+        self._loads = [load[low:high] for load in run.loads]
+        for load in self._loads:  # where a run of these samples was given up
+            load[:] = 0
+        self._sent = run.totals()
+        self.active = run.totals()[1:]
+        """of each population, the steps in which a neuron was active, in the engine's order"""
+
+    def window(self, source: int, start: int, steps: int) -> tuple[int, int]:
+        """Which of the columns start .. start + steps - 1 count: (first, behind last) of these."""
+        begin = self._run.begins[source]
+        low = min(max(begin - start, 0), steps)
+        return low, max(min(begin + self._run.steps - start, steps), low)
+
+    def tally(self, source: int, messages: NDArray[Any], start: int) -> None:
+        """Count the messages (sample, step, padded size) of columns from `start` on."""
+        from . import kernels
+
+        low, high = self.window(source, start, messages.shape[1])
+        if low == high:
+            return
+        begin = start - self._run.begins[source]
+        lines = self._run.counter.lines(source, self._run.planes and not source)
+        loads = [load[:, begin + low : begin + high] for load in self._loads]
+        kernels.tally(messages[:, low:high], *lines, self._sent[source], *loads)
+
+    def finish(self) -> None:
+        """The samples are through."""
+        self._run.add(self._sent, self.active)
