@@ -1,0 +1,135 @@
+"""`Chip`: what one core of a neuromorphic chip can hold, as a frozen literal with units and sources."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .counts import fan_out
+from .network import CubaLIF, Dense, IntArray, NeuronLayer, Population, Shape
+from .placement import Box, Mesh
+from .violations import Violation
+
+ChipName = Literal["loihi1", "loihi2"]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """The most that a core can hold of something, where the figure is from, and how to need less."""
+
+    name: str
+    value: int
+    unit: str
+    source: str
+    fix: str = "spread the layer over more cores"
+    sure: bool = True
+
+    def __str__(self) -> str:
+        doubt = "" if self.sure else ", unsure"
+        return f"{self.value:,} {self.unit}{doubt}; {self.source}"
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """A population and where its messages go: what a chip needs to know to price a box of it."""
+
+    population: Population
+    following: Population | None
+    boxes: tuple[Box, ...] = ()
+    """of the cores that hold `following`"""
+
+    @cached_property
+    def targets(self) -> NDArray[np.int64]:
+        """For each neuron the number of cores of the following layer that its messages reach."""
+        out = np.zeros(self.population.shape, np.int64)
+        for box in self.boxes if self.following is not None else ():
+            assert self.following is not None
+            reached = fan_out(self.following, zeros=True, box=box) > 0
+            out += reached.reshape(self.population.shape)
+        return out
+
+
+@dataclass(frozen=True, eq=False)
+class Chip:
+    """A chip's limits and the functions that say what a network takes of them.
+
+    `limits` are those of one core; `amounts(site, box)` what a box of neurons takes of each, in their
+    order. `tiles(shape)`: shapes of boxes in which a (C, H, W) layer may be cut. `rules`: functions
+    that yield a `Violation` for what the chip has not. `cores`: usable ones of one chip.
+    """
+
+    id: ChipName
+    name: str
+    cores: Limit
+    mesh: Mesh
+    limits: tuple[Limit, ...]
+    amounts: Callable[[Site, Box], tuple[float, ...]]
+    tiles: Callable[[Shape], Iterable[Shape]]
+    rules: tuple[Callable[[Population], Iterable[Violation]], ...]
+    not_modelled: tuple[str, ...]
+
+
+def weight_bits(layer: NeuronLayer) -> int:
+    """Bits of the widest weight of a layer, sign included, as lava-dl packs them.
+
+    `netx.utils.optimize_weight_bits`: with mixed signs 8 bits span -256 .. 254 in steps of 2, with
+    one sign 0 .. 255; a power of two that fits goes into the exponent. More than 8: a mixed-sign
+    weight is odd. Hardware has no 7 bits, so that 7 become 8 (nengo-loihi, WEIGHT_BITS_MAP).
+    """
+    bits = [
+        _matrix_bits(matrix)
+        for name in ("weight", "recurrent", "imaginary")
+        if isinstance(matrix := getattr(layer, name, None), np.ndarray)
+    ]
+    most = max(bits, default=0)
+    return 8 if most == 7 else most
+
+
+def _matrix_bits(weight: IntArray) -> int:
+    low, high = int(weight.min()), int(weight.max())
+    if low == high == 0:
+        return 1
+    common = int(np.bitwise_or.reduce(weight, axis=None))
+    even = (common & -common).bit_length() - 1
+    spans = (127, -128) if low < 0 < high else (255, -256)
+    room = min(span / end for span, end in zip(spans, (high, low), strict=True) if span * end > 0)
+    return 8 - math.floor(math.log2(room)) - even
+
+
+def delay_bits(layer: NeuronLayer) -> int:
+    """Bits that the longest delay of a layer needs."""
+    if not isinstance(layer, Dense) or layer.delay is None:
+        return 0
+    return int(np.max(layer.delay)).bit_length()
+
+
+def has_no_odd_wide_weights(population: Population) -> Iterator[Violation]:
+    """Weights of both signs have 8 bits for -256 .. 254: the even numbers."""
+    bits = weight_bits(population.layer)
+    if bits > 8:
+        yield Violation(
+            population.name,
+            f"weights of both signs need {bits} bits: quantize them to even numbers",
+            "8 bits, in steps of 2; lava-dl netx, optimize_weight_bits",
+        )
+
+
+def decays_have_12_bits(population: Population) -> Iterator[Violation]:
+    """u keeps 1 - i_decay / 4096 with i_decay 1 .. 4096, v likewise with v_decay 0 .. 4095."""
+    neuron = population.layer.neuron
+    if not isinstance(neuron, CubaLIF):
+        return
+    for name, low, high in (("i_decay", 1, 4096), ("v_decay", 0, 4095)):
+        values = np.asarray(getattr(neuron, name))
+        for bad in np.unique(values[(values < low) | (values > high)]):
+            yield Violation(
+                population.name,
+                f"{name} = {bad}: use {min(max(bad, low), high)}",
+                f"{low} .. {high}, registers of 12 bits; lava-nc, lava.proc.lif (du, dv)",
+            )
