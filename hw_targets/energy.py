@@ -1,217 +1,464 @@
-"""Counts times sourced coefficients: `load_device` and `estimate`.
+"""Counts times sourced coefficients: `estimate`, `step_seconds`, `price` and `ratio`.
 
-A device is a TOML file in `devices/` (or the user's own): one `[cost.*]` table per coefficient,
-with value, low, high, unit, the counter it multiplies, basis, source and trust; what nobody
-published is `unknown = true` with a reason, and comes back in `Energy.unpriced`. Estimates are of
-the scope that the device names, and nothing else: see `Energy.scope`.
+Equations:
+
+    E_dynamic = sum of coefficient x counter over a device's costs
+    t_step    = max over cores(t_synop x synops + t_neuron x neurons + t_in x messages) + barrier(tiles)
+    E_static  = power per used core (or whole chip) x cores (or chips) x time of an inference
+    E_x86     = power of an active embedded processor x processors x time of an inference
+    E_total   = E_dynamic + E_static + E_x86;        EDP = E_total x latency
+
+An estimate is of the scope that its device names and nothing else; what has no figure is listed in
+`unpriced`, never taken as 0.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from .counts import Counts
+import numpy as np
+from numpy.typing import NDArray
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .coefficients import Coefficient, Device, DeviceError, StaticScope, Unpriced
+from .counts import Activity, Counts
+from .device_files import load_device, shipped_devices
+from .interval import Interval
+from .placement import Placement
 
-UNITS = {"pJ/op": 1e-12, "nJ/op": 1e-9, "J/op": 1.0}
-BASES = ("measured", "simulated", "regression", "derived", "datasheet", "assumed")
+__all__ = [
+    "Device",
+    "DeviceError",
+    "Energy",
+    "Interval",
+    "Price",
+    "ScopeError",
+    "Unpriced",
+    "edp",
+    "estimate",
+    "estimate_macs",
+    "inference_seconds",
+    "load_device",
+    "ndns_pdp_proxy",
+    "ndns_power_proxy",
+    "price",
+    "price_events",
+    "ratio",
+    "readings",
+    "shipped_devices",
+    "step_seconds",
+]
+
+ON_CHIP = (
+    "messages_in",
+    "axon_out",
+    "messages_same_tile",
+    "hops_ew",
+    "hops_ns",
+    "messages_off_chip",
+)
+"""Counters that mean something only where neurons are placed on the cores of a chip."""
+
+UNPLACED = "needs neurons placed on the cores of a chip"
+UNTIMED = "needs the time of an inference, which the device's figures do not give"
+GRADED = (
+    "graded spikes are priced as binary ones: an assumption (Intel's brief calls the difference of an "
+    "8-bit payload negligible; nobody published a figure)"
+)
+
+Term = tuple[float, float, float]
+"""joules, low, high"""
 
 
-class DeviceError(ValueError):
-    """A device file that does not say what an honest estimate needs."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Joules per counted event, as an interval, with its source."""
-
-    name: str
-    counter: str
-    joules: float
-    low: float
-    high: float
-    basis: str
-    source: str
-    trust: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Unpriced:
-    """A cost that the device has and nobody published, or that needs what is not known here."""
-
-    name: str
-    counter: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class Device:
-    """A chip's (or an arithmetic unit's) energy coefficients."""
-
-    id: str
-    name: str
-    kind: str
-    scope: str
-    node_nm: int
-    year: int
-    note: str
-    costs: tuple[Cost, ...]
-    unpriced: tuple[Unpriced, ...]
+class ScopeError(ValueError):
+    """Two energies that may not be divided by each other."""
 
 
 @dataclass(frozen=True)
 class Energy:
-    """An estimated energy in joules: value in [low, high], of the stated scope only."""
+    """An energy in joules: value in [low, high], of the stated scope only."""
 
     joules: float
     low: float
     high: float
     scope: str
     device: str
-    terms: Mapping[str, tuple[float, float, float]]
-    """joules, low, high of each priced term"""
-    unpriced: tuple[Unpriced, ...]
+    terms: Mapping[str, Term] = field(default_factory=dict)
+    """joules, low, high of each priced coefficient by itself; the total's ends respect corners"""
+    unpriced: tuple[Unpriced, ...] = ()
+    """what belongs to the scope and has no figure, unless it did not happen"""
+    bases: Mapping[str, str] = field(default_factory=dict)
+    """of each term: measured, simulated, regression, derived, datasheet or assumed"""
+    lower_bound: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def interval(self) -> Interval:
+        return Interval(self.joules, self.low, self.high)
+
+    @property
+    def partial(self) -> bool:
+        """Whether something that belongs to the scope is missing."""
+        return bool(self.unpriced)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the joules that rests on each basis, largest first; empty for an energy of 0."""
+        sums = dict.fromkeys(self.bases.values(), 0.0)
+        for name, basis in self.bases.items():
+            sums[basis] += self.terms[name][0]
+        whole = sum(sums.values())
+        ranked = sorted(sums.items(), key=lambda item: -item[1])
+        return {basis: joules / whole for basis, joules in ranked} if whole else {}
+
+    def __mul__(self, times: float) -> Energy:
+        """Energy of so many of the same runs."""
+        terms = {k: (a * times, b * times, c * times) for k, (a, b, c) in self.terms.items()}
+        scaled = (self.joules * times, self.low * times, self.high * times)
+        return replace(self, joules=scaled[0], low=scaled[1], high=scaled[2], terms=terms)
 
     def __truediv__(self, samples: int) -> Energy:
         """Energy per sample."""
         terms = {k: (a / samples, b / samples, c / samples) for k, (a, b, c) in self.terms.items()}
-        return Energy(
-            self.joules / samples,
-            self.low / samples,
-            self.high / samples,
-            self.scope,
-            self.device,
-            terms,
-            self.unpriced,
-        )
+        scaled = (self.joules / samples, self.low / samples, self.high / samples)
+        return replace(self, joules=scaled[0], low=scaled[1], high=scaled[2], terms=terms)
 
 
-def shipped_devices() -> tuple[str, ...]:
-    """Names that `load_device` knows without a path."""
-    files = resources.files(__package__).joinpath("devices").iterdir()
-    return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
+Events = Mapping[str, float | None]
 
 
-def load_device(device: str | Path) -> Device:
-    """A shipped device by name, or any device by the path of its TOML file. Raises DeviceError."""
-    path = Path(device)
-    if path.suffix == ".toml":
-        if not path.is_file():
-            raise DeviceError(f"{path}: no such file.")
-        text, where = path.read_text(), str(path)
-    elif str(device) in shipped_devices():
-        where = f"{device}.toml"
-        text = resources.files(__package__).joinpath("devices").joinpath(where).read_text()
-    else:
-        raise DeviceError(
-            f"unknown device {str(device)!r}; shipped: {', '.join(shipped_devices())}. Or give the "
-            f"path of a .toml file."
-        )
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise DeviceError(f"{where}: not valid TOML ({error}).") from None
-    return _device(data, where)
+def readings(counts: Counts) -> tuple[Events, Events, Events]:
+    """Every counter that a cost may multiply, summed over samples; None: not counted in this run.
 
+    Three times, as nobody published which neuron updates are active: in the middle, if only neurons
+    that spike are, and if all with a state that is not zero are (all neurons where that was not
+    counted). `neuron_updates_nonzero` is SANA-FE's definition: the last of these, where counted.
+    Counters of `ON_CHIP` are None without a placement on a chip.
+    """
+    updates, spikes = counts.total("neuron_updates"), counts.total("spikes_out")
+    known = all(layer.neuron_updates_active is not None for layer in counts.layers)
+    most = counts.total("neuron_updates_active") if known else updates
+    common: dict[str, float | None] = {
+        name: counts.total(name)
+        for name in ("synops", "synops_fanout", "effective_acs", "effective_macs")
+    }
+    common |= {name: None if counts.chip is None else counts.total(name) for name in ON_CHIP}
+    common |= {
+        "neuron_updates": updates,
+        "spikes_out": spikes,
+        "input_messages": counts.input_messages,
+        "steps": counts.samples * counts.steps,
+    }
 
-def _device(data: dict[str, Any], where: str) -> Device:
-    missing = {"schema", "id", "device", "kind", "scope", "node_nm", "year", "cost"} - set(data)
-    if missing:
-        raise DeviceError(f"{where}: missing {sorted(missing)}.")
-    if data["schema"] != 1:
-        raise DeviceError(f"{where}: schema {data['schema']}; this version reads 1.")
-    costs: list[Cost] = []
-    unpriced: list[Unpriced] = []
-    for name, entry in data["cost"].items():
-        place = f"{where}: cost.{name}"
-        if entry.get("unknown"):
-            if not entry.get("reason") or not entry.get("counter"):
-                raise DeviceError(f"{place}: an unknown cost needs its counter and a reason.")
-            unpriced.append(Unpriced(name, entry["counter"], entry["reason"]))
-            continue
-        costs.append(_cost(name, entry, place))
-    return Device(
-        data["id"],
-        data["device"],
-        data["kind"],
-        data["scope"],
-        data["node_nm"],
-        data["year"],
-        data.get("note", ""),
-        tuple(costs),
-        tuple(unpriced),
-    )
+    def read(active: float, nonzero: float) -> Events:
+        return {
+            **common,
+            "neuron_updates_active": active,
+            "neuron_updates_inactive": updates - active,
+            "neuron_updates_nonzero": nonzero,
+        }
 
-
-def _cost(name: str, entry: dict[str, Any], place: str) -> Cost:
-    if not entry.get("source"):
-        raise DeviceError(f"{place}: no source. A coefficient without a source is not used.")
-    missing = {"value", "low", "high", "unit", "counter", "basis", "trust"} - set(entry)
-    if missing:
-        raise DeviceError(f"{place}: missing {sorted(missing)}.")
-    if entry["unit"] not in UNITS:
-        raise DeviceError(f"{place}: unit {entry['unit']!r}; use one of {', '.join(UNITS)}.")
-    if entry["basis"] not in BASES:
-        raise DeviceError(f"{place}: basis {entry['basis']!r}; use one of {', '.join(BASES)}.")
-    if not 0 <= entry["low"] <= entry["value"] <= entry["high"]:
-        raise DeviceError(
-            f"{place}: low {entry['low']} <= value {entry['value']} <= high {entry['high']} does "
-            f"not hold."
-        )
-    unit = UNITS[entry["unit"]]
-    return Cost(
-        name,
-        entry["counter"],
-        entry["value"] * unit,
-        entry["low"] * unit,
-        entry["high"] * unit,
-        entry["basis"],
-        entry["source"],
-        entry["trust"],
-        entry.get("note", ""),
-    )
+    least = most if known else spikes
+    return read((spikes + most) / 2, most), read(spikes, least), read(most, most)
 
 
 def estimate(counts: Counts, device: Device) -> Energy:
-    """Energy of a counted run on a neuromorphic device, summed over its samples.
+    """Dynamic energy of a counted run on a neuromorphic device, summed over its samples.
 
-    E = e_synop * synops + e_active * active + e_inactive * inactive updates. Which updates are
-    active is not published: low takes spiking neurons only (active = spikes_out), high every neuron
-    in every step; the value is their midpoint. Costs without a coefficient are listed, not guessed.
+    E = sum of cost x counter. Ends: over the ends of every cost (over the sets of a device's corners
+    where it has some) and over the `readings` of active neurons. Synapses of weight zero are free, as
+    Loihi 2's counter skips them, unless a device prices `synops_fanout`. Raises DeviceError for counts on
+    another chip than the device's, and for devices that price other things.
     """
-    updates, spikes = counts.total("neuron_updates"), counts.total("spikes_out")
-    events = {
-        "synops": (counts.total("synops"),) * 3,
-        "neuron_updates_active": ((updates + spikes) / 2, spikes, updates),
-        "neuron_updates_inactive": ((updates - spikes) / 2, updates - spikes, 0),
+    _same_chip(device, counts.chip)
+    graded = device.kind == "neuromorphic" and counts.total("effective_macs") > 0
+    energy = _energy(readings(counts), device)
+    return replace(energy, notes=(GRADED,)) if graded else energy
+
+
+def estimate_macs(macs: int, device: Device, neurons: int | None = None) -> Energy:
+    """Energy of one pass of a network with so many multiply-adds (and neurons) on a processor.
+
+    E = e_mac x macs (+ e_neuron x neurons where the device prices neurons).
+    """
+    events: dict[str, float | None] = {"macs": macs}
+    return price_events(events if neurons is None else {**events, "neurons": neurons}, device)
+
+
+def price_events(events: Events, device: Device) -> Energy:
+    """Energy of counted events, by the names of `coefficients.COUNTERS`; None: not known."""
+    return _energy((events,), device)
+
+
+def _same_chip(device: Device, chip: str | None) -> None:
+    if device.chip and chip and device.chip != chip:
+        raise DeviceError(
+            f"{device.id} has the costs of {device.chip}, and the network is placed on {chip}: map it "
+            f"on {device.chip}, or take a device of {chip}."
+        )
+
+
+def _energy(runs: Sequence[Events], device: Device) -> Energy:
+    """The first of `runs` gives the value, all together the ends."""
+    surplus = sorted({c.counter for c in device.costs} - set(runs[0]))
+    if surplus:
+        raise DeviceError(
+            f"device {device.id} prices {', '.join(map(repr, surplus))}, which this run does not count "
+            f"(counted: {', '.join(runs[0])}). Use a device of the right kind."
+        )
+    priced = [c for c in device.costs if runs[0][c.counter] is not None]
+    if not priced:
+        raise DeviceError(f"device {device.id}: no cost has a figure that applies to this run.")
+    values = {c.name: c.value for c in priced}
+    lows, highs = {c.name: c.low for c in priced}, {c.name: c.high for c in priced}
+    sets = [values]
+    for corner in device.corners or ({},):
+        own = {name: cost for name, cost in corner.items() if name in values}
+        sets += [{**lows, **own}, {**highs, **own}]
+    totals = [_sum(costs, priced, events) for costs in sets for events in runs]
+    terms = {
+        c.name: (
+            c.value * _count(c, runs[0]),
+            min(c.low * _count(c, events) for events in runs),
+            max(c.high * _count(c, events) for events in runs),
+        )
+        for c in priced
     }
-    return _priced(events, device)
+    missing = [Unpriced(c.name, c.counter, UNPLACED) for c in device.costs if c not in priced]
+    missing += [u for u in device.unpriced if u.group == "cost" and runs[0].get(u.counter) != 0]
+    return Energy(
+        totals[0],
+        min(totals),
+        max(totals),
+        device.scope,
+        device.id,
+        terms,
+        tuple(missing),
+        {c.name: c.basis for c in priced},
+        device.lower_bound,
+    )
 
 
-def estimate_macs(macs: int, device: Device) -> Energy:
-    """Energy of `macs` multiply-adds on an arithmetic device: E = e_mac * macs."""
-    return _priced({"macs": (macs,) * 3}, device)
+def _count(cost: Coefficient, events: Events) -> float:
+    count = events[cost.counter]
+    assert count is not None
+    return count
 
 
-def _priced(events: Mapping[str, tuple[float, ...]], device: Device) -> Energy:
-    terms = {}
-    for cost in device.costs:
-        if cost.counter not in events:
-            raise DeviceError(
-                f"device {device.id} prices {cost.counter!r}, which this run does not count "
-                f"(counted: {', '.join(events)}). Use a device of the right kind."
-            )
-        value, low, high = events[cost.counter]
-        terms[cost.name] = (cost.joules * value, cost.low * low, cost.high * high)
-    sums = [sum(term[i] for term in terms.values()) for i in range(3)]
-    return Energy(sums[0], sums[1], sums[2], device.scope, device.id, terms, device.unpriced)
+def _sum(costs: Mapping[str, float], priced: Sequence[Coefficient], events: Events) -> float:
+    return sum(costs[c.name] * _count(c, events) for c in priced)
+
+
+def step_seconds(
+    activity: Activity, placement: Placement, device: Device
+) -> NDArray[np.float64] | None:
+    """Time of every step, shape (3, sample, step): value, low, high in seconds.
+
+    t = max over cores(t_synop x synops + t_neuron x neurons + t_in x messages) + barrier(tiles): the
+    slowest core decides. None where the device has no times, none for so many tiles, or where the
+    placement is on no chip.
+    """
+    _same_chip(device, placement.chip)
+    times = device.of("time")
+    barrier = device.barrier.at(placement.tiles) if device.barrier else Interval.exact(0)
+    if not times or barrier is None or placement.mesh is None:
+        return None
+    slowest = np.zeros((3, activity.samples, activity.steps))
+    for population, synops in enumerate(activity.synops):
+        cores = [placement.cores[k] for k in placement.of(population)]
+        loads: dict[str, NDArray[np.int64]] = {
+            "synops": synops,
+            "messages_in": activity.messages[population],
+            "spikes_out": activity.spikes[population],
+            "neurons": np.array([core.neurons for core in cores]),
+            "steps": np.ones(1, np.int64),
+        }
+        for end in range(3):
+            busy = sum(c.interval.ends[end] * loads[c.counter] for c in times)
+            worst = np.broadcast_to(busy, synops.shape).max(axis=2, initial=0)
+            np.maximum(slowest[end], worst, out=slowest[end])
+    slowest += np.array(barrier.ends)[:, None, None]
+    return slowest
+
+
+def inference_seconds(steps: NDArray[np.float64]) -> Interval:
+    """Mean time of an inference, from what `step_seconds` gave: its steps one after the other."""
+    value, low, high = steps.sum(axis=2).mean(axis=1).tolist()
+    return Interval(value, low, high)
+
+
+@dataclass(frozen=True)
+class Price:
+    """What one inference costs on a device, in joules; None: not known, and `unpriced` says why.
+
+    `dynamic`: what the events cost; `modelled`: the same times the device's model factor, which
+    `model_note` explains (kept apart: it describes the model's error and no coefficient's). Static energy
+    in both scopes; the device's `static_scope` enters `total`. `overhead`: the embedded processors.
+    `shares`: part of the total, or of the dynamic energy where it is unknown, that rests on each basis.
+    `partial`: whether something that belongs to the total has no figure.
+    """
+
+    device: str
+    dynamic: Energy
+    modelled: Interval | None
+    model_note: str
+    static_used_cores: Interval | None
+    static_whole_chip: Interval | None
+    static_scope: StaticScope
+    overhead: Interval | None
+    total: Energy | None
+    seconds: Interval | None
+    latency: Interval | None
+    edp: Interval | None
+    shares: Mapping[str, float]
+    unpriced: tuple[Unpriced, ...]
+    partial: bool
+
+
+def price(
+    counts: Counts,
+    device: Device,
+    seconds: Interval | None,
+    latency: Interval | None = None,
+    *,
+    processors: int = 1,
+) -> Price:
+    """Price one inference of a counted run.
+
+    `seconds`: its time on the chip, from `inference_seconds` or any other source; None: not known, then
+    nothing that costs power is priced. `latency` (default: `seconds`) multiplies the total to the EDP.
+    `processors`: active embedded processors of each chip. Raises DeviceError as `estimate` does.
+    """
+    dynamic = estimate(counts, device) / counts.samples
+    latency = latency or seconds
+    amounts = {
+        "used_cores": len(counts.cores) if counts.chip else None,
+        "chips": counts.chips if counts.chip else None,
+        "processors": processors * counts.chips if counts.chip else None,
+    }
+    powers: dict[str, dict[str, Interval]] = {name: {} for name in amounts}
+    missing = {name: [u for u in device.unpriced if u.counter == name] for name in amounts}
+    for c in device.of("power"):
+        amount = amounts[c.counter]
+        if amount is None:
+            missing[c.counter].append(Unpriced(c.name, c.counter, UNPLACED, "power"))
+        elif seconds is None:
+            missing[c.counter].append(Unpriced(c.name, c.counter, UNTIMED, "power"))
+        else:
+            powers[c.counter][c.name] = c.interval * seconds * amount
+    own = "used_cores" if device.static_scope == "used_cores" else "chips"
+    if not powers[own] and not missing[own]:
+        missing[own].append(Unpriced("static", own, "the device has no figure for it", "power"))
+    used, whole, overhead = (
+        None if missing[name] or not powers[name] else _total(powers[name].values())
+        for name in ("used_cores", "chips", "processors")
+    )
+    total = None
+    if not missing[own] and not missing["processors"]:
+        total = _with_power(dynamic, device, {**powers[own], **powers["processors"]})
+    unpriced = (*dynamic.unpriced, *missing[own], *missing["processors"])
+    return Price(
+        device=device.id,
+        dynamic=dynamic,
+        modelled=_modelled(dynamic, device),
+        model_note=device.model.note if device.model else "",
+        static_used_cores=used,
+        static_whole_chip=whole,
+        static_scope=device.static_scope,
+        overhead=overhead,
+        total=total,
+        seconds=seconds,
+        latency=latency,
+        edp=None if total is None or latency is None else edp(total, latency),
+        shares=(total or dynamic).shares,
+        unpriced=unpriced,
+        partial=bool(unpriced),
+    )
+
+
+def _total(parts: Iterable[Interval]) -> Interval:
+    return sum(parts, Interval.exact(0))
+
+
+def _modelled(dynamic: Energy, device: Device) -> Interval | None:
+    if device.model is None:
+        return None
+    return dynamic.interval * Interval(1, device.model.low, device.model.high)
+
+
+def _with_power(dynamic: Energy, device: Device, power: Mapping[str, Interval]) -> Energy:
+    """Dynamic energy, static energy and overhead as one energy of a wider scope."""
+    whole = dynamic.interval + _total(power.values())
+    static = device.static_scope.replace("_", " ").replace("chip", "chips")
+    bases = {c.name: c.basis for c in device.of("power") if c.name in power}
+    over = any(c.counter == "processors" and c.name in power for c in device.of("power"))
+    return replace(
+        dynamic,
+        joules=whole.value,
+        low=whole.low,
+        high=whole.high,
+        scope=f"{device.scope} + static of {static}" + (" + embedded processors" if over else ""),
+        terms={**dynamic.terms, **{name: part.ends for name, part in power.items()}},
+        bases={**dynamic.bases, **bases},
+    )
+
+
+def edp(energy: Energy, latency: Interval) -> Interval:
+    """Energy-delay product of one inference, J s: E_total x latency."""
+    return energy.interval * latency
+
+
+def ratio(
+    a: Energy | None,
+    b: Energy | None,
+    *,
+    allow_mixed_scope: bool = False,
+    allow_lower_bound: bool = False,
+) -> Interval:
+    """a / b, with the ends for coefficients that vary independently of each other.
+
+    Raises ScopeError where one is missing or 0 (or may be), where the scopes differ (unless
+    `allow_mixed_scope`), and where one is a lower bound: over a lower bound the ratio is an upper bound,
+    which `allow_lower_bound` accepts, with a low end of 0; a lower bound over something has no end.
+    """
+    if a is None or b is None:
+        raise ScopeError(
+            "no ratio: an energy is missing (unavailable is not 0); measure or price both."
+        )
+    names = f"{a.device} ({a.scope}) and {b.device} ({b.scope})"
+    if a.scope != b.scope and not allow_mixed_scope:
+        raise ScopeError(
+            f"no ratio of {names}: their scopes differ, so it would compare parts with wholes. Price "
+            f"the same scope, or allow_mixed_scope=True (--allow-mixed-scope) to take it all the same."
+        )
+    if b.low <= 0:
+        raise ScopeError(f"no ratio of {names}: the second may be 0.")
+    if a.lower_bound:
+        raise ScopeError(
+            f"no ratio of {names}: the first is a lower bound, so the ratio has no upper end. Divide the "
+            f"other way round."
+        )
+    found = a.interval / b.interval
+    if not b.lower_bound:
+        return found
+    if not allow_lower_bound:
+        raise ScopeError(
+            f"no ratio of {names}: the second is a lower bound, so the ratio is an upper bound only. "
+            f"allow_lower_bound=True takes it, with a low end of 0."
+        )
+    return replace(found, low=0.0)
+
+
+def ndns_power_proxy(counts: Counts, seconds: float) -> float:
+    """Operations per second, (synops + 10 x neuron updates) / `seconds` of an inference.
+
+    The N-DNS challenge's stand-in for power: its authors say that a neuron update takes about ten times
+    the energy of a synop on Loihi 2.
+    """
+    operations = counts.total("synops") + 10 * counts.total("neuron_updates")
+    return operations / counts.samples / seconds
+
+
+def ndns_pdp_proxy(counts: Counts, seconds: float, latency: float) -> float:
+    """Operations: `ndns_power_proxy` x `latency` in seconds."""
+    return ndns_power_proxy(counts, seconds) * latency
