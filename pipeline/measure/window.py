@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from .reading import AGREEMENT, Conditions, Reading, Sample, Sensor, Unavailable, evaluate
 
-SAMPLE_S = 0.1
+SAMPLE_S = 0.125
 """How often the sensor is read inside a window."""
 FINE = 0.02
 """A sensor that refreshes more rarely than this fraction of the window is too coarse for it."""
@@ -61,7 +61,7 @@ def measure(
 ) -> Measurement:
     """Seconds and joules of one call of `work`.
 
-    One call opens the context; one window of `window_s` is idle; calls for `warmup_s` (None: twice
+    One call opens the context; after a pause, one window of `window_s` is idle; calls for `warmup_s` (None: twice
     the window) settle clocks and temperature; then `repeats` windows of calls, `synchronize` before
     both ends of each (`torch.cuda.synchronize`). The sensor is read every `SAMPLE_S` in between. A
     sensor that is not there is no error: seconds are measured all the same, and the readings say why.
@@ -77,6 +77,7 @@ def measure(
     synchronize()
     problem = _problem(sensor)
     if problem is None:
+        sleep(window_s / 5)  # until the call's own power has gone
         _, idle = window(lambda: sleep(SAMPLE_S))
     else:
         idle = Reading("unavailable", None, None, sensor.scope, problem, sensor.name)
