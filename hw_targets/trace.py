@@ -143,7 +143,13 @@ class Trace:
             return Recorded(name, out)
 
         states: dict[str, Any] = {name: cut(name) for name in STATES}
-        return Trace(cut("spikes"), **states, overflow=self.overflow, backend=self.backend)
+        return Trace(
+            cut("spikes"),
+            **states,
+            overflow=self.overflow,
+            backend=self.backend,
+            activity=self.activity,
+        )
 
     def save(self, path: str | Path) -> None:
         """Write an .npz with `spikes.{i}`, `u.{i}`, ... for population i, `counts`, `backend`."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..hw_targets import arithmetic, engine, lava_cpu, reference
-from ..hw_targets.counts import Counts, count
+from ..hw_targets.counting import Counter
+from ..hw_targets.counts import Activity, Counts, tally
 from ..hw_targets.network import Network, NetworkError, Recipe
+from ..hw_targets.placement import Placement
 from ..hw_targets.trace import Overflow, Trace
 
 if TYPE_CHECKING:
@@ -37,9 +40,19 @@ def run(
     reset_offset: int = 0,
     message_bits: int | None = None,
     record: str | Collection[str] = "counts",
+    counter: Counter | None = None,
 ) -> Trace:
-    """`engine.simulate`, or the same by the reference or on Lava; arguments as there."""
-    functions = {"engine": engine.simulate, "reference": reference.simulate, "lava": lava_cpu.run}
+    """`engine.simulate`, or the same by the reference or on Lava; arguments as there.
+
+    Only the engine counts.
+    """
+    functions: dict[Target, Callable[..., Trace]] = {
+        "engine": partial(engine.simulate, counter=counter),
+        "reference": reference.simulate,
+        "lava": lava_cpu.run,
+    }
+    if counter is not None and target != "engine":
+        raise NetworkError(f"{target} does not count events: run on the engine.")
     return functions[target](
         network,
         inputs,
@@ -67,6 +80,7 @@ def run_recipe(
     *,
     target: Target = "engine",
     record: Collection[str] = ("spikes",),
+    counter: Counter | None = None,
 ) -> Trace:
     """Run encoded inputs (sample, steps, *input shape) as the recipe says; the trace is aligned.
 
@@ -82,6 +96,7 @@ def run_recipe(
         reset_offset=recipe.reset_offset,
         message_bits=recipe.message_bits,
         record=record,
+        counter=counter,
     ).aligned(network, recipe.steps)
 
 
@@ -180,62 +195,92 @@ class Classification:
     overflow: tuple[Overflow, ...]
 
 
-def classify(
-    network: Network, split: Split, limit: int | None = None, *, progress: bool = False
-) -> Classification:
-    """Answers for (the first `limit` samples of) a data set, only the output layer recorded."""
-    recipe = needed_recipe(network)
-    record = output_record(recipe)
-    predictions: list[NDArray[np.int64]] = []
-    right, seconds = 0, 0.0
-    overflow = [Overflow()] * len(network.populations)
-    size = len(split) if limit is None else min(limit, len(split))
-    for messages, labels in track(encoded(recipe, split, limit), size, "simulating", progress):
-        if not predictions:
-            run_recipe(network, messages[:1], record=record)  # loads the compiled loops, untimed
-        start = time.perf_counter()
-        trace = run_recipe(network, messages, record=record)
-        seconds += time.perf_counter() - start
-        predicted = scores(network, trace).argmax(axis=1)
-        predictions.append(predicted)
-        right += int((predicted == labels).sum())
-        overflow = [a + b for a, b in zip(overflow, trace.overflow or (), strict=True)]
-    if not predictions:
-        raise NetworkError("no samples to evaluate.")
-    answers = np.concatenate(predictions)
-    return Classification(answers, right / len(answers), seconds, tuple(overflow))
+@dataclass(frozen=True)
+class Evaluation(Classification):
+    """The same with counted events."""
+
+    counts: Counts
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """A network on a data set: predictions, accuracy, counted events and overflows."""
+class _Block:
+    """What came of some samples."""
 
-    predictions: NDArray[np.int64]
-    accuracy: float
-    counts: Counts
-    overflow: tuple[Overflow, ...]
+    right: int
+    predicted: NDArray[np.int64]
+    trace: Trace
+    seconds: float
+
+
+def _blocks(
+    network: Network, split: Split, limit: int | None, counter: Counter | None, progress: bool
+) -> Iterator[_Block]:
+    """Simulate (the first `limit` samples of) a data set, only what is read of the output recorded."""
+    record = output_record(needed_recipe(network))
+    size = len(split) if limit is None else min(limit, len(split))
+    if not size:
+        raise NetworkError("no samples to evaluate.")
+    warm = False
+    for messages, labels in track(
+        encoded(needed_recipe(network), split, limit), size, "simulating", progress
+    ):
+        if not warm:
+            warm = True
+            run_recipe(network, messages[:1], record=record)  # loads the compiled loops, untimed
+        start = time.perf_counter()
+        trace = run_recipe(network, messages, record=record, counter=counter)
+        seconds = time.perf_counter() - start
+        predicted = scores(network, trace).argmax(axis=1)
+        yield _Block(int((predicted == labels).sum()), predicted, trace, seconds)
+
+
+def _classification(network: Network, blocks: Sequence[_Block]) -> Classification:
+    answers = np.concatenate([block.predicted for block in blocks])
+    overflow = [Overflow()] * len(network.populations)
+    for block in blocks:
+        overflow = [a + b for a, b in zip(overflow, block.trace.overflow or (), strict=True)]
+    return Classification(
+        answers,
+        sum(block.right for block in blocks) / len(answers),
+        sum(block.seconds for block in blocks),
+        tuple(overflow),
+    )
+
+
+def classify(
+    network: Network, split: Split, limit: int | None = None, *, progress: bool = False
+) -> Classification:
+    """Answers for (the first `limit` samples of) a data set."""
+    return _classification(network, list(_blocks(network, split, limit, None, progress)))
 
 
 def evaluate(
-    network: Network, split: Split, limit: int | None = None, *, progress: bool = False
+    network: Network,
+    split: Split,
+    limit: int | None = None,
+    *,
+    placement: Placement | None = None,
+    observe: Callable[[Activity], None] | None = None,
+    progress: bool = False,
 ) -> Evaluation:
-    """Simulate (the first `limit` images of) a data set and count what happened."""
-    recipe = needed_recipe(network)
-    predictions, right, total, counts = [], 0, 0, None
-    overflow = [Overflow()] * len(network.populations)
-    size = len(split) if limit is None else min(limit, len(split))
-    for messages, labels in track(encoded(recipe, split, limit), size, "simulating", progress):
-        trace = run_recipe(network, messages, record=records_for(recipe))
-        predicted = scores(network, trace).argmax(axis=1)
-        predictions.append(predicted)
-        right += int((predicted == labels).sum())
-        total += len(labels)
-        more = count(network, messages, trace)
+    """Answers and counted events, of the input steps alone (latency taken out, as the recipe runs).
+
+    `placement`: on these cores; None: each layer one core. `observe` is given the activity of each
+    block of samples, in order.
+    """
+    counter = Counter(network, placement, needed_recipe(network).steps)
+    blocks, counts = [], None
+    for block in _blocks(network, split, limit, counter, progress):
+        activity = block.trace.activity
+        assert activity is not None
+        if observe is not None:
+            observe(activity)
+        more = tally(network, activity, placement)
         counts = more if counts is None else counts + more
-        overflow = [a + b for a, b in zip(overflow, trace.overflow or (), strict=True)]
-    if counts is None:
-        raise NetworkError("no images to evaluate.")
-    return Evaluation(np.concatenate(predictions), right / total, counts, tuple(overflow))
+        blocks.append(replace(block, trace=Trace(overflow=block.trace.overflow)))
+    assert counts is not None
+    found = _classification(network, blocks)
+    return Evaluation(**vars(found), counts=counts)
 
 
 def track(
