@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import asdict, dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -220,5 +221,6 @@ def _products(layer: nn.Linear | nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor
     """Sums of products of 0 and 1, exact in float32 below 2^24; as float64, to be summed on."""
     if isinstance(layer, nn.Linear):
         return functional.linear(x, weight).double()
-    shape = (layer.stride, layer.padding, layer.dilation, layer.groups)
-    return functional.conv2d(x, weight, None, *shape).double()
+    placed = (layer.stride, layer.padding, layer.dilation)
+    stride, padding, dilation = (cast("tuple[int, int]", pair) for pair in placed)
+    return functional.conv2d(x, weight, None, stride, padding, dilation, layer.groups).double()
