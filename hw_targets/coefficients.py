@@ -164,3 +164,12 @@ class Device:
     def costs(self) -> tuple[Coefficient, ...]:
         """Energies per event."""
         return self.of("cost")
+
+
+def same_chip(device: Device, chip: str | None) -> None:
+    """Raises DeviceError where both name a chip, and different ones."""
+    if device.chip and chip and device.chip != chip:
+        raise DeviceError(
+            f"{device.id} has the costs of {device.chip}, and the network is placed on {chip}: map it "
+            f"on {device.chip}, or take a device of {chip}."
+        )

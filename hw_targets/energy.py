@@ -15,16 +15,14 @@ An estimate is of the scope that its device names and nothing else; what has no 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import numpy as np
-from numpy.typing import NDArray
-
-from .coefficients import Coefficient, Device, DeviceError, StaticScope, Unpriced
-from .counts import Activity, Counts
+from .coefficients import Coefficient, Device, DeviceError, StaticScope, Unpriced, same_chip
+from .counts import Counts
 from .device_files import load_device, shipped_devices
 from .interval import Interval
-from .placement import Placement
+from .joules import Energy, ScopeError, edp, ratio
+from .step_time import inference_seconds, step_seconds
 
 __all__ = [
     "Device",
@@ -65,64 +63,6 @@ GRADED = (
     "graded spikes are priced as binary ones: an assumption (Intel's brief calls the difference of an "
     "8-bit payload negligible; nobody published a figure)"
 )
-
-Term = tuple[float, float, float]
-"""joules, low, high"""
-
-
-class ScopeError(ValueError):
-    """Two energies that may not be divided by each other."""
-
-
-@dataclass(frozen=True)
-class Energy:
-    """An energy in joules: value in [low, high], of the stated scope only."""
-
-    joules: float
-    low: float
-    high: float
-    scope: str
-    device: str
-    terms: Mapping[str, Term] = field(default_factory=dict)
-    """joules, low, high of each priced coefficient by itself; the total's ends respect corners"""
-    unpriced: tuple[Unpriced, ...] = ()
-    """what belongs to the scope and has no figure, unless it did not happen"""
-    bases: Mapping[str, str] = field(default_factory=dict)
-    """of each term: measured, simulated, regression, derived, datasheet or assumed"""
-    lower_bound: bool = False
-    notes: tuple[str, ...] = ()
-
-    @property
-    def interval(self) -> Interval:
-        return Interval(self.joules, self.low, self.high)
-
-    @property
-    def partial(self) -> bool:
-        """Whether something that belongs to the scope is missing."""
-        return bool(self.unpriced)
-
-    @property
-    def shares(self) -> dict[str, float]:
-        """Share of the joules that rests on each basis, largest first; empty for an energy of 0."""
-        sums = dict.fromkeys(self.bases.values(), 0.0)
-        for name, basis in self.bases.items():
-            sums[basis] += self.terms[name][0]
-        whole = sum(sums.values())
-        ranked = sorted(sums.items(), key=lambda item: -item[1])
-        return {basis: joules / whole for basis, joules in ranked} if whole else {}
-
-    def __mul__(self, times: float) -> Energy:
-        """Energy of so many of the same runs."""
-        terms = {k: (a * times, b * times, c * times) for k, (a, b, c) in self.terms.items()}
-        scaled = (self.joules * times, self.low * times, self.high * times)
-        return replace(self, joules=scaled[0], low=scaled[1], high=scaled[2], terms=terms)
-
-    def __truediv__(self, samples: int) -> Energy:
-        """Energy per sample."""
-        terms = {k: (a / samples, b / samples, c / samples) for k, (a, b, c) in self.terms.items()}
-        scaled = (self.joules / samples, self.low / samples, self.high / samples)
-        return replace(self, joules=scaled[0], low=scaled[1], high=scaled[2], terms=terms)
-
 
 Events = Mapping[str, float | None]
 
@@ -170,7 +110,7 @@ def estimate(counts: Counts, device: Device) -> Energy:
     Loihi 2's counter skips them, unless a device prices `synops_fanout`. Raises DeviceError for counts on
     another chip than the device's, and for devices that price other things.
     """
-    _same_chip(device, counts.chip)
+    same_chip(device, counts.chip)
     graded = device.kind == "neuromorphic" and counts.total("effective_macs") > 0
     energy = _energy(readings(counts), device)
     return replace(energy, notes=(GRADED,)) if graded else energy
@@ -188,14 +128,6 @@ def estimate_macs(macs: int, device: Device, neurons: int | None = None) -> Ener
 def price_events(events: Events, device: Device) -> Energy:
     """Energy of counted events, by the names of `coefficients.COUNTERS`; None: not known."""
     return _energy((events,), device)
-
-
-def _same_chip(device: Device, chip: str | None) -> None:
-    if device.chip and chip and device.chip != chip:
-        raise DeviceError(
-            f"{device.id} has the costs of {device.chip}, and the network is placed on {chip}: map it "
-            f"on {device.chip}, or take a device of {chip}."
-        )
 
 
 def _energy(runs: Sequence[Events], device: Device) -> Energy:
@@ -247,44 +179,6 @@ def _count(cost: Coefficient, events: Events) -> float:
 
 def _sum(costs: Mapping[str, float], priced: Sequence[Coefficient], events: Events) -> float:
     return sum(costs[c.name] * _count(c, events) for c in priced)
-
-
-def step_seconds(
-    activity: Activity, placement: Placement, device: Device
-) -> NDArray[np.float64] | None:
-    """Time of every step, shape (3, sample, step): value, low, high in seconds.
-
-    t = max over cores(t_synop x synops + t_neuron x neurons + t_in x messages) + barrier(tiles): the
-    slowest core decides. None where the device has no times, none for so many tiles, or where the
-    placement is on no chip.
-    """
-    _same_chip(device, placement.chip)
-    times = device.of("time")
-    barrier = device.barrier.at(placement.tiles) if device.barrier else Interval.exact(0)
-    if not times or barrier is None or placement.mesh is None:
-        return None
-    slowest = np.zeros((3, activity.samples, activity.steps))
-    for population, synops in enumerate(activity.synops):
-        cores = [placement.cores[k] for k in placement.of(population)]
-        loads: dict[str, NDArray[np.int64]] = {
-            "synops": synops,
-            "messages_in": activity.messages[population],
-            "spikes_out": activity.spikes[population],
-            "neurons": np.array([core.neurons for core in cores]),
-            "steps": np.ones(1, np.int64),
-        }
-        for end in range(3):
-            busy = sum(c.interval.ends[end] * loads[c.counter] for c in times)
-            worst = np.broadcast_to(busy, synops.shape).max(axis=2, initial=0)
-            np.maximum(slowest[end], worst, out=slowest[end])
-    slowest += np.array(barrier.ends)[:, None, None]
-    return slowest
-
-
-def inference_seconds(steps: NDArray[np.float64]) -> Interval:
-    """Mean time of an inference, from what `step_seconds` gave: its steps one after the other."""
-    value, low, high = steps.sum(axis=2).mean(axis=1).tolist()
-    return Interval(value, low, high)
 
 
 @dataclass(frozen=True)
@@ -401,52 +295,6 @@ def _with_power(dynamic: Energy, device: Device, power: Mapping[str, Interval]) 
         terms={**dynamic.terms, **{name: part.ends for name, part in power.items()}},
         bases={**dynamic.bases, **bases},
     )
-
-
-def edp(energy: Energy, latency: Interval) -> Interval:
-    """Energy-delay product of one inference, J s: E_total x latency."""
-    return energy.interval * latency
-
-
-def ratio(
-    a: Energy | None,
-    b: Energy | None,
-    *,
-    allow_mixed_scope: bool = False,
-    allow_lower_bound: bool = False,
-) -> Interval:
-    """a / b, with the ends for coefficients that vary independently of each other.
-
-    Raises ScopeError where one is missing or 0 (or may be), where the scopes differ (unless
-    `allow_mixed_scope`), and where one is a lower bound: over a lower bound the ratio is an upper bound,
-    which `allow_lower_bound` accepts, with a low end of 0; a lower bound over something has no end.
-    """
-    if a is None or b is None:
-        raise ScopeError(
-            "no ratio: an energy is missing (unavailable is not 0); measure or price both."
-        )
-    names = f"{a.device} ({a.scope}) and {b.device} ({b.scope})"
-    if a.scope != b.scope and not allow_mixed_scope:
-        raise ScopeError(
-            f"no ratio of {names}: their scopes differ, so it would compare parts with wholes. Price "
-            f"the same scope, or allow_mixed_scope=True (--allow-mixed-scope) to take it all the same."
-        )
-    if b.low <= 0:
-        raise ScopeError(f"no ratio of {names}: the second may be 0.")
-    if a.lower_bound:
-        raise ScopeError(
-            f"no ratio of {names}: the first is a lower bound, so the ratio has no upper end. Divide the "
-            f"other way round."
-        )
-    found = a.interval / b.interval
-    if not b.lower_bound:
-        return found
-    if not allow_lower_bound:
-        raise ScopeError(
-            f"no ratio of {names}: the second is a lower bound, so the ratio is an upper bound only. "
-            f"allow_lower_bound=True takes it, with a low end of 0."
-        )
-    return replace(found, low=0.0)
 
 
 def ndns_power_proxy(counts: Counts, seconds: float) -> float:
