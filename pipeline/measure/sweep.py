@@ -13,7 +13,7 @@ from torch import nn
 from .precisions import Processor
 
 Work: TypeAlias = Callable[[], object]
-MOST_BATCH = 1 << 14
+MOST_BATCH = 1 << 16
 GAIN = 0.97
 """A batch that takes more than this fraction of the best time per image so far is no improvement."""
 
@@ -57,7 +57,8 @@ def sweep(
 ) -> tuple[Tried, ...]:
     """Time `works(kernels, batch)` for `seconds` each, all kernels at each batch size.
 
-    `batches`: None takes 1, 2, 4, ... until two in a row are no improvement, or `MOST_BATCH`.
+    `batches`: None takes 1, 2, 4, ... until two in a row are no improvement, `MOST_BATCH`, or the GPU's
+    memory is full.
     """
 
     def tried(batch: int) -> Tried:
@@ -70,7 +71,10 @@ def sweep(
     found = [tried(1)]
     best, worse = found[0].seconds, 0
     while worse < 2 and 2 * found[-1].batch <= MOST_BATCH:
-        found.append(tried(2 * found[-1].batch))
+        try:
+            found.append(tried(2 * found[-1].batch))
+        except torch.cuda.OutOfMemoryError:
+            break
         worse = 0 if found[-1].seconds < GAIN * best else worse + 1
         best = min(best, found[-1].seconds)
     return tuple(found)
