@@ -132,6 +132,10 @@ def _shape(
     return not found
 
 
+def _is_amount(value: object) -> bool:
+    return isinstance(value, _NUMBER) and not isinstance(value, bool) and 0 <= value < float("inf")
+
+
 def _choice(place: str, what: str, value: str | None, choices: Any, report: Report) -> None:
     if value is not None and value not in choices:
         report(f"{place}{what} {value!r}; use one of {', '.join(choices)}.")
@@ -146,9 +150,9 @@ def _device(data: dict[str, Any], report: Report) -> Device | None:
     unpriced: list[Unpriced] = []
     barrier = None
     groups: tuple[Group, ...] = get_args(Group)
+    tables = {g: data[g] if isinstance(data.get(g), dict) else {} for g in groups}
     for group in groups:
-        tables = data.get(group, {})
-        for name, entry in tables.items() if isinstance(tables, dict) else ():
+        for name, entry in tables[group].items():
             place = f"{group}.{name}: "
             if isinstance(entry, dict) and entry.get("unknown"):
                 unpriced += _unpriced(name, group, entry, place, report)
@@ -156,11 +160,12 @@ def _device(data: dict[str, Any], report: Report) -> Device | None:
                 barrier = _barrier(group, name, entry, place, report)
             else:
                 coefficients += _coefficient(name, group, entry, place, report)
-    for name in sorted(set(data.get("cost", ())) & set(data.get("power", ()))):
+    for name in sorted(tables["cost"].keys() & tables["power"].keys()):
         report(f"{name}: a cost and a power of this name; rename one.")
     if not coefficients and not unpriced:
         report("no [cost.*], [power.*] or [time.*] table; give at least one coefficient.")
-    corners = _corners(data.get("corner", []), coefficients, report)
+    given = data.get("corner", [])
+    corners = _corners(given if isinstance(given, list) else [], coefficients, report)
     model = _model(data["model"], report) if "model" in data else None
     for what, choices in (
         ("kind", get_args(Kind)),
@@ -244,7 +249,7 @@ def _barrier(
     _sourced(group, entry, place, report)
     table = entry["by_tiles"]
     tiles = [int(key) if key.isdecimal() else 0 for key in table]
-    times = [value if isinstance(value, _NUMBER) else -1 for value in table.values()]
+    times = [value if _is_amount(value) else -1 for value in table.values()]
     if not table or [0, *tiles] != sorted({0, *tiles}) or [0, *times] != sorted([0, *times]):
         report(f"{place}by_tiles {table}: give rising numbers of tiles, with times that rise.")
         return None
@@ -267,7 +272,7 @@ def _corners(
         for name in sorted(set(entry) - set(units)):
             report(f"{place}names no cost with a value: {name!r}; known: {', '.join(units)}.")
         kept = {name: value for name, value in entry.items() if name in units}
-        bad = [name for name, v in kept.items() if not (isinstance(v, _NUMBER) and v >= 0)]
+        bad = [name for name, v in kept.items() if not _is_amount(v)]
         for name in bad:
             report(f"{place}{name} = {kept[name]!r}; give a number of at least 0.")
         corners.append({name: v * units[name] for name, v in kept.items() if name not in bad})

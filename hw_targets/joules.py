@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 from .coefficients import Unpriced
@@ -55,15 +55,20 @@ class Energy:
 
     def __mul__(self, times: float) -> Energy:
         """Energy of so many of the same runs."""
-        terms = {k: (a * times, b * times, c * times) for k, (a, b, c) in self.terms.items()}
-        scaled = (self.joules * times, self.low * times, self.high * times)
-        return replace(self, joules=scaled[0], low=scaled[1], high=scaled[2], terms=terms)
+        return self._each(lambda joules: joules * times)
 
     def __truediv__(self, samples: int) -> Energy:
         """Energy per sample."""
-        terms = {k: (a / samples, b / samples, c / samples) for k, (a, b, c) in self.terms.items()}
-        scaled = (self.joules / samples, self.low / samples, self.high / samples)
-        return replace(self, joules=scaled[0], low=scaled[1], high=scaled[2], terms=terms)
+        return self._each(lambda joules: joules / samples)
+
+    def _each(self, scaled: Callable[[float], float]) -> Energy:
+        return replace(
+            self,
+            joules=scaled(self.joules),
+            low=scaled(self.low),
+            high=scaled(self.high),
+            terms={k: (scaled(a), scaled(b), scaled(c)) for k, (a, b, c) in self.terms.items()},
+        )
 
 
 def edp(energy: Energy, latency: Interval) -> Interval:
@@ -94,8 +99,9 @@ def ratio(
             f"no ratio of {names}: their scopes differ, so it would compare parts with wholes. Price "
             f"the same scope, or allow_mixed_scope=True (--allow-mixed-scope) to take it all the same."
         )
-    if b.low <= 0:
-        raise ScopeError(f"no ratio of {names}: the second may be 0.")
+    if a.joules == 0 or b.low == 0:
+        which = "first is" if a.joules == 0 else "second may be"
+        raise ScopeError(f"no ratio of {names}: the {which} 0, so something was not counted.")
     if a.lower_bound:
         raise ScopeError(
             f"no ratio of {names}: the first is a lower bound, so the ratio has no upper end. Divide the "
