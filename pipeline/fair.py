@@ -92,17 +92,25 @@ class Fair:
     """A spiking network and ANNs of its shape in one model, joules per inference.
 
     `spikes_per_synapse`: the actual ones, to be compared with a break-even: synops over the
-    multiply-adds of one dense pass. Over `steps` both are mean rates of a synapse.
+    multiply-adds of one dense pass. Over `steps` both are mean rates of a synapse. `synapses_per_mac`:
+    that dense pass over the ANN's multiply-adds; above 1 where pooling became synapses, which lowers
+    the break-even.
     """
 
     snn: Energy
     opponents: tuple[Opponent, ...]
     spikes_per_synapse: float
+    synapses_per_mac: float
     steps: int
     weight_bits: int
     assumptions: tuple[str, ...] = ASSUMPTIONS
     dataflows: tuple[Dataflow, ...] = DATAFLOWS
     not_modelled: tuple[str, ...] = NOT_MODELLED
+
+    @property
+    def rate(self) -> float:
+        """Spikes per synapse and step, the mean over synapses."""
+        return self.spikes_per_synapse / self.steps
 
 
 def fair(counts: Counts, network: Network, work: Work, steps: int | None = None) -> Fair:
@@ -138,7 +146,8 @@ def fair(counts: Counts, network: Network, work: Work, steps: int | None = None)
             name = f"{activation_bits}-bit activations" + ", zeros skipped" * skips
             cases = tuple(_case(flow, snn, ann, actual) for flow in DATAFLOWS)
             opponents.append(Opponent(name, activation_bits, skips, _energy(ann), cases))
-    return Fair(_energy(snn), tuple(opponents), actual, steps, bits)
+    dense = counts.total("dense_ops") / (counts.samples * counts.steps)
+    return Fair(_energy(snn), tuple(opponents), actual, dense / work.macs, steps, bits)
 
 
 def _energy(terms: Callable[[Dataflow], Terms]) -> Energy:

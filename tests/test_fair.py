@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from spikeship.hw_targets import cmos45, engine
 from spikeship.hw_targets.counts import Counts, LayerCounts, count
@@ -25,8 +27,9 @@ from spikeship.hw_targets.network import (
     SigmaDelta,
 )
 from spikeship.models.quantized_ann import LayerWork, Work
-from spikeship.pipeline.fair import Fair, fair
+from spikeship.pipeline.fair import fair
 from spikeship.pipeline.fair_model import DATAFLOWS, spiking_layers, weight_bits
+from spikeship.pipeline.fair_views import fair_tables
 
 PJ = 1e-12
 LIF = CubaLIF(i_decay=4096, v_decay=2048, threshold=100)
@@ -116,6 +119,8 @@ def test_one_layer_by_hand() -> None:
     found = fair(COUNTS, NETWORK, WORK, 4)
     assert found.weight_bits == 8
     assert found.spikes_per_synapse == 20_000 * 4 / 2_400_000
+    assert found.rate == 20_000 / 2_400_000
+    assert found.synapses_per_mac == 1
     cases = found.opponents[0].cases
     assert [case.dataflow for case in cases] == FLOWS
     assert [case.snn for case in cases] == pytest.approx(expected_snn, rel=1e-9)
@@ -362,8 +367,31 @@ def test_refused(counts: Counts, message: str) -> None:
         fair(counts, MLP, MLP_WORK)
 
 
+def shown(counts: Counts, work: Work = MLP_WORK) -> str:
+    console = Console(width=240, file=io.StringIO(), record=True)
+    for part in fair_tables(fair(counts, MLP, work)):
+        console.print(part)
+    return console.export_text()
+
+
 def test_what_a_reader_is_told() -> None:
-    found: Fair = fair(run(0.5), MLP, MLP_WORK)
-    assert len(found.assumptions) >= 6
-    assert found.dataflows == DATAFLOWS
-    assert any("coding into spikes" in sentence for sentence in found.not_modelled)
+    found = fair(run(0.3), MLP, MLP_WORK)
+    text = shown(run(0.3))
+    for sentence in (*found.assumptions, *(flow.says for flow in found.dataflows)):
+        assert sentence in text
+    assert "arithmetic and SRAM at 45 nm, estimated, per inference; 8-bit weights, T = 5" in text
+    assert f"{found.spikes_per_synapse:.3g} (actual)" in text
+    assert "ANN, 3-bit activations, zeros skipped" in text
+    ratio = found.opponents[0].ratio
+    assert f"{ratio.value:.3g} [{ratio.low:.3g}, {ratio.high:.3g}]" in text
+    assert "not modelled: wires and routers" in text
+
+
+def test_what_cannot_be_said() -> None:
+    assert shown(run(0)).count("unknown: no spikes") == 8
+    assert "never" in shown(run(0.5), Work((LayerWork("0", 1, 1.0, 1, 0, 1, 1),), 1, 0))
+
+
+def test_synapses_that_were_pooling() -> None:
+    half = Work((replace(MLP_WORK.layers[0], macs=1740),), 1, 0)
+    assert fair(run(0.5), MLP, half).synapses_per_mac == 2
