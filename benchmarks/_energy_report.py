@@ -162,7 +162,30 @@ def tables(result: dict[str, Any]) -> list[Table]:
             for device, of in twin["prices"].items()
         ],
     )
-    return [chips, same, processors]
+    return [chips, same, processors, *([_measured(result)] if result["measured"] else [])]
+
+
+def _measured(result: dict[str, Any]) -> Table:
+    """The ANN on this machine; where its energy is missing, the reason is in the JSON."""
+    rows = []
+    for of in result["measured"]["baselines"]:
+        where = {None: "", True: ", with copies", False: ", images on the GPU"}[of["copies"]]
+        rows.append(
+            (
+                f"{of['precision']}, {of['processor']}{where}",
+                "-" if of["batch"] is None else f"{of['batch']:,}" + " (best)" * of["best"],
+                "-" if of["seconds"] is None else f"{1e6 * of['seconds']['value']:.3g} us",
+                "-" if of["macs_per_second"] is None else f"{of['macs_per_second']:.3g}",
+                of["energy"]["scope"],
+                of["energy"]["status"]
+                if of["energy"]["joules"] is None
+                else joules([of["energy"]["joules"]] * 3),
+            )
+        )
+    columns = ("ANN", "batch", "time", "MAC/s", "scope", "energy")
+    return views.table(
+        f"{result['name']}: the ANN on this machine, measured, per inference", columns, rows
+    )
 
 
 def joules(ends: Ends | None) -> str:

@@ -22,32 +22,34 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.console import Console
 
-from ..hw_targets import engine
-from ..hw_targets.counting import Counter
-from ..hw_targets.counts import CoreCounts, Counts, LayerCounts, tally
-from ..hw_targets.device_files import load_device, shipped_devices
+from ..hw_targets.counts import Activity, CoreCounts, Counts, LayerCounts
 from ..hw_targets.energy import (
     Device,
     Interval,
     Price,
     estimate_macs,
     inference_seconds,
+    load_device,
     price,
+    shipped_devices,
     step_seconds,
 )
-from ..hw_targets.mapper import Mapping, map_network
+from ..hw_targets.mapper import map_network
 from ..hw_targets.network import Network
 from ..hw_targets.netx import read_netx
+from ..hw_targets.placement import Placement
 from ..models import datasets, quantized_ann, training
 from ..models.settings import Settings
 from ..pipeline import records
 from ..pipeline.export import export
 from ..pipeline.fair import Fair, fair
 from ..pipeline.measure import baselines
-from ..pipeline.run import encoded, float_accuracy, needed_recipe, output_record, scores
+from ..pipeline.run import Evaluation, evaluate, float_accuracy, needed_recipe
 from . import _energy_report as report
 from ._energy_plots import plot
 
@@ -56,7 +58,7 @@ _LARGER = replace(_MLP, epochs=10, batch=128, learning_rate=5e-3)
 BASE = {
     "digits": _MLP,
     "mnist": replace(_LARGER, dataset="mnist"),
-    "fashion_mnist": replace(_LARGER, dataset="fashion_mnist"),
+    "fashion_mnist": replace(_LARGER, dataset="fashion_mnist", epochs=5),
 }
 POISSON_LEVELS = {"digits": 16, "mnist": 255, "fashion_mnist": 255}
 STEPS = {
@@ -133,88 +135,65 @@ def spiking(bench: Bench, name: str) -> dict[str, Any]:
     export(net.net, bench.data.shape, net.settings.encoding, images, path, seed=bench.seed)
     network = read_netx(path)
     real = float_accuracy(net.net, needed_recipe(network), bench.data.test)
-    chips, compared = {}, None
+    chips: dict[str, dict[str, Any]] = {}
     for chip in CHIPS:
         mapping = map_network(network, chip)
-        refused = [f"{v.where}: {v.what}" for v in mapping.violations]
-        chips[chip] = {"violations": refused}
-        if not refused:
-            accuracy, counts, seconds = run(network, bench.data.test, mapping)
-            chips[chip] |= _on_chip(network, mapping, counts, seconds)
-            compared = fair(counts, network, bench.work)
-    if compared is None:
-        raise RuntimeError(f"{name}: no chip takes it: {chips}")
+        chips[chip] = {"violations": [f"{v.where}: {v.what}" for v in mapping.violations]}
+        if not mapping.violations:
+            evaluation, seconds = placed(network, bench.data.test, mapping.placement)
+            counts = evaluation.counts
+            chips[chip] |= {
+                "cores": {layer.name: layer.cores for layer in mapping.layers},
+                "chips": counts.chips,
+                "tiles": counts.tiles,
+                "counts": _totals(counts),
+                "prices": _prices(counts, network.latency, seconds),
+            }
     return {
         "coding": settings.coding,
         "steps": settings.steps,
         "digest": network.digest,
         "float_accuracy": real,
-        "accuracy": accuracy,
+        "accuracy": evaluation.accuracy,
         "chips": chips,
-        "fair": _fair(compared),
+        "fair": _fair(fair(counts, network, bench.work)),
     }
 
 
-def run(
-    network: Network, split: datasets.Split, mapping: Mapping
-) -> tuple[float, Counts, dict[str, Interval]]:
-    """Accuracy, counts, and by device the mean time of an inference where it has one.
+def placed(
+    network: Network, split: datasets.Split, placement: Placement
+) -> tuple[Evaluation, dict[str, Interval]]:
+    """A network run bit for bit on the cores of a chip; the mean time of an inference, by device.
 
-    Bit for bit, on all images of the split; devices are the shipped ones of the mapping's chip.
+    Devices are the shipped ones of that chip, those without times left out.
     """
-    recipe, placement = needed_recipe(network), mapping.placement
-    counter = Counter(network, placement, recipe.steps)
-    right, counts = 0, None
-    times: dict[str, list[tuple[Interval, int]]] = {device.id: [] for device in _of(placement.chip)}
-    for messages, labels in encoded(recipe, split):
-        trace = engine.simulate(
-            network,
-            messages,
-            recipe.steps + network.latency,
-            reset_interval=recipe.reset_interval,
-            reset_offset=recipe.reset_offset,
-            message_bits=recipe.message_bits,
-            record=output_record(recipe),
-            counter=counter,
-        )
-        answers = scores(network, trace.aligned(network, recipe.steps)).argmax(axis=1)
-        right += int((answers == labels).sum())
-        assert trace.activity is not None
-        more = tally(network, trace.activity, placement)
-        counts = more if counts is None else counts + more
+    times: dict[str, list[NDArray[np.float64]]] = {}
+
+    def observe(activity: Activity) -> None:
         for device in _of(placement.chip):
-            steps = step_seconds(trace.activity, placement, device)
+            steps = step_seconds(activity, placement, device)
             if steps is not None:
-                times[device.id].append((inference_seconds(steps), len(labels)))
-    assert counts is not None
+                times.setdefault(device.id, []).append(steps)
+
+    evaluation = evaluate(network, split, placement=placement, observe=observe)
     seconds = {
-        name: sum((mean * n for mean, n in found), Interval.exact(0)) / len(split)
-        for name, found in times.items()
-        if found
+        name: inference_seconds(np.concatenate(blocks, axis=1)) for name, blocks in times.items()
     }
-    return right / len(split), counts, seconds
+    return evaluation, seconds
 
 
 def _of(chip: str | None) -> list[Device]:
     return [device for device in map(load_device, shipped_devices()) if device.chip == chip]
 
 
-def _on_chip(
-    network: Network, mapping: Mapping, counts: Counts, seconds: dict[str, Interval]
-) -> dict[str, Any]:
-    longer = (counts.steps + network.latency) / counts.steps
+def _prices(counts: Counts, latency: int, seconds: dict[str, Interval]) -> dict[str, Any]:
+    """By device. Inferences follow each other without gap; an answer takes `latency` steps more."""
     prices = {}
     for device in _of(counts.chip):
         time = seconds.get(device.id)
-        latency = None if time is None else time * longer
-        prices[device.id] = _price(price(counts, device, time, latency))
-    return {
-        "cores": {layer.name: layer.cores for layer in mapping.layers},
-        "chips": counts.chips,
-        "tiles": counts.tiles,
-        "counts": _totals(counts),
-        "prices": prices,
-    }
+        longer = None if time is None else time * ((counts.steps + latency) / counts.steps)
+        prices[device.id] = _price(price(counts, device, time, longer))
+    return prices
 
 
 def _totals(counts: Counts) -> dict[str, Any]:

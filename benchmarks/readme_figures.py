@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from . import _energy_report
+
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
 ROBUSTNESS = ("digits", "mnist", "fashion_mnist")
@@ -171,6 +173,34 @@ def robustness_rows(results: list[dict[str, Any]]) -> list[str]:
                 figures.append(f"{100 * claim['second']:.1f}")
             shown.append(f"{' / '.join(figures)}: {claim['holds']}")
         rows.append(f"| {text} | {' | '.join(shown)} |")
+    return rows
+
+
+ENERGY_NETWORKS = ("Poisson, T = 4", "Poisson, T = 16", "direct, T = 1", "direct, T = 4")
+
+
+def energy_rows(results: list[dict[str, Any]]) -> list[str]:
+    """Some networks of each data set: accuracy, spikes, energy on chips, and over the ANN's."""
+    rows = []
+    for result in results:
+        found = {row["label"]: row for row in result["summary"]}
+        for label in ENERGY_NETWORKS:
+            row = found[label]
+            ann = row["ann_accuracy"][_energy_report.LEVELS]
+            _, low, high = row["break_even"][_energy_report.LEVELS]
+            one, two = (
+                row["energy"].get(device, {})
+                for device in ("loihi1-davies2018", "loihi2-derived-pilotnet")
+            )
+            shown = (
+                f"{result['name']}, {label}",
+                f"{100 * row['accuracy']:.1f} / {100 * ann:.1f} %",
+                f"{row['spikes_per_synapse']:.2g}; {low:.2g} to {high:.2g}",
+                "; ".join(_energy_report.joules(one[part]) for part in ("dynamic", "total") if one),
+                _energy_report.joules(two["dynamic"]),
+                _energy_report.numbers(row["ratio"][_energy_report.LEVELS]),
+            )
+            rows.append(f"| {' | '.join(shown)} |")
     return rows
 
 
