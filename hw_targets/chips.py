@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -17,6 +17,10 @@ from .placement import Box, Mesh
 from .violations import Violation
 
 ChipName = Literal["loihi1", "loihi2"]
+Amounts = tuple[float, ...]
+"""what a box of neurons takes of each limit of a core"""
+
+_code = {"json": False}
 
 
 @dataclass(frozen=True)
@@ -45,13 +49,21 @@ class Site:
     """of the cores that hold `following`"""
 
     @cached_property
+    def weight_bits(self) -> int:
+        return weight_bits(self.population.layer)
+
+    @cached_property
+    def delay_bits(self) -> int:
+        return delay_bits(self.population.layer)
+
+    @cached_property
     def targets(self) -> NDArray[np.int64]:
         """For each neuron the number of cores of the following layer that its messages reach."""
         out = np.zeros(self.population.shape, np.int64)
-        for box in self.boxes if self.following is not None else ():
-            assert self.following is not None
-            reached = fan_out(self.following, zeros=True, box=box) > 0
-            out += reached.reshape(self.population.shape)
+        if self.following is not None:
+            for box in self.boxes:
+                reached = fan_out(self.following, zeros=True, box=box) > 0
+                out += reached.reshape(self.population.shape)
         return out
 
 
@@ -59,9 +71,10 @@ class Site:
 class Chip:
     """A chip's limits and the functions that say what a network takes of them.
 
-    `limits` are those of one core; `amounts(site, box)` what a box of neurons takes of each, in their
-    order. `tiles(shape)`: shapes of boxes in which a (C, H, W) layer may be cut. `rules`: functions
-    that yield a `Violation` for what the chip has not. `cores`: usable ones of one chip.
+    `limits` are those of one core; `amounts(site, box, cores)` what a box of neurons takes of each, in
+    their order, where the layer has so many cores. `tiles(shape)`: shapes of boxes in which a
+    (C, H, W) layer may be cut. `rules`: functions that yield a `Violation` for what the chip has not.
+    `cores`: usable ones of one chip.
     """
 
     id: ChipName
@@ -69,9 +82,9 @@ class Chip:
     cores: Limit
     mesh: Mesh
     limits: tuple[Limit, ...]
-    amounts: Callable[[Site, Box], tuple[float, ...]]
-    tiles: Callable[[Shape], Iterable[Shape]]
-    rules: tuple[Callable[[Population], Iterable[Violation]], ...]
+    amounts: Callable[[Site, Box, int], Amounts] = field(metadata=_code)
+    tiles: Callable[[Shape], Iterable[Shape]] = field(metadata=_code)
+    rules: tuple[Callable[[Population], Iterable[Violation]], ...] = field(metadata=_code)
     not_modelled: tuple[str, ...]
 
 
@@ -97,7 +110,7 @@ def _matrix_bits(weight: IntArray) -> int:
         return 1
     common = int(np.bitwise_or.reduce(weight, axis=None))
     even = (common & -common).bit_length() - 1
-    spans = (127, -128) if low < 0 < high else (255, -256)
+    spans = (127, -128) if low < 0 <= high else (255, -256)
     room = min(span / end for span, end in zip(spans, (high, low), strict=True) if span * end > 0)
     return 8 - math.floor(math.log2(room)) - even
 

@@ -19,13 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .chips import (
+    Amounts,
     Chip,
     Limit,
     Site,
     decays_have_12_bits,
-    delay_bits,
     has_no_odd_wide_weights,
-    weight_bits,
 )
 from .counts import fan_out
 from .network import CubaLIF, Dense, Population, Shape
@@ -63,7 +62,7 @@ LIMITS = (
 )
 
 
-def core_resources(site: Site, box: Box) -> tuple[float, ...]:
+def core_resources(site: Site, box: Box, cores: int) -> Amounts:
     """What a box of neurons takes of each of `LIMITS`."""
     p = site.population
     neurons = math.prod(stop - start for start, stop in box)
@@ -72,7 +71,7 @@ def core_resources(site: Site, box: Box) -> tuple[float, ...]:
     leaving = int(site.targets[inside].sum())
     if isinstance(p.layer, Dense) and p.layer.recurrent is not None:
         posts.append(fan_out(p, zeros=True, box=box, recurrent=True).ravel())
-        leaving += neurons * math.ceil(p.size / neurons)
+        leaving += neurons * cores
     reached = np.concatenate(posts)
     reached = reached[reached > 0]
     neuron = p.layer.neuron
@@ -85,7 +84,7 @@ def core_resources(site: Site, box: Box) -> tuple[float, ...]:
         neurons,
         len(reached),
         leaving,
-        int(_words(reached, neurons, p).sum()),
+        int(_words(reached, neurons, site).sum()),
         decays,
         thresholds,
     )
@@ -100,9 +99,9 @@ def _inside(values: object, p: Population, box: Box) -> NDArray[np.int64]:
     return part.ravel()
 
 
-def _words(posts: NDArray[np.int64], neurons: int, p: Population) -> NDArray[np.int64]:
+def _words(posts: NDArray[np.int64], neurons: int, site: Site) -> NDArray[np.int64]:
     """Words of the list of each input axon, given its synapses."""
-    bits = weight_bits(p.layer) + delay_bits(p.layer)
+    bits = site.weight_bits + site.delay_bits
     if (posts % neurons).any():
         bits += max(6, (neurons - 1).bit_length())
     full, rest = np.divmod(posts, _BLOCK)

@@ -24,15 +24,14 @@ from collections.abc import Iterator
 from functools import partial
 
 from .chips import (
+    Amounts,
     Chip,
     Limit,
     Site,
     decays_have_12_bits,
-    delay_bits,
     has_no_odd_wide_weights,
-    weight_bits,
 )
-from .network import Conv, Dense, Population, Shape
+from .network import Conv, Dense, NetworkError, Population, Shape
 from .placement import Box, Mesh
 from .violations import Violation
 
@@ -69,8 +68,19 @@ def loihi2(*, delay_field: int = 6, packet: int = 64, cores: int = 120) -> Chip:
 
     `delay_field`: bits kept for delays in the synapses of every dense layer, more where a layer needs
     more; 0: the older format. `packet`: bits in which lists of synapses grow, 48 or 64. `cores`: usable
-    ones of a chip, of 128.
+    ones of a chip, of 128. Raises NetworkError for other values.
     """
+    wrong = [
+        f"{name} = {value}; {allowed} is needed"
+        for name, value, good, allowed in (
+            ("delay_field", delay_field, 0 <= delay_field <= 6, "0 to 6"),
+            ("packet", packet, packet in (48, 64), "48 or 64"),
+            ("cores", cores, 1 <= cores <= 128, "1 to 128"),
+        )
+        if not good
+    ]
+    if wrong:
+        raise NetworkError("; ".join(wrong) + ".")
     return Chip(
         id="loihi2",
         name="Loihi 2",
@@ -98,15 +108,15 @@ def loihi2(*, delay_field: int = 6, packet: int = 64, cores: int = 120) -> Chip:
     )
 
 
-def core_memory(site: Site, box: Box, *, delay_field: int, packet: int) -> tuple[float, ...]:
+def core_memory(site: Site, box: Box, cores: int, *, delay_field: int, packet: int) -> Amounts:
     """What a box of neurons takes of each of `LIMITS`."""
     p = site.population
     neurons = math.prod(stop - start for start, stop in box)
-    field = max(delay_field, delay_bits(p.layer))
+    field = max(delay_field, site.delay_bits)
     axons = _input_axons(p)
     slots = 0
     if isinstance(p.layer, Dense):
-        synapses = axons * _list_words(neurons, _synapse_bits(p, field), packet)
+        synapses = axons * _list_words(neurons, _synapse_bits(site, field), packet)
         if p.layer.imaginary is not None:
             synapses *= 2
         if field:
@@ -114,7 +124,7 @@ def core_memory(site: Site, box: Box, *, delay_field: int, packet: int) -> tuple
     elif isinstance(p.layer, Conv):
         channels = box[0][1] - box[0][0]
         taps = math.prod(p.layer.weight.shape[1:])
-        synapses = taps * _list_words(channels, weight_bits(p.layer), packet)
+        synapses = taps * _list_words(channels, site.weight_bits, packet)
     else:
         synapses = 0.0
     entries = _axon_map(site, box)
@@ -122,8 +132,8 @@ def core_memory(site: Site, box: Box, *, delay_field: int, packet: int) -> tuple
     return axons, neurons, slots, synapses, entries, total
 
 
-def _synapse_bits(p: Population, field: int) -> int:
-    return weight_bits(p.layer) + (6 + field if field else 7)
+def _synapse_bits(site: Site, field: int) -> int:
+    return site.weight_bits + (6 + field if field else 7)
 
 
 def _list_words(posts: int, bits: int, packet: int) -> float:

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 from types import MappingProxyType
 
-from .chips import Chip, Limit, Site
+from .chips import Amounts, Chip, Limit, Site
 from .loihi1 import LOIHI1
 from .loihi2 import LOIHI2
 from .messages import PAYLOADS, message_problems
 from .network import Network, NetworkError, Shape
 from .placement import Box, Core, Placement
 from .violations import Violation
+
+__all__ = ["CHIPS", "LayerMapping", "Load", "Mapping", "map_network"]
 
 CHIPS: abc.Mapping[str, Chip] = MappingProxyType({"loihi1": LOIHI1, "loihi2": LOIHI2})
 
@@ -88,10 +90,10 @@ def map_network(network: Network, chip: Chip | str) -> Mapping:
     """Cut every layer into boxes that fit a core, and number the cores layer by layer.
 
     Dense layers: n cores of equal shares, n growing by the factor ceil(amount / limit) of the worst
-    limit until all hold. (C, H, W) layers: of the chip's tiles that fit, the one that needs the
-    fewest cores, then the fewest cuts across channels, then the squarest that is not wider than high.
-    Limits that one neuron alone exceeds are violations and do not count further. Raises NetworkError
-    for a chip that is not known.
+    limit until all hold. (C, H, W) layers: of the chip's tiles that fit, the one with the fewest cuts
+    across channels, then the fewest cores, then the squarest that is not wider than high. A limit that
+    one neuron alone exceeds is a violation, and the layer is cut as if it were not there. Raises
+    NetworkError for a chip that is not known.
     """
     if isinstance(chip, str):
         if chip not in CHIPS:
@@ -99,37 +101,38 @@ def map_network(network: Network, chip: Chip | str) -> Mapping:
         chip = CHIPS[chip]
     violations = list(_network_violations(network, chip))
     layers: list[LayerMapping] = []
+    cores: list[Core] = []
     boxes: tuple[Box, ...] = ()
-    found: list[tuple[Box, ...]] = []
     following = None
     for p in reversed(network.populations):
         site = Site(p, following, boxes)
-        hopeless, boxes, amounts = _cut(chip, site)
-        violations += hopeless
-        layers.append(
-            LayerMapping(
-                p.index,
-                p.name,
-                p.shape,
-                tuple(max(b[i][1] - b[i][0] for b in boxes) for i in range(len(p.shape))),
-                len(boxes),
-                tuple(
-                    Load(limit, max(column), sum(column) / len(column))
-                    for limit, column in zip(chip.limits, zip(*amounts, strict=True), strict=True)
-                ),
-            )
+        boxes, amounts = _cut(chip, site)
+        loads = tuple(
+            Load(limit, max(column), sum(column) / len(column))
+            for limit, column in zip(chip.limits, zip(*amounts, strict=True), strict=True)
         )
-        found.append(boxes)
+        violations += (_exceeded(p.name, load) for load in loads if load.fraction > 1)
+        layers.append(LayerMapping(p.index, p.name, p.shape, _largest(boxes), len(boxes), loads))
+        cores[:0] = (Core(p.index, box) for box in boxes)
         following = p
-    cores = tuple(Core(i, box) for i, part in enumerate(reversed(found)) for box in part)
     order = {p.name: p.index for p in network.populations}
-    violations.sort(key=lambda violation: order.get(violation.where, -1))
     return Mapping(
         chip,
-        Placement(cores, chip.mesh, chip.id),
+        Placement(tuple(cores), chip.mesh, chip.id),
         tuple(reversed(layers)),
-        tuple(violations),
+        tuple(sorted(violations, key=lambda violation: order.get(violation.where, -1))),
     )
+
+
+def _exceeded(name: str, load: Load) -> Violation:
+    limit = load.limit
+    return Violation(
+        name, f"{load.most:,.0f} {limit.unit} of {limit.name} in one core: {limit.fix}", str(limit)
+    )
+
+
+def _largest(boxes: abc.Sequence[Box]) -> Shape:
+    return tuple(max(stop - start for start, stop in ends) for ends in zip(*boxes, strict=True))
 
 
 def _network_violations(network: Network, chip: Chip) -> Iterator[Violation]:
@@ -142,55 +145,55 @@ def _network_violations(network: Network, chip: Chip) -> Iterator[Violation]:
             yield from rule(p)
 
 
-Amounts = tuple[float, ...]
-
-
-def _cut(chip: Chip, site: Site) -> tuple[list[Violation], tuple[Box, ...], list[Amounts]]:
-    """What even a single neuron exceeds; the boxes; and what each takes."""
-    p = site.population
-    alone = chip.amounts(site, _around_the_middle(p.shape, (1,) * len(p.shape)))
-    counted = [amount <= limit.value for amount, limit in zip(alone, chip.limits, strict=True)]
-    hopeless = [
-        Violation(p.name, f"{amount:,.0f} {limit.unit} of {limit.name}: {limit.fix}", str(limit))
-        for amount, limit in zip(alone, chip.limits, strict=True)
-        if amount > limit.value
-    ]
+def _cut(chip: Chip, site: Site) -> tuple[tuple[Box, ...], list[Amounts]]:
+    """Boxes of a population, one for each core, and what each takes of the chip's limits."""
+    shape = site.population.shape
+    limits = [limit.value for limit in chip.limits]
+    one = (1,) * len(shape)
+    alone = chip.amounts(site, _around_the_middle(shape, one), _cores(shape, one))
+    counted = [amount <= limit for amount, limit in zip(alone, limits, strict=True)]
 
     def overfull(amounts: Amounts) -> float:
-        rows = zip(amounts, chip.limits, counted, strict=True)
-        return max((a / limit.value for a, limit, counts in rows if counts), default=0.0)
+        rows = zip(amounts, limits, counted, strict=True)
+        return max((amount / limit for amount, limit, counts in rows if counts), default=0.0)
 
-    candidates = _tiles(chip, p.shape) if len(p.shape) == 3 else _shares(chip, site, overfull)
-    for size in candidates:
-        if overfull(chip.amounts(site, _around_the_middle(p.shape, size))) > 1:
-            continue
-        boxes = tuple(_grid(p.shape, size))
-        amounts = [chip.amounts(site, box) for box in boxes]
-        if max(map(overfull, amounts)) <= 1:
-            return hopeless, boxes, amounts
-    raise AssertionError(f"{p.name}: one neuron fits, but no tile does")
+    def fullest(size: Shape) -> float:
+        """Of a core in the middle, where nearly always it is."""
+        middle = _around_the_middle(shape, size)
+        return overfull(chip.amounts(site, middle, _cores(shape, size)))
+
+    boxes: tuple[Box, ...] = ()
+    amounts: list[Amounts] = []
+    for size in _tiles(chip, shape) if len(shape) == 3 else _shares(shape, fullest):
+        if fullest(size) <= 1:
+            boxes = tuple(_grid(shape, size))
+            amounts = [chip.amounts(site, box, len(boxes)) for box in boxes]
+            if max(map(overfull, amounts)) <= 1:
+                break
+    return boxes, amounts
 
 
-def _shares(
-    chip: Chip, site: Site, overfull: abc.Callable[[Amounts], float]
-) -> Iterator[tuple[int]]:
-    """Neurons of a core, with ever more cores."""
-    (size,) = site.population.shape
-    cores = 1
-    while True:
-        share = -(-size // cores)
+def _cores(shape: Shape, size: Shape) -> int:
+    return math.prod(-(-n // part) for n, part in zip(shape, size, strict=True))
+
+
+def _shares(shape: Shape, fullest: abc.Callable[[Shape], float]) -> Iterator[Shape]:
+    """Neurons of a core, for ever more cores."""
+    (size,) = shape
+    cores, share = 1, size
+    while share > 1:
         yield (share,)
-        over = overfull(chip.amounts(site, ((0, share),)))
-        cores = min(size, cores * max(2, math.ceil(over)))
+        cores *= max(2, math.ceil(fullest((share,))))
+        share = -(-size // cores)
+    yield (1,)
 
 
 def _tiles(chip: Chip, shape: Shape) -> list[Shape]:
     """A chip's tiles, best first."""
 
     def cost(tile: Shape) -> tuple[float, ...]:
-        cores = math.prod(-(-n // part) for n, part in zip(shape, tile, strict=True))
         cuts = -(-shape[0] // tile[0])
-        return cores, cuts, tile[2] > tile[1], abs(math.log(tile[2] / tile[1]))
+        return cuts, _cores(shape, tile), tile[2] > tile[1], abs(math.log(tile[2] / tile[1]))
 
     return sorted(set(chip.tiles(shape)), key=cost)
 

@@ -78,18 +78,20 @@ class Placement:
                 raise NetworkError(
                     f"core {k} holds population {core.population} of a network of {len(out)}."
                 )
-            part = out[core.population][tuple(slice(*ends) for ends in core.box)]
-            if len(core.box) != out[core.population].ndim or part.size != core.neurons:
+            owner = out[core.population]
+            inside = [0 <= a < b <= n for (a, b), n in zip(core.box, owner.shape, strict=False)]
+            if len(core.box) != owner.ndim or not all(inside):
                 raise NetworkError(
                     f"core {k}: the box {core.box} does not lie in population {core.population} of "
-                    f"shape {out[core.population].shape}."
+                    f"shape {owner.shape}."
                 )
+            part = owner[tuple(slice(*ends) for ends in core.box)]
             if (part >= 0).any():
                 raise NetworkError(f"core {k} holds neurons that core {part.max()} has already.")
             part[...] = k
         for p, owner in zip(network.populations, out, strict=True):
-            if (owner < 0).any():
-                raise NetworkError(f"{p.name}: {int((owner < 0).sum())} neurons are on no core.")
+            if missing := int((owner < 0).sum()):
+                raise NetworkError(f"{p.name}: {missing} neurons are on no core.")
         return tuple(out)
 
     @cached_property
