@@ -8,7 +8,7 @@ placement says about a source's messages is laid out as the engine's own message
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from threading import Lock
 from typing import Any, NamedTuple
@@ -33,8 +33,8 @@ class Lines(NamedTuple):
     length: int
     places: Integers
     """of the first element of each line among the messages"""
-    synops: Ints
-    """(reached core, line and element): synapses of non-zero weight; 0 where fewer are reached"""
+    synops: NDArray[np.signedinteger[Any]]
+    """(reached core, line and element): synapses of non-zero weight, 0 where fewer are reached; padded"""
     bands: Integers
     segments: Integers
     ends: Integers
@@ -101,46 +101,57 @@ def arrangement(shape: Shape, planes: bool = False) -> Integers:
 
 
 def _lines(route: Routes, owner: Ints, elements: Integers, places: Integers) -> Lines:
+    lines, length = elements.shape
     order = elements.ravel()
     reached = np.diff(route.start)[order]
     most = int(reached.max(initial=0))
-    synops = np.zeros((most, len(order)), np.int32)
-    goes = np.full((1 + most, len(order)), -1, np.int32)  # owner, reached cores
-    goes[0] = owner[order]
+    synops = np.zeros((most, lines, length), np.int32)
+    goes = np.full((1 + most, lines, length), -1, np.int32)  # owner, reached cores
+    goes[0] = owner[elements]
     for r in range(most):
         at = np.flatnonzero(reached > r)
         row = route.start[order[at]] + r
-        synops[r, at] = route.synops[row]
-        goes[1 + r, at] = route.core[row]
-    goes = goes.reshape(1 + most, *elements.shape)
-    bands = np.flatnonzero(_changes(goes.swapaxes(1, 2).reshape(-1, len(elements))))
-    goes = goes[:, bands]
-    length = elements.shape[1]
-    first = np.flatnonzero(_changes(goes.reshape(1 + most, -1)) | _starts(len(bands), length))
-    band, low = first // length, first % length
-    high = np.append(first[1:], len(bands) * length) - band * length
-    owners_and_cores = goes[:, band, low]
+        synops[r].flat[at] = route.synops[row]
+        goes[1 + r].flat[at] = route.core[row]
+    kind = next(k for k in _SUMS if synops.max(initial=0) <= _SUMS[k])
+    bands = [*_bands(goes, synops, _SUMS[kind]), lines]
+    segments, ends, where = [0], [], []
+    for line in bands[:-1]:
+        here = goes[:, line]
+        starts = 1 + np.flatnonzero((here[:, 1:] != here[:, :-1]).any(axis=0))
+        low = np.concatenate([[0], starts])
+        ends.append(np.stack([low, np.append(starts, length)], axis=1))
+        where.append(here[:, low].T)
+        segments.append(segments[-1] + len(low))
+    owner_and_cores = np.concatenate(where)
+    flat = synops.reshape(most, lines * length).astype(kind)
     return Lines(
         length,
         places.astype(np.int64),
-        synops,
-        np.append(bands, len(elements)),
-        np.searchsorted(band, np.arange(len(bands) + 1)),
-        np.stack([low, high], axis=1),
-        owners_and_cores[0].copy(),
-        owners_and_cores[1:].T.copy(),
+        np.pad(flat, ((0, 0), (0, 64))),
+        np.array(bands),
+        np.array(segments),
+        np.concatenate(ends),
+        owner_and_cores[:, 0].copy(),
+        owner_and_cores[:, 1:].copy(),
     )
 
 
-def _changes(columns: Ints) -> NDArray[np.bool_]:
-    """Whether a column differs from the one before; the first does."""
-    out = np.ones(columns.shape[1], bool)
-    out[1:] = (columns[:, 1:] != columns[:, :-1]).any(axis=0)
-    return out
+_SUMS = {np.int16: (1 << 15) - 1, np.int32: 1 << 20}
+"""How large the synops of one core can get that `kernels.tally` adds up in these."""
 
 
-def _starts(lines: int, length: int) -> NDArray[np.bool_]:
-    return np.arange(lines * length) % length == 0
+def _bands(goes: Ints, synops: Ints, most: int) -> Iterator[int]:
+    """The first line of each band: where messages go elsewhere, or a sum would exceed `most`."""
+    total = np.zeros((len(synops), synops.shape[2]), np.int64)
+    count = 0
+    for line in range(goes.shape[1]):
+        total += synops[:, line]
+        count += 1
+        changed = line == 0 or (goes[:, line] != goes[:, line - 1]).any()
+        if changed or max(int(total.max(initial=0)), count) > most:
+            total[:], count = synops[:, line], 1
+            yield line
 
 
 class Collected:
@@ -192,9 +203,10 @@ class Collected:
 
 
 def _in_order(counts: Ints, shape: Shape, planes: bool = False) -> Integers:
-    out = np.empty(counts.size, np.int64)
-    out[arrangement(shape, planes).ravel()] = counts
-    return out.reshape(shape)
+    if planes or len(shape) == 1:
+        return counts.astype(np.int64).reshape(shape)
+    by_position = counts.reshape(shape[1], shape[2], shape[0])
+    return by_position.transpose(2, 0, 1).astype(np.int64, order="C")
 
 
 class Part:
@@ -215,17 +227,17 @@ class Part:
         low = min(max(begin - start, 0), steps)
         return low, max(min(begin + self._run.steps - start, steps), low)
 
-    def tally(self, source: int, messages: NDArray[Any], start: int) -> None:
-        """Count the messages (sample, step, padded size) of columns from `start` on."""
+    def tally(self, source: int, messages: NDArray[Any], start: int, steps: int) -> None:
+        """Count the messages (sample, 1 + step, padded size) of columns from `start` on."""
         from . import kernels
 
-        low, high = self.window(source, start, messages.shape[1])
+        low, high = self.window(source, start, steps)
         if low == high:
             return
-        begin = start - self._run.begins[source]
+        column = start - self._run.begins[source]
         lines = self._run.counter.lines(source, self._run.planes and not source)
-        loads = [load[:, begin + low : begin + high] for load in self._loads]
-        kernels.tally(messages[:, low:high], *lines, self._sent[source], *loads)
+        loads = [load[:, column + low : column + high] for load in self._loads]
+        kernels.tally(messages, 1 + low, 1 + high, *lines, self._sent[source], *loads)
 
     def finish(self) -> None:
         """The samples are through."""

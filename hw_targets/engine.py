@@ -188,7 +188,7 @@ class _Run:
             counts=self.counts if self.kept.counts else None,
             overflow=tuple(Overflow(*map(int, row)) for row in total),
             backend="engine",
-            activity=self.collected and self.collected.activity(),
+            activity=None if self.collected is None else self.collected.activity(),
         )
 
     @cached_property
@@ -294,7 +294,7 @@ class _Block:
         buffers.clear()
         self.columns, self.source, self.sent = buffers.columns, buffers.source, buffers.sent
         self.state, self.ring, self.planes = buffers.state, buffers.ring, run.planes
-        self.counted = run.collected and run.collected.part(low, high)
+        self.counted = None if run.collected is None else run.collected.part(low, high)
         self.overflow = np.zeros((len(run.layers), 3), np.int64)
         self.largest = [0] * len(run.layers)
         self.options: dict[tuple[int, int], Any] = {}
@@ -316,7 +316,7 @@ class _Block:
             steps = min(self.columns, run.drive.steps - start)
             self._load(start, steps)
             if self.counted is not None:
-                self.counted.tally(0, self.source[:, 1 : 1 + steps], start)
+                self.counted.tally(0, self.source, start, steps)
             for i in range(len(run.layers)):
                 if i in self.slow:
                     self._step_slowly(i, start, steps)
@@ -324,7 +324,7 @@ class _Block:
                     self._advance(i, start, steps)
                 self._keep(i, start, steps)
                 if self.counted is not None:
-                    self.counted.tally(i + 1, self.sent[i][:, 1 : 1 + steps], start)
+                    self.counted.tally(i + 1, self.sent[i], start, steps)
             for messages in (self.source, *self.sent):
                 messages[:, 0] = messages[:, steps]
         for i, layer in self.slow.items():

@@ -133,16 +133,53 @@ def _bit_count(typingctx: Any, x: Any) -> Any:
 
 @_intrinsic
 def _ones(typingctx: Any, messages: Any, at: Any) -> Any:
-    """A bit for each non-zero one of the 64 bytes messages[at : at + 64], the first lowest."""
+    """A bit for each non-zero one of messages[at : at + 64], the first lowest."""
+    bits = messages.dtype.bitwidth
 
     def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
         data = context.make_array(signature.args[0])(context, b, args[0]).data
-        octets = ir.VectorType(ir.IntType(8), 64)
-        loaded = b.load(b.bitcast(b.gep(data, [args[1]]), octets.as_pointer()), align=1)
-        bits = b.icmp_signed("!=", loaded, ir.Constant(octets, None))
-        return b.bitcast(bits, ir.IntType(64))
+        wide = ir.VectorType(ir.IntType(bits), 64)
+        loaded = b.load(b.bitcast(b.gep(data, [args[1]]), wide.as_pointer()), align=bits // 8)
+        found = b.icmp_signed("!=", loaded, ir.Constant(wide, None))
+        return b.bitcast(found, ir.IntType(64))
 
     return types.uint64(messages, types.intp), codegen
+
+
+@_intrinsic
+def _add_bits(typingctx: Any, acc: Any, at: Any, bits: Any) -> Any:
+    """acc[at + i] += bit i of `bits`, for 64 of them."""
+    width = acc.dtype.bitwidth
+
+    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, b, args[0]).data
+        wide = ir.VectorType(ir.IntType(width), 64)
+        target = b.bitcast(b.gep(data, [args[1]]), wide.as_pointer())
+        ones = b.zext(b.bitcast(args[2], ir.VectorType(ir.IntType(1), 64)), wide)
+        b.store(b.add(b.load(target, align=width // 8), ones), target, align=width // 8)
+        return context.get_dummy_value()
+
+    return types.void(acc, types.intp, types.uint64), codegen
+
+
+@_intrinsic
+def _add_where(typingctx: Any, acc: Any, at: Any, values: Any, first: Any, bits: Any) -> Any:
+    """acc[at + i] += values[first + i] where bit i of `bits` is set, for 64 of them."""
+    width = acc.dtype.bitwidth
+
+    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        accs, values = (
+            context.make_array(signature.args[i])(context, b, args[i]).data for i in (0, 2)
+        )
+        wide = ir.VectorType(ir.IntType(width), 64)
+        target = b.bitcast(b.gep(accs, [args[1]]), wide.as_pointer())
+        added = b.load(b.bitcast(b.gep(values, [args[3]]), wide.as_pointer()), align=width // 8)
+        where = b.bitcast(args[4], ir.VectorType(ir.IntType(1), 64))
+        added = b.select(where, added, ir.Constant(wide, None))
+        b.store(b.add(b.load(target, align=width // 8), added), target, align=width // 8)
+        return context.get_dummy_value()
+
+    return types.void(acc, types.intp, acc, types.intp, types.uint64), codegen
 
 
 def _everywhere(b: Any, value: Any, vector: Any) -> Any:
@@ -723,14 +760,26 @@ def _resonator_row(acc: Any, n: int, o: Options, real: Any, imag: Any, out: Any)
 @_compiled
 def _count_active(n: int, u: Any, v: Any, third: Any, sent: Any, active: Any) -> None:
     """Add 1 to `active` of neurons that have a state that is not zero, or sent."""
-    for j in range(n):
-        busy = (u[j] | v[j] | third[j] | np.int32(sent[j])) != 0
-        active[j] = _add(active[j], np.int32(busy))
+    whole = n // 64 * 64
+    for at in range(0, whole, 64):
+        _add_bits(active, at, _ones(u, at) | _ones(v, at) | _ones(third, at) | _ones(sent, at))
+    for j in range(whole, n):
+        active[j] += np.uint8((u[j] | v[j] | third[j] | np.int32(sent[j])) != 0)
+
+
+@_compiled
+def _flush(bytes_: Any, totals: Any) -> None:
+    """Bring what was counted in bytes to its total."""
+    for j in range(len(totals)):
+        totals[j] = _add(totals[j], np.int32(bytes_[j]))
+    bytes_[:] = 0
 
 
 @_compiled
 def tally(
     messages: Any,
+    first: int,
+    last: int,
     length: int,
     places: Any,
     synops: Any,
@@ -744,26 +793,32 @@ def tally(
     delivered: Any,
     arrived: Any,
 ) -> None:
-    """Count messages (sample, step, padded size) that go as `counting.Lines` says.
+    """Count the messages (sample, step, padded size) of steps first .. last - 1.
 
-    Adds to `sent` (line and element), and at (sample, step, core) to the `spikes` sent there, the
-    synops `delivered` and the messages `arrived`.
+    They go as `counting.Lines` says. Adds to `sent` (line and element), and at (sample, step - first,
+    core) to the `spikes` sent there, the synops `delivered` and the messages `arrived`.
     """
-    reached = len(synops)
-    fired = np.empty(length, np.int32)
-    counts = np.empty(length, np.int32)
-    sums = np.empty((reached, length), np.int32)
+    reached, size = synops.shape
+    synops = synops.ravel()
+    padded = messages.shape[2]
+    room = (length + 63) // 64 * 64
+    counts, sums = np.zeros(room, np.int16), np.zeros(reached * room, synops.dtype)
+    recent, waiting = np.zeros(len(sent) + 64, np.uint8), 0
     for s in range(messages.shape[0]):
-        for k in range(messages.shape[1]):
+        for k in range(last - first):
+            here = messages[s, first + k]
             for b in range(len(bands) - 1):
-                counts[:] = 0
-                sums[:] = 0
                 for line in range(bands[b], bands[b + 1]):
-                    here = messages[s, k, places[line] : places[line] + length]
-                    low, high = line * length, (line + 1) * length
-                    _fired(length, here, fired, counts, sent[low:high])
-                    for r in range(reached):
-                        _deliver(length, fired, synops[r, low:high], sums[r])
+                    for j in range(0, length, 64):
+                        at, element = places[line] + j, line * length + j
+                        inside = min(at, padded - 64)
+                        bits = _ones(here, inside) >> np.uint64(at - inside)
+                        if length - j < 64:
+                            bits &= (np.uint64(1) << np.uint64(length - j)) - np.uint64(1)
+                        _add_bits(counts, j, bits)
+                        _add_bits(recent, element, bits)
+                        for r in range(reached):
+                            _add_where(sums, r * room + j, synops, r * size + element, bits)
                 for g in range(segments[b], segments[b + 1]):
                     low, high = ends[g, 0], ends[g, 1]
                     count = _total(counts[low:high])
@@ -776,29 +831,26 @@ def tally(
                         if core < 0:
                             break
                         arrived[s, k, core] += count
-                        delivered[s, k, core] += _total(sums[r, low:high])
-
-
-@_compiled
-def _fired(n: int, messages: Any, fired: Any, counts: Any, sent: Any) -> None:
-    for j in range(n):
-        one = np.int32(messages[j] != 0)
-        fired[j] = one
-        counts[j] = _add(counts[j], one)
-        sent[j] = _add(sent[j], one)
-
-
-@_compiled
-def _deliver(n: int, fired: Any, synops: Any, sums: Any) -> None:
-    for j in range(n):
-        sums[j] = _add(sums[j], _mul(fired[j], synops[j]))
+                        delivered[s, k, core] += _total(sums[r * room + low : r * room + high])
+                counts[:] = 0
+                sums[:] = 0
+            waiting += 1
+            if waiting == 255:
+                _flush(recent, sent)
+                waiting = 0
+    _flush(recent, sent)
 
 
 @_compiled
 def _total(values: Any) -> int:
+    """Of at most 2^20 each: a thousand of them stay within 32 bits."""
     total = 0
-    for j in range(len(values)):
-        total += values[j]
+    for at in range(0, len(values), 1024):
+        some = values[at : at + 1024]
+        part = np.int32(0)
+        for j in range(len(some)):
+            part = _add(part, np.int32(some[j]))
+        total += part
     return total
 
 
@@ -861,6 +913,8 @@ def advance(
     own_starts = np.zeros(2, np.int32)
     short = np.empty(o.band * length + LANES if o.short else 1, np.int16)
     sums = np.empty(o.band * length + LANES, np.int32)
+    counted = (last_row - first_row) * neurons if last_counted > first_counted else 0
+    recent, waiting = np.zeros(counted, np.uint8), 0
     for s in range(len(state)):
         for k in range(steps):
             t = first_step + k
@@ -994,16 +1048,24 @@ def advance(
                     graded = graded_out[s, k + 1, low:high]
                     overflow[0] += _sigma_delta_row(sums, n, o, u, v, r, b, graded)
                 if first_counted <= k < last_counted:
+                    now = recent[low - first_row * neurons :]
                     if o.kind == CUBA or resonator:
-                        _count_active(n, u, v, v, spikes_out[s, k + 1, low:high], active[low:high])
+                        _count_active(n, u, v, v, spikes_out[s, k + 1, low:high], now)
                     else:
-                        _count_active(n, u, v, r, graded_out[s, k + 1, low:high], active[low:high])
+                        _count_active(n, u, v, r, graded_out[s, k + 1, low:high], now)
                 if len(u_trace):
                     u_trace[s, k, low:high] = u
                 if len(v_trace):
                     v_trace[s, k, low:high] = v
                 if len(residue_trace):
                     residue_trace[s, k, low:high] = r
+            if first_counted <= k < last_counted:
+                waiting += 1
+                if waiting == 255:
+                    _flush(recent, active[first_row * neurons : last_row * neurons])
+                    waiting = 0
+    if counted > 0:
+        _flush(recent, active[first_row * neurons : last_row * neurons])
 
 
 @_compiled
