@@ -227,6 +227,13 @@ def test_rapl_conditions(tmp_path: Path) -> None:
     )
 
 
+def test_a_power_limit_is_that_of_all_packages_or_none(tmp_path: Path) -> None:
+    for i in (0, 1):
+        file = zone(powercap(tmp_path), f"intel-rapl:{i}", f"package-{i}", "7")
+    (file.parent / "constraint_0_power_limit_uw").unlink()
+    assert Rapl(powercap(tmp_path)).conditions().power_limit_w is None
+
+
 class NVMLError(Exception):
     """As in nvidia-ml-py."""
 
@@ -334,6 +341,7 @@ class Bench:
         self.now, self.joules, self.watts = 100.0, 1000.0, idle
         self.idle, self.busy, self.call_s = idle, busy, call_s
         self.calls, self.synchronized, self.slept = 0, [], 0.0
+        self.sampled, self.sample_s = 0, 0.0
         self.power_factor: float | None = None
         self.refused_from: float | None = None
 
@@ -354,6 +362,8 @@ class Bench:
         self.synchronized.append(self.calls)
 
     def sample(self) -> Sample:
+        self.sampled += 1
+        self.now += self.sample_s
         if self.refused_from is not None and self.now >= self.refused_from:
             raise Unavailable("unplugged")
         watts = None if self.power_factor is None else self.watts * self.power_factor
@@ -385,6 +395,7 @@ def test_windows_of_work_and_of_idleness() -> None:
     assert found.energy.seconds == 1 / 16
     assert (found.energy_error, found.dynamic) == (0.0, Mean(20 / 16, 0.0))
     assert found.notes == ("a note",)
+    assert bench.sampled == 1 + 6 * 41  # is it there; then every 1/8 s of six windows
     # one call opens the context, ten seconds warm up
     assert bench.calls == 1 + 160 + 400
     assert (found.before.clock_mhz, found.after.clock_mhz) == (1161.0, 1561.0)
@@ -472,6 +483,14 @@ def test_doubts_are_said(change: dict[str, Any], options: dict[str, Any], note: 
 def test_windows_must_be_possible(options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="both must be above 0"):
         Bench().measure(**options)
+
+
+def test_a_sensor_slower_than_the_window_leaves_one_call() -> None:
+    bench = Bench()
+    bench.sample_s = 0.5
+    found = bench.measure(window_s=0.25, repeats=1)
+    assert found.calls == (1,)
+    assert found.energy.joules == 30 / 16
 
 
 def test_a_call_longer_than_the_window_is_one_call() -> None:

@@ -61,10 +61,11 @@ def measure(
 ) -> Measurement:
     """Seconds and joules of one call of `work`.
 
-    One call opens the context; after a pause, one window of `window_s` is idle; calls for `warmup_s` (None: twice
-    the window) settle clocks and temperature; then `repeats` windows of calls, `synchronize` before
-    both ends of each (`torch.cuda.synchronize`). The sensor is read every `SAMPLE_S` in between. A
-    sensor that is not there is no error: seconds are measured all the same, and the readings say why.
+    One call opens the context; after a pause, one window of `window_s` is idle; calls for `warmup_s`
+    (None: twice the window) settle clocks and temperature; then come `repeats` windows of calls, with
+    `synchronize` (`torch.cuda.synchronize`) before both ends of each. The sensor is read every
+    `SAMPLE_S`. One that is not there is no error: there is no idle window then, the seconds are
+    measured all the same, and the readings say why they are not.
     Raises ValueError for a window or a number of repeats that is not above 0.
     """
     if not (window_s > 0 and repeats > 0):
