@@ -155,6 +155,14 @@ def test_the_dense_layer_of_a_published_pilotnet_file(shared_data: Path) -> None
     assert printed(layer) == "2560 1 8 7253 8 12"
 
 
+def test_long_lists_of_synapses_are_split_as_in_oxfords_log(shared_data: Path) -> None:
+    """The compiler's first attempts, each layer on one core: 16,200 and 16,128 words."""
+    network = netx.read_netx(shared_data / "golden" / "oxford" / "network.net")
+    first, second = network.populations
+    sites = (Site(first, second), ((0, 256),)), (Site(second, None), ((0, 200),))
+    assert [OXFORD.amounts(site, box, 1)[3] for site, box in sites] == [16_200, 16_128]
+
+
 @pytest.mark.parametrize("chip", [LOIHI2, OXFORD, MNIST], ids=["default", "oxford", "mnist"])
 def test_networks_of_five_cores(chip: Chip, shared_data: Path) -> None:
     mnist = netx.read_netx(shared_data / "golden" / "mnist_mlp" / "trained_mnist_network.net")
@@ -311,6 +319,13 @@ def _list(synapses: int, bits: int) -> int:
     return sum(math.ceil((n * bits + 10) / 64) for n in blocks)
 
 
+def test_an_index_on_loihi_1_has_at_least_6_bits() -> None:
+    """4 inputs that each reach 8 of 32 neurons: 8 x (8 + 6) + 10 = 122 bits, two words."""
+    network = Network([Input((1, 1, 4)), Conv(of_bits(8, 8, 1, 1, 1), neuron=LIF)])
+    of = {load.limit.name: load.most for load in map_network(network, "loihi1").layers[0].loads}
+    assert (of["input axons"], of["synapse memory"]) == (4, 4 * 2)
+
+
 def test_recurrent_synapses_and_thresholds_on_loihi_1() -> None:
     rng = np.random.default_rng(0)
     neuron = CubaLIF(1024, 512, np.arange(40))
@@ -367,6 +382,21 @@ def test_delays_need_a_delay_field_and_slots() -> None:
     assert slots["accumulator slots"] == 201 * 16
     wide = Network([Dense(of_bits(8, 600, 20), neuron=LIF, delay=62)])
     assert map_network(wide, MNIST).cores == map_network(wide, LOIHI2).cores == 5
+
+
+def test_recurrent_and_complex_layers_on_loihi_2() -> None:
+    """One list for each input and each own neuron; a second list for imaginary parts."""
+    plain = Dense(of_bits(8, 30, 20), neuron=LIF)
+    recurrent = Dense(of_bits(8, 30, 20), neuron=LIF, recurrent=of_bits(8, 30, 30))
+    resonate = ResonateFire(100, 3000, 9)
+    imaginary = Dense(of_bits(8, 30, 20), neuron=resonate, imaginary=of_bits(8, 30, 20))
+    taken = []
+    for layer in (plain, recurrent, imaginary):
+        loads = map_network(Network([layer]), LOIHI2).layers[0].loads
+        of = {load.limit.name: load.most for load in loads}
+        taken.append((of["input axons"], of["synapse memory"]))
+    words = math.ceil((30 * 20 + 8) / 64)
+    assert taken == [(20, 20 * words), (50, 50 * words), (20, 40 * words)]
 
 
 def test_unknown_chips_and_options_are_refused() -> None:
