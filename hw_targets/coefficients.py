@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from .chips import ChipName
 from .interval import Interval
 
 Group = Literal["cost", "power", "time"]
 StaticScope = Literal["used_cores", "whole_chip"]
-ChipName = Literal["loihi1", "loihi2"]
 Kind = Literal["neuromorphic", "arithmetic", "processor"]
 
 UNITS: Mapping[Group, Mapping[str, float]] = {

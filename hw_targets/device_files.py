@@ -15,13 +15,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
+from .chips import ChipName
 from .coefficients import (
     BASES,
     COUNTERS,
     TRUST,
     UNITS,
     Barrier,
-    ChipName,
     Coefficient,
     Device,
     DeviceError,

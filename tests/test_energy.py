@@ -28,6 +28,7 @@ from spikeship.hw_targets.energy import (
     Energy,
     Interval,
     ScopeError,
+    Unpriced,
     edp,
     estimate,
     estimate_macs,
@@ -117,6 +118,8 @@ def test_sanafe(run: str) -> None:
     )
     found = [sum(energy.terms[name][0] for name in group) * 1e12 for group in groups]
     assert [*found, energy.joules * 1e12] == pytest.approx(expected, rel=1e-9)
+    value, low, high = energy.terms["soma_update"]  # its definition of "updated" is known
+    assert value == low == high
 
 
 def test_davies() -> None:
@@ -209,6 +212,10 @@ def test_unknown_propagates() -> None:
     more = estimate(placed(chips=2, steps=8, messages_off_chip=1, input_messages=5), davies)
     assert [u.name for u in more.unpriced] == ["barrier", "chip_link", "input"]
     assert not estimate(placed(synops=1), device()).partial
+    derived = load_device(
+        "loihi2-derived-pilotnet"
+    )  # its unknown times and powers are no dynamic energy
+    assert not estimate(placed("loihi2", steps=8, synops=1), derived).partial
 
 
 def test_corners_replace_the_ends_of_totals_only() -> None:
@@ -357,15 +364,17 @@ def test_a_price_without_a_placement_says_so() -> None:
 
 def test_both_static_scopes() -> None:
     """Loihi 1: used cores in the total, whole chips beside it; Loihi 2: whole chips, cores unknown."""
-    one = price(placed(chips=2), load_device("loihi1-davies2018"), Interval.exact(2))
+    counts = placed(chips=2)
+    counts = replace(counts, cores=counts.cores * 3)
+    one = price(counts, load_device("loihi1-davies2018"), Interval.exact(2))
     assert one.static_used_cores is not None
-    assert one.static_used_cores.ends == pytest.approx((1.6e-3, 0.76e-3, 2.02e-3))
+    assert one.static_used_cores.ends == pytest.approx((4.8e-3, 2.28e-3, 6.06e-3))
     assert one.static_whole_chip is not None
     assert one.static_whole_chip.ends == pytest.approx((0.424, 4 * 0.08908, 4 * 0.12323))
     assert one.overhead is not None
     assert one.overhead.ends == pytest.approx((0.088, 0.072, 0.096))
     assert one.total is not None
-    assert one.total.joules == pytest.approx(1.6e-3 + 0.088)
+    assert one.total.joules == pytest.approx(4.8e-3 + 0.088)
     two = price(placed("loihi2"), load_device("loihi2-derived-pilotnet"), Interval.exact(2))
     assert (two.static_used_cores, two.overhead) == (None, None)
     assert two.total is not None
@@ -373,10 +382,15 @@ def test_both_static_scopes() -> None:
     assert two.total.scope == "chip dynamic + static of whole chips"
 
 
-def test_no_figure_for_static_power_is_no_total() -> None:
+def test_no_figure_for_power_is_no_total() -> None:
     paid = price(placed(), load_device("keras-spiking-loihi"), Interval.exact(1))
     assert paid.total is None
     assert [u.name for u in paid.unpriced] == ["static"]
+    unknown = Unpriced("host", "processors", "never measured", "power")
+    given = device(coefficients=device().coefficients[:3], unpriced=(unknown,))
+    paid = price(placed(), given, Interval.exact(1))
+    assert (paid.total, paid.overhead, paid.unpriced) == (None, None, (unknown,))
+    assert paid.static_used_cores == Interval.exact(5)
 
 
 def test_the_model_factor_stays_apart() -> None:
