@@ -12,9 +12,8 @@ import typer
 from ..hw_targets.inputs import parse_record
 from ..hw_targets.messages import PAYLOADS, message_problems, message_summary
 from ..hw_targets.netx import read_netx, write_netx
-from . import records
+from . import hardware_cli, records, robustness_cli
 from .console import DataRoot, Json, Seed, dataset_of, errors, fail, say, show
-from .robustness_cli import add_commands
 
 if TYPE_CHECKING:
     import nir
@@ -761,56 +760,5 @@ def evaluate(
         )
 
 
-@app.command()
-def profile(
-    net: NetArgument,
-    ann: Annotated[
-        Path | None,
-        typer.Option(help="Checkpoint of the ANN twin, for its multiply-adds and accuracy."),
-    ] = None,
-    device: Annotated[
-        list[str] | None, typer.Option(help="Energy device, by name or .toml file; repeatable.")
-    ] = None,
-    data: Annotated[str | None, typer.Option(help="Data set. Default: the file's own.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Test images. Default: all.", min=1)] = None,
-    data_root: DataRoot = None,
-    json_: Json = False,
-) -> None:
-    """Accuracy, spikes, synaptic operations and estimated energy per inference."""
-    with errors():
-        from ..models import networks, training
-        from . import views
-        from .profile import profile as price
-        from .run import evaluate, needed_recipe
-
-        network = read_netx(net)
-        dataset = dataset_of(net, needed_recipe(network), data, data_root)
-        macs, ann_accuracy = None, None
-        if ann is not None:
-            twin = training.load(ann)
-            if twin.settings.spiking:
-                fail(f"{ann} is a spiking network; give the checkpoint of an ANN (`train --ann`).")
-            macs = networks.macs(twin.net, dataset.shape)
-            ann_accuracy = training.accuracy(twin, dataset.test)
-        evaluation = evaluate(network, dataset.test, samples, progress=not json_)
-        result = price(network, evaluation, tuple(device or ("loihi1-davies2018",)), macs)
-        names = [p.name for p in network.populations]
-        lines = [f"accuracy of the integer network: {views.percent(result.accuracy)}"]
-        if ann_accuracy is not None:
-            lines.append(f"ANN twin: {views.percent(ann_accuracy)}, {macs:,} multiply-adds")
-        show(
-            json_,
-            {
-                "file": net,
-                "profile": result,
-                "ann_accuracy": ann_accuracy,
-                "overflow": evaluation.overflow,
-                **records.environment(),
-            },
-            *lines,
-            *views.profile_tables(result),
-            *views.overflow_lines(names, evaluation.overflow),
-        )
-
-
-add_commands(app)
+robustness_cli.add_commands(app)
+hardware_cli.add_commands(app)

@@ -11,12 +11,13 @@ import numpy as np
 from rich.table import Table
 
 from ..hw_targets.netx import read_netx
-from ..models import datasets, networks, training
+from ..models import datasets, training
 from . import records, views
 from .export import export, file_digest
-from .profile import profile
+from .profile import Profile, profile
+from .profile_views import missing
 from .quantize import quantize
-from .run import encoded, evaluate, float_accuracy, needed_recipe, run_recipe, scores
+from .run import encoded, float_accuracy, needed_recipe, run_recipe, scores
 from .verify import verify
 
 
@@ -51,21 +52,22 @@ def run_demo(
     network = read_netx(net)
     recipe = needed_recipe(network)
     say(f"simulating {len(data.test)} test images")
-    evaluation = evaluate(network, data.test, progress=True)
+    float_right = float_accuracy(snn.net, recipe, data.test)
+    priced = profile(network, data, ann=ann, float_accuracy=float_right, progress=True)
     messages = np.concatenate([m for m, _ in encoded(recipe, data.test)])
     say(f"checking {lava_samples} images on Lava's CPU backend")
     checked = verify(network, messages, exported.graph, lava_samples=lava_samples)
-    priced = profile(network, evaluation, ann_macs=networks.macs(ann.net, data.shape))
     assert checked.to_float is not None
+    assert priced.ann is not None
     result: dict[str, Any] = {
         "net": net,
         "digest": network.digest,
         "ok": checked.ok,
         "test_images": len(data.test),
         "accuracy": {
-            "ann": training.accuracy(ann, data.test),
-            "snn_float": float_accuracy(snn.net, recipe, data.test),
-            "snn_integer": evaluation.accuracy,
+            "ann": priced.ann.accuracy,
+            "snn_float": float_right,
+            "snn_integer": priced.accuracy,
             "lava": None,
         },
         "verification": checked,
@@ -78,13 +80,14 @@ def run_demo(
         right = answers == data.test.labels[: len(some)].numpy()
         result["accuracy"]["lava"] = float(right.mean())
     records.write_json({**result, **records.environment()}, out / "demo.json")
-    return result, [_table(result), *views.missing(priced), f"wrote {net}, {out / 'demo.json'}"]
+    return result, [_table(result), *missing(priced), f"wrote {net}, {out / 'demo.json'}"]
 
 
 def _table(result: dict[str, Any]) -> Table:
-    checked, priced = result["verification"], result["profile"]
-    accuracy = result["accuracy"]
-    counts = priced.counts
+    checked, accuracy = result["verification"], result["accuracy"]
+    priced: Profile = result["profile"]
+    assert priced.ann is not None
+    counts = priced.evaluation.counts
     per = counts.samples
     if checked.to_lava is None:
         lava = ["-", f"not run: {checked.lava_skipped}"]
@@ -93,12 +96,13 @@ def _table(result: dict[str, Any]) -> Table:
         word = "every spike, u and v equal" if exact else "DIFFERENT: see demo.json"
         lava = [views.percent(accuracy["lava"]), f"{word}, {checked.lava_samples} images"]
     agreement = ", ".join(views.percent(a.equal) for a in checked.to_float)
-    macs = f"{priced.ann_macs:,} MACs"
-    int8, fp32 = priced.ann_energy
-    snn = priced.energy[0]
+    macs = f"{priced.ann.work.macs:,} MACs"
+    int8, fp32 = priced.ann.energies
+    snn = priced.prices[0].dynamic
     spikes, synops = (f"{counts.total(c) / per:,.0f}" for c in ("spikes_out", "synops"))
     rows = [
-        ("ANN twin, int8", "", "", macs, f"{views.interval(int8)} ({int8.scope})"),
+        ("ANN twin, int8", views.percent(priced.ann.quantized_accuracy), "", macs,
+         f"{views.interval(int8)} ({int8.scope})"),
         ("ANN twin, float32", views.percent(accuracy["ann"]), "", macs,
          f"{views.interval(fp32)} ({fp32.scope})"),
         ("SNN, Norse float32", views.percent(accuracy["snn_float"]), "", "", ""),

@@ -208,7 +208,8 @@ def robustness(
         int, typer.Option("--certify", help="Draws per certificate; 0: none.", min=0)
     ] = 1000,
     device: Annotated[
-        list[str] | None, typer.Option(help="Energy device, by name or .toml file; repeatable.")
+        list[str] | None,
+        typer.Option(help="Energy device, by name or .toml file, see `devices`; repeatable."),
     ] = None,
     limit: Limit = 100,
     draws: Draws = 20,
@@ -259,7 +260,7 @@ def robustness(
                 others=others,
                 plan=plan,
                 certified_draws=certified_draws,
-                devices=tuple(device or ("loihi1-davies2018",)),
+                devices=tuple(device) if device else None,
                 progress=not json_,
             )
         result = {"file": file, "passed": report.passed, "report": report, **records.environment()}

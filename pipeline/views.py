@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.table import Table
 
-from ..hw_targets.energy import Energy
+from ..hw_targets.energy import Energy, Interval
 from ..hw_targets.network import Conv, Dense, Flatten, Network, Neuron
 from ..hw_targets.trace import Overflow, Trace
-from .profile import OBSERVED_RATIO, Profile
 
 if TYPE_CHECKING:  # both need torch, which showing a file or a trace does not
     from .quantize import LayerLoss
     from .supported import Field, Part
     from .verify import Agreement, Verification
 
-_PREFIXES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ"), (1e-12, "pJ"))
+_PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"), (1e-12, "p"))
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
@@ -34,12 +33,17 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
 
 def interval(energy: Energy) -> str:
     """1.23 uJ [1.1, 1.5]; a point where both ends are equal."""
-    value = energy.joules
-    factor, unit = next(((f, u) for f, u in _PREFIXES if abs(value) >= f), _PREFIXES[-1])
-    text = f"{value / factor:.3g} {unit}"
-    if energy.low == energy.high:
-        return text
-    return f"{text} [{energy.low / factor:.3g}, {energy.high / factor:.3g}]"
+    return span(energy.interval, "J")
+
+
+def span(found: Interval, unit: str) -> str:
+    """The same of any interval; without a unit there is no prefix either."""
+    value, low, high = found.ends
+    factor, prefix = 1.0, ""
+    if unit:
+        factor, prefix = next(((f, p) for f, p in _PREFIXES if value >= f), _PREFIXES[-1])
+    text = f"{value / factor:.3g} {prefix}{unit}".rstrip()
+    return text if low == high else f"{text} [{low / factor:.3g}, {high / factor:.3g}]"
 
 
 def percent(fraction: float) -> str:
@@ -232,74 +236,6 @@ def _field(field: Field) -> str:
     else:
         values = str(field.low) if field.low == field.high else f"{field.low} .. {field.high}"
     return f"{field.name} {values}{' or none' if field.optional else ''}"
-
-
-def profile_tables(result: Profile) -> list[Table | str]:
-    """Counts per layer and energies with their scopes, per inference."""
-    n = result.counts.samples
-    rows: list[tuple[object, ...]] = [
-        (
-            layer.name,
-            layer.neurons,
-            f"{layer.spikes_in / n:,.1f}",
-            f"{layer.spikes_out / n:,.1f}",
-            f"{layer.synops / n:,.0f}",
-            f"{layer.neuron_updates / n:,.0f}",
-            f"{layer.dense_ops / n / result.counts.steps:,.0f}",
-        )
-        for layer in result.counts.layers
-    ]
-    rows.append(
-        (
-            "total",
-            sum(layer.neurons for layer in result.counts.layers),
-            "",
-            *(
-                f"{result.counts.total(c) / n:,.0f}"
-                for c in ("spikes_out", "synops", "neuron_updates")
-            ),
-            f"{result.counts.total('dense_ops') / n / result.counts.steps:,.0f}",
-        )
-    )
-    columns = (
-        "layer",
-        "neurons",
-        "messages in",
-        "spikes out",
-        "synops",
-        "neuron updates",
-        "dense MACs a step",
-    )
-    title = f"per inference of {result.counts.steps} steps, {n} samples"
-    return [table(title, columns, rows), energy_table(result), *missing(result)]
-
-
-def energy_table(result: Profile) -> Table:
-    """SNN and ANN energies side by side, each with its scope."""
-    rows = [("SNN", e.device, interval(e), e.scope, ", ".join(e.terms)) for e in result.energy] + [
-        ("ANN twin", e.device, interval(e), e.scope, ", ".join(e.terms)) for e in result.ann_energy
-    ]
-    return table(
-        "estimated energy per inference (different scopes are not divided by each other)",
-        ("network", "device", "energy", "scope", "terms"),
-        rows,
-    )
-
-
-def missing(result: Profile) -> list[str]:
-    """What the estimates leave out, with reasons."""
-    lines = [
-        f"not modelled, {e.device}: "
-        + "; ".join(f"{u.name.replace('_', ' ')}: {u.reason}" for u in e.unpriced)
-        for e in (*result.energy, *result.ann_energy[:1])
-        if e.unpriced
-    ]
-    low, high = OBSERVED_RATIO
-    return [
-        *lines,
-        f"Where measurements are public (two networks), such an estimate came out {low} to {high} "
-        f"times the measured core-dynamic energy.",
-    ]
 
 
 def overflow_lines(names: Sequence[str], overflow: Sequence[Overflow] | None) -> list[str]:

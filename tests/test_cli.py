@@ -48,6 +48,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("command", [
     "demo", "train", "export", "inspect", "simulate", "verify", "evaluate", "profile", "supported",
+    "map", "devices",
 ])  # fmt: skip
 def test_help(command: str) -> None:
     result = call(command, "--help")
@@ -82,19 +83,19 @@ def test_verify_and_profile(trained: Path) -> None:
     assert [a["layer"] for a in checked["result"]["to_float"]] == ["2:dense", "3:dense"]
     priced = ok("profile", trained / "net.net", "--ann", trained / "ann/best.ckpt")
     profile = priced["profile"]
-    assert profile["ann_macs"] == 64 * 256 + 256 * 10
-    assert profile["counts"]["samples"] == 359
-    low, high = profile["energy"][0]["low"], profile["energy"][0]["high"]
-    assert 0 < low < profile["energy"][0]["joules"] < high
-    assert profile["energy"][0]["unpriced"]
-    assert priced["ann_accuracy"] > 0.9
+    assert profile["counts"]["loihi2"]["samples"] == 359
+    dynamic = profile["prices"][0]["dynamic"]
+    assert 0 < dynamic["low"] < dynamic["joules"] < dynamic["high"]
+    assert profile["prices"][0]["unpriced"]
+    assert profile["ann"]["accuracy"] > 0.9
+    assert profile["float_accuracy"] > 0.85
     text = call("profile", trained / "net.net", "--samples", 20).stdout
-    assert "not modelled, loihi1-davies2018" in text
-    assert "core dynamic" in text
+    assert "not in loihi2-derived-pilotnet" in text
+    assert "chip dynamic" in text
 
 
 def test_evaluate(trained: Path) -> None:
-    """The same accuracy as `profile` finds, which records everything."""
+    """The same accuracy as `profile` finds, which counts too."""
     result = ok("evaluate", trained / "net.net")
     network = read_netx(trained / "net.net")
     split = datasets.load("digits").test

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
 from ...hw_targets.counts import Counts
 from ...hw_targets.energy import Device, Energy, estimate, load_device
+from ...hw_targets.mapper import map_network
+from ...hw_targets.network import Network
 from ...models.datasets import Split
 from ...models.encoding import Encoding
+from ..profile import check_carries, default_devices
 from ..run import evaluate
 from .attack import Attack, Attacked, Scored
 from .battery import QUICK, Battery, Plan, battery
@@ -112,16 +115,21 @@ def robustness(
     others: Mapping[str, Attack] | None = None,
     plan: Plan = QUICK,
     certified_draws: int = 1000,
-    devices: tuple[str, ...] = ("loihi1-davies2018",),
+    devices: tuple[str, ...] | None = None,
     progress: bool = False,
 ) -> RobustnessReport:
     """Attack, check, certify and price every victim on the images of `split`.
 
     Each victim is a source of transfer for the others; `sources` are more of them, `others` more attacks,
     see `battery`. `certified_draws`: draws per certificate of a random coding, 0 for no certificates.
+    `devices`: to price integer networks on; None: `default_devices` of each.
     """
     images, labels = split.images, split.labels
-    priced = tuple(load_device(device) for device in devices)
+    priced = {
+        name: _devices(victim.network, devices)
+        for name, victim in victims.items()
+        if isinstance(victim, DeployedVictim)
+    }
     reports = []
     for name, victim in victims.items():
         around = {n: v for n, v in victims.items() if n != name} | dict(sources or {})
@@ -135,18 +143,17 @@ def robustness(
             plan=plan,
             progress=progress,
         )
-        reports.append(_report(name, found, split, certified_draws, priced, progress))
+        reports.append(_report(name, found, split, certified_draws, priced.get(name, []), progress))
     return RobustnessReport(data, len(split), epsilon, plan, tuple(reports))
 
 
 def _report(
-    name: str, b: Battery, split: Split, draws: int, devices: tuple[Device, ...], progress: bool
+    name: str, b: Battery, split: Split, draws: int, devices: Sequence[Device], progress: bool
 ) -> VictimReport:
     victim = b.victim
     certified, reason = _certified(victim, split.images, split.labels, draws, b.plan.seed, progress)
     decisions: tuple[Decision, ...] = ()
     if isinstance(victim, DeployedVictim):
-        counts = evaluate(victim.network, split, progress=progress).counts
         runs: dict[Literal["single draw", "vote", "certificate"], int] = {"single draw": 1}
         if victim.stochastic:
             runs["vote"] = b.clean.draws
@@ -154,7 +161,7 @@ def _report(
             runs["certificate"] = certified.runs
         decisions = tuple(
             _decision(kind, number, counts, device)
-            for device in devices
+            for device, counts in _counted(victim.network, split, devices, progress)
             for kind, number in runs.items()
         )
     points = [(0.0, b.clean), *((run.epsilon, run.after) for run in b.curve)]
@@ -189,6 +196,27 @@ def _report(
         uncertified=reason,
         decisions=decisions,
     )
+
+
+def _devices(network: Network, names: Sequence[str] | None) -> list[Device]:
+    found = [load_device(name) for name in names or default_devices(network)]
+    for device in found:
+        check_carries(network, device)
+    return found
+
+
+def _counted(
+    network: Network, split: Split, devices: Sequence[Device], progress: bool
+) -> Iterator[tuple[Device, Counts]]:
+    """Every device with the counts of the network on its chip."""
+    counts: dict[str | None, Counts] = {}
+    for device in devices:
+        if device.chip not in counts:
+            placement = map_network(network, device.chip).placement if device.chip else None
+            counts[device.chip] = evaluate(
+                network, split, placement=placement, progress=progress
+            ).counts
+        yield device, counts[device.chip]
 
 
 def _certified(
@@ -246,9 +274,5 @@ def summary(certified: Certified) -> Certificates:
 def _decision(
     kind: Literal["single draw", "vote", "certificate"], runs: int, counts: Counts, device: Device
 ) -> Decision:
-    one = estimate(counts, device) / counts.samples
-    terms = {k: (runs * a, runs * low, runs * high) for k, (a, low, high) in one.terms.items()}
-    energy = replace(
-        one, joules=runs * one.joules, low=runs * one.low, high=runs * one.high, terms=terms
-    )
+    energy = estimate(counts, device) / counts.samples * runs
     return Decision(kind, runs, energy, {cost.name: cost.source for cost in device.costs})

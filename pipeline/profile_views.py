@@ -1,0 +1,193 @@
+"""Tables of `spikeship profile`: counts, accuracies, energies with their scopes, checklist."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from ..hw_targets.counts import Counts
+from ..hw_targets.energy import Interval
+from .checklist import checklist
+from .fair_views import fair_tables
+from .mapping_views import load_table
+from .measure.views import baseline_notes, baseline_table
+from .profile import NONE, AnnTwin, Profile
+from .views import interval, overflow_lines, percent, span, table
+
+View = Table | str
+
+
+def profile_views(result: Profile) -> list[View]:
+    """Everything, for people."""
+    twin = result.ann
+    names = [layer.name for layer in result.evaluation.counts.layers]
+    out: list[View] = [_accuracies(result), counts_table(result.evaluation.counts)]
+    out += [load_table(m, result.counts[chip]) for chip, m in result.mappings.items()]
+    out += [
+        f"violation on {chip}, {violation}"
+        for chip, mapping in result.mappings.items()
+        for violation in mapping.violations
+    ]
+    out.append(energy_table(result))
+    if twin is not None:
+        if twin.baselines:
+            out += [baseline_table(twin.baselines), *baseline_notes(twin.baselines)]
+        out += fair_tables(twin.fair)
+        out += _comparisons(result)
+    out += missing(result)
+    out += [f"{point.number:2} {point.title}: {point.text}" for point in checklist(result)]
+    return [*out, *overflow_lines(names, result.evaluation.overflow)]
+
+
+def _accuracies(result: Profile) -> Table:
+    rows = [("spiking network, integers", percent(result.accuracy))]
+    if result.float_accuracy is not None:
+        rows.append(("spiking network, float", percent(result.float_accuracy)))
+    if (twin := result.ann) is not None:
+        weights = f"ANN, {twin.weight_bits}-bit weights"
+        rows += [
+            ("ANN, float32", percent(twin.accuracy)),
+            (f"{weights}, 8-bit activations", percent(twin.quantized_accuracy)),
+            (f"{weights}, {twin.few_bits}-bit activations", percent(twin.few_bits_accuracy)),
+        ]
+    return table(f"test data of {result.data}", ("", "accuracy"), rows)
+
+
+def counts_table(counts: Counts) -> Table:
+    """Events of each layer per inference."""
+    n = counts.samples
+    rows: list[tuple[object, ...]] = [
+        (
+            layer.name,
+            f"{layer.neurons:,}",
+            f"{layer.spikes_in / n:,.1f}",
+            f"{layer.spikes_out / n:,.1f}",
+            f"{layer.synops / n:,.0f}",
+            f"{layer.synops_fanout / n:,.0f}",
+            f"{layer.synops_max:,}",
+            f"{layer.neuron_updates / n:,.0f}",
+            _active(layer.neuron_updates_active, layer.neuron_updates),
+            f"{layer.dense_ops / n / counts.steps:,.0f}",
+        )
+        for layer in counts.layers
+    ]
+    known = all(layer.neuron_updates_active is not None for layer in counts.layers)
+    active = counts.total("neuron_updates_active") if known else None
+    rows.append(
+        (
+            "total",
+            f"{sum(layer.neurons for layer in counts.layers):,}",
+            "",
+            f"{counts.total('spikes_out') / n:,.1f}",
+            f"{counts.total('synops') / n:,.0f}",
+            f"{counts.total('synops_fanout') / n:,.0f}",
+            "",
+            f"{counts.total('neuron_updates') / n:,.0f}",
+            _active(active, counts.total("neuron_updates")),
+            f"{counts.total('dense_ops') / n / counts.steps:,.0f}",
+        )
+    )
+    columns = (
+        "layer",
+        "neurons",
+        "messages in",
+        "spikes out",
+        "synops",
+        "with zeros",
+        "most in a step",
+        "neuron updates",
+        "active",
+        "dense MACs a step",
+    )
+    return table(f"per inference of {counts.steps} steps, {n:,} samples", columns, rows)
+
+
+def _active(active: int | None, updates: int) -> str:
+    return "" if active is None else percent(active / max(updates, 1))
+
+
+def energy_table(result: Profile) -> Table:
+    """Energies of the spiking network by device and part, then those of the ANN."""
+    rows: list[tuple[str, ...]] = []
+    for device, price in zip(result.devices, result.prices, strict=True):
+        of_cores = price.static_scope == "used_cores"
+        static = price.static_used_cores if of_cores else price.static_whole_chip
+        rows.append(
+            (
+                f"SNN, {device.id}",
+                interval(price.dynamic),
+                _known(static, "J"),
+                _known(price.overhead, "J"),
+                "unknown" if price.total is None else interval(price.total),
+                _known(price.latency, "s"),
+                _known(price.edp, "Js"),
+                (price.total or price.dynamic).scope,
+            )
+        )
+    twin = result.ann
+    for energy in twin.energies if twin is not None else ():
+        bound = "at least " if energy.lower_bound else ""
+        rows.append((f"ANN, {energy.device}", bound + interval(energy), *[""] * 5, energy.scope))
+    columns = ("", "dynamic", "static", "processors", "total", "latency", "EDP", "scope")
+    return table("estimated energy per inference", columns, rows)
+
+
+def _known(value: Interval | None, unit: str) -> str:
+    return "unknown" if value is None else span(value, unit)
+
+
+def _comparisons(result: Profile) -> list[View]:
+    """Ratios within one scope (or asked for across scopes), and why there are no others."""
+    rows = [
+        (
+            c.snn,
+            c.ann,
+            span(c.value, ""),
+            " / ".join((c.snn_scope, c.ann_scope)) if c.mixed else c.ann_scope,
+        )
+        for c in result.comparisons
+        if c.value is not None
+    ]
+    out: list[View] = []
+    if rows:
+        columns = ("spiking network on", "ANN on", "energy, spiking / ANN", "scope")
+        out.append(table("estimated ratios", columns, rows))
+    refused = [c for c in result.comparisons if c.value is None]
+    if any(c.ann_scope == NONE for c in refused):
+        names = dict.fromkeys(c.ann for c in refused if c.ann_scope == NONE)
+        out.append(f"no ratio with {', '.join(names)}: its energy is not known, which is not 0.")
+    for scopes in dict.fromkeys((c.snn_scope, c.ann_scope) for c in refused):
+        if scopes[1] != NONE and scopes[0] != scopes[1]:
+            out.append(
+                f"no ratio of {scopes[0]} and {scopes[1]}: parts are not compared with wholes "
+                f"(--allow-mixed-scope does)."
+            )
+    return out
+
+
+def missing(result: Profile) -> list[str]:
+    """What the estimates leave out, with reasons, and how far such estimates were off."""
+    lines: Iterator[str] = (
+        f"not in {price.device}: "
+        + "; ".join(f"{u.name.replace('_', ' ')}: {u.reason}" for u in price.unpriced)
+        for price in result.prices
+        if price.unpriced
+    )
+    notes = dict.fromkeys(note for price in result.prices for note in price.dynamic.notes)
+    models = [
+        f"{price.device}: dynamic energy times the model's own factor {span(price.modelled, 'J')}. "
+        f"{price.model_note}"
+        for price in result.prices
+        if price.modelled is not None
+    ]
+    return [*lines, *_ann_missing(result.ann), *models, *(f"{note}." for note in notes)]
+
+
+def _ann_missing(twin: AnnTwin | None) -> Iterator[str]:
+    said: dict[str, list[str]] = {}
+    for energy in twin.energies if twin is not None else ():
+        for u in energy.unpriced:
+            said.setdefault(f"{u.name.replace('_', ' ')}: {u.reason}", []).append(energy.device)
+    for what, devices in said.items():
+        yield f"not in {', '.join(devices)}: {what}"
