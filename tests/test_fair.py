@@ -160,6 +160,14 @@ def test_a_convolution_reads_weights_again() -> None:
     assert registers.ann - once.ann == pytest.approx((2916 - 9) * weight, rel=1e-9)
 
 
+def test_every_memory_has_its_own_size() -> None:
+    """Sums of 8192 outputs: 32 KB, 20 pJ a word; their bytes, 8 KB, 10 pJ."""
+    work = Work((replace(WORK.layers[0], outputs=8192),), 1, 0)
+    opponent = fair(COUNTS, NETWORK, work).opponents[0]
+    more = opponent.cases[2].ann - opponent.cases[3].ann  # sums in memory, or in registers
+    assert more == pytest.approx(2 * 300_000 * 20 * 32 / 64 * PJ, rel=1e-9)
+
+
 @pytest.mark.parametrize(
     ("neuron", "per_update"),
     [
@@ -193,18 +201,19 @@ def test_graded_and_recurrent_messages() -> None:
     network = Network(
         [
             Input((6,), Delta(3)),
-            Dense(weights(2, 6), neuron=SigmaDelta(3)),
-            Dense(weights(4, 2), neuron=LIF, recurrent=weights(4, 4)),
+            Dense(abs(weights(2, 6)), neuron=SigmaDelta(3)),
+            Dense(abs(weights(4, 2)), neuron=CubaLIF(0, 0, 1), recurrent=weights(4, 4)),
             Dense(weights(3, 4), neuron=LIF),
         ]
     )
-    inputs = np.arange(18, dtype=np.int32).reshape(1, 3, 6) * 50
+    inputs = np.arange(36, dtype=np.int32).reshape(1, 6, 6) * 50
     trace = engine.simulate(network, inputs, record="spikes")
     counts = count(network, inputs, trace)
     first, second, third, last = spiking_layers(network, counts)
     assert (first.arriving, first.weights, first.words) == (0, 0, 2)
     assert (first.sent_bits, second.arriving_bits, second.sent_bits) == (27, 27, 25)
     assert (second.additions, second.products) == (0, counts.layers[1].synops)
+    assert counts.layers[2].spikes_out > 0
     assert third.arriving == counts.layers[1].spikes_out + counts.layers[2].spikes_out
     assert third.arriving_bits == 3 + 24  # addresses of 2 + 4 senders
     assert third.weights == 8 + 16
