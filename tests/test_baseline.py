@@ -105,7 +105,8 @@ def test_rows_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     found = json.loads(records.dumps(rows))[0]
     assert found["energy"]["status"] == "measured"
     assert found["measurement"]["before"]["clock_mhz"] == 1500.0
-    assert "float32 on cpu, int8 on cpu: a doubt" in baseline_notes(rows)
+    names = [f"{precision} on cpu, batch {n}" for precision in ("float32", "int8") for n in (1, 8)]
+    assert f"{'; '.join(names)}: a doubt" in baseline_notes(rows)
 
 
 def test_without_sensors_times_are_measured_and_energies_say_why(
@@ -121,7 +122,7 @@ def test_without_sensors_times_are_measured_and_energies_say_why(
     show(False, {}, baseline_table(rows), *baseline_notes(rows))
     shown = capsys.readouterr().out
     assert shown.count("unavailable") == 3  # in both rows, and once with the reason
-    assert "float32 on cpu, int8 on cpu: energy unavailable: nobody bought a meter" in shown
+    assert "float32 on cpu; int8 on cpu: energy unavailable: nobody bought a meter" in shown
     assert " 0 J" not in shown
 
 

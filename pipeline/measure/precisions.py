@@ -14,7 +14,7 @@ from .reading import Unavailable
 Processor: TypeAlias = Literal["cpu", "cuda"]
 Precision: TypeAlias = Literal["float32", "float16", "int8"]
 _INT8_KERNELS = ("fbgemm", "x86")
-"""Of torch.ao: fbgemm is the faster for one image, x86 (oneDNN where the CPU has VNNI) for many."""
+"""Of torch.ao: FBGEMM; and x86, which takes oneDNN where that should be faster. Neither always is."""
 
 
 def variants(

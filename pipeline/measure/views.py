@@ -39,15 +39,20 @@ def baseline_table(rows: Sequence[Baseline]) -> Table:
 def baseline_notes(rows: Sequence[Baseline]) -> list[str]:
     """Why energies or rows are missing, and what to doubt; each said once, with the rows it is of."""
     notes: dict[str, list[str]] = {}
+
+    def say(row: str, note: str) -> None:
+        if row not in notes.setdefault(note, []):
+            notes[note].append(row)
+
     for row in rows:
         name = f"{row.precision} on {row.processor}"
-        said = [f"energy unavailable: {row.energy.reason}"] if row.energy.joules is None else []
-        said += [f"utilisation unknown: {row.no_peak}."] if row.no_peak else []
-        said += row.measurement.notes if row.measurement is not None else ()
-        for note in said:
-            if name not in notes.setdefault(note, []):
-                notes[note].append(name)
-    return [f"{', '.join(names)}: {note}" for note, names in notes.items()]
+        if row.energy.joules is None:
+            say(name, f"energy unavailable: {row.energy.reason}")
+        if row.no_peak:
+            say(name, f"utilisation unknown: {row.no_peak}.")
+        for note in row.measurement.notes if row.measurement is not None else ():
+            say(f"{name}, batch {row.batch}{_COPIES[row.copies]}", note)
+    return [f"{'; '.join(names)}: {note}" for note, names in notes.items()]
 
 
 def _rate(row: Baseline) -> str:
