@@ -47,7 +47,7 @@ NOT_MODELLED = (
     "memory outside the chip: all weights are taken to be on it",
     "the arrival of images, and their coding into spikes, which an ANN does not need",
     "control, address arithmetic, clocks and leakage",
-    "the ANN's pooling; in a spiking network it is synapses, and counted",
+    "the ANN's pooling, which is synapses in a spiking network, and counted there",
 )
 
 

@@ -108,6 +108,19 @@ def test_many_bits_change_nothing(settings: Settings) -> None:
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+def test_ranges_are_those_of_what_arrives() -> None:
+    """Each is chosen on what the layers before, quantized already, give."""
+    quantized = quantize(ann(CNN), images(), 3, 2)
+    x, found = images(), []
+    with torch.no_grad():
+        for layer in quantized.net.children():
+            if isinstance(layer, Quantizer):
+                found.append(layer.scale)
+                assert layer.scale == Quantizer.of(x, layer.low, layer.high).scale
+            x = layer(x)
+    assert len(found) == 3
+
+
 def test_accuracy_of_a_trained_one(tmp_path: object) -> None:
     data = datasets.load("digits")
     settings = replace(SETTINGS, widths=(32,), epochs=3)
