@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from ..hw_targets import chips
 from ..hw_targets.cmos45 import add, multiply, sram
 from ..hw_targets.counts import Counts, LayerCounts
 from ..hw_targets.network import Dense, Input, IntArray, Network, Population
@@ -83,8 +84,8 @@ DATAFLOWS = (
 
 
 def weight_bits(network: Network) -> int:
-    """Bits, with sign, of the widest layer; a power of two that a layer shares is its exponent."""
-    return max(_bits(_weights(p)) for p in network.populations)
+    """Bits, with sign, of the widest layer, as hardware packs them, see `chips.weight_bits`."""
+    return max(chips.weight_bits(p.layer) for p in network.populations)
 
 
 def _weights(p: Population) -> Sequence[IntArray]:
@@ -95,13 +96,6 @@ def _weights(p: Population) -> Sequence[IntArray]:
     if isinstance(layer, Dense):
         matrices += [m for m in (layer.recurrent, layer.imaginary) if m is not None]
     return matrices
-
-
-def _bits(matrices: Sequence[IntArray]) -> int:
-    values = np.concatenate([m.ravel() for m in matrices] or [np.zeros(1, np.int32)])
-    common = int(np.gcd.reduce(values))
-    values = values // max(1, common & -common)
-    return 1 + max(int(values.max()), -int(values.min()) - 1).bit_length()
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The table of `fair`: a spiking network and ANNs in one model of arithmetic and SRAM."""
+"""Tables of `fair`: a spiking network and ANNs in one model of arithmetic and SRAM."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from .fair import Fair
 from .views import interval, table
 
 
-def fair_tables(found: Fair) -> list[Table | str]:
-    """Energies per inference, their ratios and break-evens; then every dataflow and assumption."""
+def fair_table(found: Fair) -> list[Table | str]:
+    """Energies per inference, their ratios and break-evens, and what is not in them."""
     title = (
         f"{found.snn.scope} at 45 nm, estimated, per inference; {found.weight_bits}-bit weights, "
         f"T = {found.steps}"
@@ -28,6 +28,12 @@ def fair_tables(found: Fair) -> list[Table | str]:
         for opponent in found.opponents
     ]
     columns = ("", "energy", "spiking / ANN", "break-even, spikes per synapse", "per step")
+    left = f"not modelled: {'; '.join(found.not_modelled)}."
+    return [table(title, columns, rows), left]
+
+
+def fair_details(found: Fair) -> list[Table | str]:
+    """Every dataflow, and every assumption."""
     cases = [
         (flow.name, *(f"{case.ratio:.3g}, {_break_even(case.break_even)}" for case in by_flow))
         for flow, *by_flow in zip(
@@ -38,8 +44,7 @@ def fair_tables(found: Fair) -> list[Table | str]:
     flows = table("spiking / ANN, break-even: by dataflow", ("dataflow", *names), cases)
     says = [f"{flow.name}: {flow.says}." for flow in found.dataflows]
     dense = f"A dense pass of the spiking network is {found.synapses_per_mac:.3g} of the ANN's."
-    left = f"not modelled: {'; '.join(found.not_modelled)}."
-    return [table(title, columns, rows), flows, *says, *found.assumptions, dense, left]
+    return [flows, *says, *found.assumptions, dense]
 
 
 def _span(found: Interval | None, divisor: float = 1.0) -> str:

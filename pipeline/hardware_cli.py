@@ -59,6 +59,12 @@ def profile(
             "--allow-mixed-scope", help="Print ratios of energies of different scopes too."
         ),
     ] = False,
+    details: Annotated[
+        bool,
+        typer.Option(
+            "--details", help="Every dataflow and assumption of the comparison with the ANN."
+        ),
+    ] = False,
     data: Annotated[str | None, typer.Option(help="Data set. Default: the file's own.")] = None,
     samples: Annotated[int | None, typer.Option(help="Test samples. Default: all.", min=1)] = None,
     data_root: DataRoot = None,
@@ -69,7 +75,7 @@ def profile(
         from ..models import training
         from .checklist import checklist
         from .measure import baselines
-        from .profile import graph_accuracy
+        from .profile import CALIBRATION, graph_accuracy
         from .profile import profile as run
         from .profile_views import profile_views
         from .run import needed_recipe
@@ -95,7 +101,7 @@ def profile(
             measure=partial(
                 baselines,
                 window_s=window,
-                calibration=dataset.train.images,
+                calibration=dataset.train.images[:CALIBRATION],
                 progress=say,
             )
             if measure
@@ -109,7 +115,7 @@ def profile(
         show(
             json_,
             {"file": net, "profile": result, "checklist": points, **records.environment()},
-            *profile_views(result),
+            *profile_views(result, details=details),
         )
 
 

@@ -9,7 +9,7 @@ from rich.table import Table
 from ..hw_targets.counts import Counts
 from ..hw_targets.energy import Interval
 from .checklist import checklist
-from .fair_views import fair_tables
+from .fair_views import fair_details, fair_table
 from .mapping_views import load_table
 from .measure.views import baseline_notes, baseline_table
 from .profile import NONE, AnnTwin, Profile
@@ -18,8 +18,8 @@ from .views import interval, overflow_lines, percent, span, table
 View = Table | str
 
 
-def profile_views(result: Profile) -> list[View]:
-    """Everything, for people."""
+def profile_views(result: Profile, *, details: bool = False) -> list[View]:
+    """For people; `details`: the dataflows and assumptions of the comparison with the ANN too."""
     twin = result.ann
     names = [layer.name for layer in result.evaluation.counts.layers]
     out: list[View] = [_accuracies(result), counts_table(result.evaluation.counts)]
@@ -33,7 +33,8 @@ def profile_views(result: Profile) -> list[View]:
     if twin is not None:
         if twin.baselines:
             out += [baseline_table(twin.baselines), *baseline_notes(twin.baselines)]
-        out += fair_tables(twin.fair)
+        out += fair_table(twin.fair)
+        out += fair_details(twin.fair) if details else ()
         out += _comparisons(result)
     out += missing(result)
     out += [f"{point.number:2} {point.title}: {point.text}" for point in checklist(result)]

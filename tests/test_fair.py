@@ -29,7 +29,7 @@ from spikeship.hw_targets.network import (
 from spikeship.models.quantized_ann import LayerWork, Work
 from spikeship.pipeline.fair import fair
 from spikeship.pipeline.fair_model import DATAFLOWS, spiking_layers, weight_bits
-from spikeship.pipeline.fair_views import fair_tables
+from spikeship.pipeline.fair_views import fair_details, fair_table
 
 PJ = 1e-12
 LIF = CubaLIF(i_decay=4096, v_decay=2048, threshold=100)
@@ -227,24 +227,9 @@ def test_graded_and_recurrent_messages() -> None:
     assert more == pytest.approx((10_000 * 0.2 + 10 * 8 * 10 / 64) * PJ, rel=1e-6)
 
 
-@pytest.mark.parametrize(
-    ("values", "bits"),
-    [
-        ([127, -127], 8),
-        ([-128, 3], 8),
-        ([254, -256], 8),
-        ([3, -4], 3),
-        ([96, -128], 3),
-        ([96, -96], 3),
-        ([0, 0], 1),
-        ([64, 0], 2),
-    ],
-)
-def test_weight_bits(values: list[int], bits: int) -> None:
-    """A power of two common to a layer is its exponent; the widest layer counts."""
-    wide = Network([Dense([values], neuron=LIF), Dense([[1]], neuron=LIF)])
-    assert weight_bits(wide) == max(bits, 2)
-    assert weight_bits(Network([Dense([values], neuron=LIF)])) == bits
+def test_the_widest_layer_has_the_weight_bits() -> None:
+    layers = [Dense([values, values], neuron=LIF) for values in ([3, -4], [96, -96], [1, 254])]
+    assert [weight_bits(Network(part)) for part in (layers[:2], layers)] == [3, 8]
 
 
 # -- what must hold of all -------------------------------------------------------------------------
@@ -378,7 +363,8 @@ def test_refused(counts: Counts, message: str) -> None:
 
 def shown(counts: Counts, work: Work = MLP_WORK) -> str:
     console = Console(width=240, file=io.StringIO(), record=True)
-    for part in fair_tables(fair(counts, MLP, work)):
+    found = fair(counts, MLP, work)
+    for part in (*fair_table(found), *fair_details(found)):
         console.print(part)
     return console.export_text()
 

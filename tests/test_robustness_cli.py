@@ -133,7 +133,7 @@ def test_robustness_of_the_integers(folder: Path, tmp_path: Path) -> None:
         "certificates, rsc1-grid",
         "estimated energy per decision",
         "not modelled",
-        "Davies et al. 2018",
+        "Oheo Gulch",
         "sanity suite, integers: ",
     ):
         assert part in result.stdout
