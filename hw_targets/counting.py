@@ -34,7 +34,7 @@ class Lines(NamedTuple):
     places: Integers
     """of the first element of each line among the messages"""
     synops: NDArray[np.signedinteger[Any]]
-    """(reached core, line and element): synapses of non-zero weight, 0 where fewer are reached; padded"""
+    """(reached core, padded line): synapses of non-zero weight, 0 where fewer are reached"""
     bands: Integers
     segments: Integers
     ends: Integers
@@ -43,6 +43,10 @@ class Lines(NamedTuple):
     """of each segment, -1 for the input"""
     cores: Ints
     """(segment, reached core), -1 where fewer are reached"""
+    rows: NDArray[np.int16]
+    """(message, core) where all elements reach the same many cores; then `synops` is empty"""
+    reached_by_all: Ints
+    """these cores"""
 
 
 class Counter:
@@ -105,14 +109,20 @@ def _lines(route: Routes, owner: Ints, elements: Integers, places: Integers) -> 
     order = elements.ravel()
     reached = np.diff(route.start)[order]
     most = int(reached.max(initial=0))
-    synops = np.zeros((most, lines, length), np.int32)
+    synops = np.zeros((most, lines, -(-length // 64) * 64), np.int32)
     goes = np.full((1 + most, lines, length), -1, np.int32)  # owner, reached cores
     goes[0] = owner[elements]
     for r in range(most):
-        at = np.flatnonzero(reached > r)
-        row = route.start[order[at]] + r
-        synops[r].flat[at] = route.synops[row]
-        goes[1 + r].flat[at] = route.core[row]
+        at = np.unravel_index(np.flatnonzero(reached > r), elements.shape)
+        row = route.start[elements[at]] + r
+        synops[r][at] = route.synops[row]
+        goes[1 + r][at] = route.core[row]
+    rows, reached_by_all = np.zeros(0, np.int16), np.zeros(0, np.int32)
+    alike = (goes[1:] == goes[1:, :1, :1]).all()
+    if alike and most >= _MANY and synops.max(initial=0) <= _SUMS[np.int16]:
+        reached_by_all = goes[1:, 0, 0].copy()
+        rows = _rows(synops, elements, places)
+        goes, synops = goes[:1], synops[:0]
     kind = next(k for k in _SUMS if synops.max(initial=0) <= _SUMS[k])
     bands = [*_bands(goes, synops, _SUMS[kind]), lines]
     segments, ends, where = [0], [], []
@@ -124,20 +134,33 @@ def _lines(route: Routes, owner: Ints, elements: Integers, places: Integers) -> 
         where.append(here[:, low].T)
         segments.append(segments[-1] + len(low))
     owner_and_cores = np.concatenate(where)
-    flat = synops.reshape(most, lines * length).astype(kind)
     return Lines(
         length,
         places.astype(np.int64),
-        np.pad(flat, ((0, 0), (0, 64))),
+        synops.reshape(len(synops), synops[:1].size).astype(kind),
         np.array(bands),
         np.array(segments),
         np.concatenate(ends),
         owner_and_cores[:, 0].copy(),
         owner_and_cores[:, 1:].copy(),
+        rows,
+        reached_by_all,
     )
 
 
-_SUMS = {np.int16: (1 << 15) - 1, np.int32: 1 << 20}
+def _rows(synops: Ints, elements: Integers, places: Integers) -> NDArray[np.int16]:
+    """Of each message, in the messages' order, the synops by core, padded as `kernels` has rows."""
+    length = elements.shape[1]
+    size = -(-(int(places[-1]) + length) // 64) * 64
+    out = np.zeros((size, -(-len(synops) // 32) * 32), np.int16)
+    at = places[:, None] + np.arange(length)
+    out[at, : len(synops)] = synops[:, :, :length].transpose(1, 2, 0)
+    return out.ravel()
+
+
+_MANY = 4
+"""From so many cores on that all elements reach, each message adds a row of synops, core by core."""
+_SUMS = {np.int16: (1 << 15) - 1, np.int32: 1 << 24}
 """How large the synops of one core can get that `kernels.tally` adds up in these."""
 
 
@@ -166,19 +189,22 @@ class Collected:
         self.begins = latencies if counter.steps is not None else (0,) * len(latencies)
         """first column that counts, of the input and of each population"""
         self.shapes = (network.input_shape, *(p.shape for p in network.populations))
+        self.lines = [counter.lines(i, planes and not i) for i in range(len(latencies))]
         shape = (samples, self.steps, len(counter.placement.cores))
         self.loads = tuple(np.zeros(shape, np.int64) for _ in range(3))
         """spikes, synops and messages of each core"""
-        self._sent, self._active = self.totals(), self.totals()[1:]
+        self._sent, self._active = self.zeros()
         self._lock = Lock()
 
     def part(self, low: int, high: int) -> Part:
         """Room for the counts of samples low .. high - 1."""
         return Part(self, low, high)
 
-    def totals(self) -> list[Ints]:
-        """Zeros for every element of the input and of each population."""
-        return [np.zeros(math.prod(shape), np.int32) for shape in self.shapes]
+    def zeros(self) -> tuple[list[Ints], list[Ints]]:
+        """For each element of the input and the populations, in lines, and for each neuron."""
+        lines = [len(part.places) * -(-part.length // 64) * 64 for part in self.lines]
+        neurons = [math.prod(shape) for shape in self.shapes[1:]]
+        return [np.zeros(n, np.int32) for n in lines], [np.zeros(n, np.int32) for n in neurons]
 
     def add(self, sent: Sequence[Ints], active: Sequence[Ints]) -> None:
         """Take over what was counted of some samples."""
@@ -189,11 +215,15 @@ class Collected:
     def activity(self) -> Activity:
         """Everything, in (C, H, W) order."""
         placement, populations = self.counter.placement, self.counter.network.populations
+        sent = [
+            part.reshape(len(lines.places), -1)[:, : lines.length]
+            for part, lines in zip(self._sent, self.lines, strict=True)
+        ]
         planes = [self.planes, *(False for _ in populations)]
         return Activity(
             self.samples,
             self.steps,
-            tuple(map(_in_order, self._sent, self.shapes, planes)),
+            tuple(map(_in_order, sent, self.shapes, planes)),
             tuple(map(_in_order, self._active, self.shapes[1:])),
             *(
                 tuple(load[:, :, list(placement.of(p.index))] for p in populations)
@@ -203,6 +233,7 @@ class Collected:
 
 
 def _in_order(counts: Ints, shape: Shape, planes: bool = False) -> Integers:
+    """What `arrangement` has in lines, in (C, H, W) order."""
     if planes or len(shape) == 1:
         return counts.astype(np.int64).reshape(shape)
     by_position = counts.reshape(shape[1], shape[2], shape[0])
@@ -217,8 +248,7 @@ class Part:
         self._loads = [load[low:high] for load in run.loads]
         for load in self._loads:  # where a run of these samples was given up
             load[:] = 0
-        self._sent = run.totals()
-        self.active = run.totals()[1:]
+        self._sent, self.active = run.zeros()
         """of each population, the steps in which a neuron was active, in the engine's order"""
 
     def window(self, source: int, start: int, steps: int) -> tuple[int, int]:
@@ -235,7 +265,7 @@ class Part:
         if low == high:
             return
         column = start - self._run.begins[source]
-        lines = self._run.counter.lines(source, self._run.planes and not source)
+        lines = self._run.lines[source]
         loads = [load[:, column + low : column + high] for load in self._loads]
         kernels.tally(messages, 1 + low, 1 + high, *lines, self._sent[source], *loads)
 

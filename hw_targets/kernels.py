@@ -182,6 +182,26 @@ def _add_where(typingctx: Any, acc: Any, at: Any, values: Any, first: Any, bits:
     return types.void(acc, types.intp, acc, types.intp, types.uint64), codegen
 
 
+@_intrinsic
+def _sum_where(typingctx: Any, values: Any, at: Any, bits: Any) -> Any:
+    """The sum of those of values[at : at + 64] whose bits are set, in 32 bits."""
+    width = values.dtype.bitwidth
+
+    def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, b, args[0]).data
+        stored, wide = (ir.VectorType(ir.IntType(w), 64) for w in (width, 32))
+        loaded = b.load(b.bitcast(b.gep(data, [args[1]]), stored.as_pointer()), align=width // 8)
+        where = b.bitcast(args[2], ir.VectorType(ir.IntType(1), 64))
+        loaded = b.select(where, loaded, ir.Constant(stored, None))
+        if width != 32:
+            loaded = b.sext(loaded, wide)
+        number = ir.FunctionType(ir.IntType(32), [wide])
+        add = b.module.declare_intrinsic("llvm.vector.reduce.add.v64i32", (), number)
+        return b.sext(b.call(add, [loaded]), ir.IntType(64))
+
+    return types.int64(values, types.intp, types.uint64), codegen
+
+
 def _everywhere(b: Any, value: Any, vector: Any) -> Any:
     """A vector with `value` in every lane."""
     empty = ir.Constant(vector, ir.Undefined)
@@ -599,41 +619,13 @@ def _decayed_small(x: Any, keep: Any) -> Any:
 
 
 @_compiled
-def _small_cuba_row(
-    acc: Any, n: int, u: Any, v: Any, keep_u: Any, keep_v: Any, bias: Any, threshold: Any, out: Any
-) -> None:
-    """`CubaLIF` where nothing can wrap or clip."""
-    for j in range(n):
-        new_u = _add(_decayed_small(u[j], keep_u[j]), _shl(np.int32(acc[j]), np.int32(6)))
-        new_v = _add(_add(_decayed_small(v[j], keep_v[j]), new_u), bias[j])
-        spike = new_v > threshold[j]
-        u[j] = new_u
-        v[j] = np.int32(0) if spike else new_v
-        out[j] = spike
-
-
-@_compiled
-def _cuba_row(
-    acc: Any, n: int, u: Any, v: Any, keep_u: Any, keep_v: Any, bias: Any, threshold: Any, out: Any
-) -> Any:
-    """`CubaLIF` for sums up to NARROW_SUM, in 32 bits; returns (u wraps, v clips)."""
-    limit, turn, most = np.int32(1 << 23), np.int32(1 << 24), np.int32((1 << 23) - 1)
-    wraps, clips = np.int32(0), np.int32(0)
-    for j in range(n):
-        new_u = _add(_decayed(u[j], keep_u[j]), _shl(np.int32(acc[j]), np.int32(6)))
-        over, under = new_u > limit, new_u <= -limit
-        new_u = _sub(new_u, turn) if over else new_u
-        new_u = _add(new_u, turn) if under else new_u
-        wraps = _add(wraps, np.int32(over | under))
-        exact = _add(_add(_decayed(v[j], keep_v[j]), new_u), bias[j])
-        new_v = most if exact > most else exact
-        new_v = -most if new_v < -most else new_v
-        clips = _add(clips, np.int32(new_v != exact))
-        spike = new_v > threshold[j]
-        u[j] = new_u
-        v[j] = np.int32(0) if spike else new_v
-        out[j] = spike
-    return wraps, clips
+def _count_active(n: int, u: Any, v: Any, third: Any, sent: Any, active: Any) -> None:
+    """Add 1 to `active` of neurons that have a state that is not zero, or sent."""
+    whole = n // 64 * 64
+    for at in range(0, whole, 64):
+        _add_bits(active, at, _ones(u, at) | _ones(v, at) | _ones(third, at) | _ones(sent, at))
+    for j in range(whole, n):
+        active[j] += np.uint8((u[j] | v[j] | third[j] | np.int32(sent[j])) != 0)
 
 
 @_inline
@@ -685,6 +677,106 @@ def _fits(acc: Any, n: int, u: Any) -> Any:
     for j in range(n):
         largest = max(largest, u[j], -u[j])
     return largest <= 1 << 23
+
+
+def _cuba(counted: bool) -> Any:
+    """`CubaLIF` in the fastest way that is exact; returns (u wraps, v clips).
+
+    If `counted`, busy[j] += 1 where a state is not zero after the step, or the neuron fired.
+    """
+
+    @_compiled
+    def small_row(
+        acc: Any,
+        n: int,
+        u: Any,
+        v: Any,
+        keep_u: Any,
+        keep_v: Any,
+        bias: Any,
+        threshold: Any,
+        out: Any,
+        busy: Any,
+    ) -> None:
+        """Where nothing can wrap or clip."""
+        for j in range(n):
+            new_u = _add(_decayed_small(u[j], keep_u[j]), _shl(np.int32(acc[j]), np.int32(6)))
+            new_v = _add(_add(_decayed_small(v[j], keep_v[j]), new_u), bias[j])
+            spike = new_v > threshold[j]
+            u[j] = new_u
+            v[j] = np.int32(0) if spike else new_v
+            out[j] = spike
+            if counted:
+                busy[j] += np.uint8(spike | ((new_u | new_v) != 0))
+
+    @_compiled
+    def row(
+        acc: Any,
+        n: int,
+        u: Any,
+        v: Any,
+        keep_u: Any,
+        keep_v: Any,
+        bias: Any,
+        threshold: Any,
+        out: Any,
+        busy: Any,
+    ) -> Any:
+        """For sums up to NARROW_SUM, in 32 bits."""
+        limit, turn, most = np.int32(1 << 23), np.int32(1 << 24), np.int32((1 << 23) - 1)
+        wraps, clips = np.int32(0), np.int32(0)
+        for j in range(n):
+            new_u = _add(_decayed(u[j], keep_u[j]), _shl(np.int32(acc[j]), np.int32(6)))
+            over, under = new_u > limit, new_u <= -limit
+            new_u = _sub(new_u, turn) if over else new_u
+            new_u = _add(new_u, turn) if under else new_u
+            wraps = _add(wraps, np.int32(over | under))
+            exact = _add(_add(_decayed(v[j], keep_v[j]), new_u), bias[j])
+            new_v = most if exact > most else exact
+            new_v = -most if new_v < -most else new_v
+            clips = _add(clips, np.int32(new_v != exact))
+            spike = new_v > threshold[j]
+            u[j] = new_u
+            v[j] = np.int32(0) if spike else new_v
+            out[j] = spike
+            if counted:
+                busy[j] += np.uint8(spike | ((new_u | new_v) != 0))
+        return wraps, clips
+
+    @_compiled
+    def rows(
+        o: Options,
+        short: Any,
+        sums: Any,
+        n: int,
+        u: Any,
+        v: Any,
+        keep_u: Any,
+        keep_v: Any,
+        bias: Any,
+        threshold: Any,
+        out: Any,
+        busy: Any,
+    ) -> tuple[int, int]:
+        wraps, clips = np.int64(0), np.int64(0)
+        if o.small and o.short:
+            small_row(short, n, u, v, keep_u, keep_v, bias, threshold, out, busy)
+        elif o.small:
+            small_row(sums, n, u, v, keep_u, keep_v, bias, threshold, out, busy)
+        elif o.short:
+            wraps, clips = row(short, n, u, v, keep_u, keep_v, bias, threshold, out, busy)
+        elif o.bounded or _fits(sums, n, u):
+            wraps, clips = row(sums, n, u, v, keep_u, keep_v, bias, threshold, out, busy)
+        else:
+            wraps, clips = _wide_cuba_row(sums, n, u, v, keep_u, keep_v, bias, threshold, out)
+            if counted:
+                _count_active(n, u, v, v, out, busy)
+        return wraps, clips
+
+    return rows
+
+
+_cuba_rows, _counted_cuba_rows = _cuba(counted=False), _cuba(counted=True)
 
 
 @_compiled
@@ -758,16 +850,6 @@ def _resonator_row(acc: Any, n: int, o: Options, real: Any, imag: Any, out: Any)
 
 
 @_compiled
-def _count_active(n: int, u: Any, v: Any, third: Any, sent: Any, active: Any) -> None:
-    """Add 1 to `active` of neurons that have a state that is not zero, or sent."""
-    whole = n // 64 * 64
-    for at in range(0, whole, 64):
-        _add_bits(active, at, _ones(u, at) | _ones(v, at) | _ones(third, at) | _ones(sent, at))
-    for j in range(whole, n):
-        active[j] += np.uint8((u[j] | v[j] | third[j] | np.int32(sent[j])) != 0)
-
-
-@_compiled
 def _flush(bytes_: Any, totals: Any) -> None:
     """Bring what was counted in bytes to its total."""
     for j in range(len(totals)):
@@ -788,6 +870,8 @@ def tally(
     ends: Any,
     owner: Any,
     cores: Any,
+    rows: Any,
+    reached_by_all: Any,
     sent: Any,
     spikes: Any,
     delivered: Any,
@@ -799,29 +883,33 @@ def tally(
     core) to the `spikes` sent there, the synops `delivered` and the messages `arrived`.
     """
     reached, size = synops.shape
-    synops = synops.ravel()
+    table = synops.ravel()
     padded = messages.shape[2]
     room = (length + 63) // 64 * 64
-    counts, sums = np.zeros(room, np.int16), np.zeros(reached * room, synops.dtype)
-    recent, waiting = np.zeros(len(sent) + 64, np.uint8), 0
+    counts, sums = np.zeros(room + 64, np.int16), np.zeros(reached * room + 64, synops.dtype)
+    recent, waiting = np.zeros(len(sent), np.uint8), 0
+    everywhere = len(reached_by_all)
+    stride = (everywhere + LANES - 1) // LANES * LANES
+    totals = np.zeros(stride, np.int32)
+    events = np.empty(padded + 8 if everywhere > 0 else 0, np.int32)
+    payload = np.empty(len(events), np.int32)
     for s in range(messages.shape[0]):
         for k in range(last - first):
             here = messages[s, first + k]
             for b in range(len(bands) - 1):
                 for line in range(bands[b], bands[b + 1]):
                     for j in range(0, length, 64):
-                        at, element = places[line] + j, line * length + j
+                        at, element = places[line] + j, line * room + j
                         inside = min(at, padded - 64)
                         bits = _ones(here, inside) >> np.uint64(at - inside)
-                        if length - j < 64:
-                            bits &= (np.uint64(1) << np.uint64(length - j)) - np.uint64(1)
+                        bits &= _first_bits(length - j)
                         _add_bits(counts, j, bits)
                         _add_bits(recent, element, bits)
                         for r in range(reached):
-                            _add_where(sums, r * room + j, synops, r * size + element, bits)
+                            _add_where(sums, r * room + j, table, r * size + element, bits)
                 for g in range(segments[b], segments[b + 1]):
                     low, high = ends[g, 0], ends[g, 1]
-                    count = _total(counts[low:high])
+                    count = _total(counts, low, high)
                     if count == 0:
                         continue
                     if owner[g] >= 0:
@@ -831,9 +919,16 @@ def tally(
                         if core < 0:
                             break
                         arrived[s, k, core] += count
-                        delivered[s, k, core] += _total(sums[r * room + low : r * room + high])
+                        delivered[s, k, core] += _total(sums, r * room + low, r * room + high)
                 counts[:] = 0
                 sums[:] = 0
+            if everywhere > 0:
+                count = _find_any(here, events, payload)
+                totals[:] = 0
+                _add_rows(totals, 0, False, rows, 0, stride, events, payload, 0, count)
+                for i in range(everywhere):
+                    arrived[s, k, reached_by_all[i]] += count
+                    delivered[s, k, reached_by_all[i]] += totals[i]
             waiting += 1
             if waiting == 255:
                 _flush(recent, sent)
@@ -842,16 +937,24 @@ def tally(
 
 
 @_compiled
-def _total(values: Any) -> int:
-    """Of at most 2^20 each: a thousand of them stay within 32 bits."""
+def _find_any(messages: Any, events: Any, payload: Any) -> int:
+    if messages.itemsize == 1:
+        return _find_spikes(messages, events)
+    return _find_graded(messages, events, payload)
+
+
+@_compiled
+def _total(values: Any, low: int, high: int) -> int:
+    """Of values[low : high], of at most 2^24 each; 63 more are there to be read."""
     total = 0
-    for at in range(0, len(values), 1024):
-        some = values[at : at + 1024]
-        part = np.int32(0)
-        for j in range(len(some)):
-            part = _add(part, np.int32(some[j]))
-        total += part
+    for at in range(low, high, 64):
+        total += _sum_where(values, at, _first_bits(high - at))
     return total
+
+
+@_inline
+def _first_bits(n: int) -> Any:
+    return ~np.uint64(0) if n >= 64 else (np.uint64(1) << np.uint64(n)) - np.uint64(1)
 
 
 # -- a layer ------------------------------------------------------------------------------------
@@ -918,7 +1021,7 @@ def advance(
     for s in range(len(state)):
         for k in range(steps):
             t = first_step + k
-            sparse = False
+            sparse, counting = False, first_counted <= k < last_counted
             if o.reset_interval > 0 and (t - o.reset_phase) % o.reset_interval == 0:
                 state[s, :, first_row * neurons : last_row * neurons] = 0
             if not o.direct:
@@ -1020,46 +1123,42 @@ def advance(
                     if o.wraps:
                         overflow[2] += _wrap24(sums, m)
                 u, v, r = state[s, 0, low:high], state[s, 1, low:high], state[s, 2, low:high]
+                busy = recent[low - first_row * neurons if counting else 0 :]
                 everywhere = g.out_rows * neurons  # else a band stands for all
                 place = low if len(threshold) == everywhere else 0
                 b = bias[s if len(bias) > 1 else 0, low if bias.shape[1] == everywhere else 0 :]
                 if o.kind == CUBA:
                     ku, kv, th = keep_u[place:], keep_v[place:], threshold[place:]
                     spikes = spikes_out[s, k + 1, low:high]
-                    wraps, clips = np.int64(0), np.int64(0)
-                    if o.small and o.short:
-                        _small_cuba_row(short, n, u, v, ku, kv, b, th, spikes)
-                    elif o.small:
-                        _small_cuba_row(sums, n, u, v, ku, kv, b, th, spikes)
-                    elif o.short:
-                        wraps, clips = _cuba_row(short, n, u, v, ku, kv, b, th, spikes)
-                    elif o.bounded or _fits(sums, n, u):
-                        wraps, clips = _cuba_row(sums, n, u, v, ku, kv, b, th, spikes)
+                    if counting:
+                        wraps, clips = _counted_cuba_rows(
+                            o, short, sums, n, u, v, ku, kv, b, th, spikes, busy
+                        )
                     else:
-                        wraps, clips = _wide_cuba_row(sums, n, u, v, ku, kv, b, th, spikes)
+                        wraps, clips = _cuba_rows(
+                            o, short, sums, n, u, v, ku, kv, b, th, spikes, busy
+                        )
                     overflow[0] += wraps
                     overflow[1] += clips
                 elif resonator:
                     spikes = spikes_out[s, k + 1, low:high]
                     wraps, clips = _resonator_row(sums, n, o, u, v, spikes)
+                    if counting:
+                        _count_active(n, u, v, v, spikes, busy)
                     overflow[2] += wraps
                     overflow[1] += clips
                 else:
                     graded = graded_out[s, k + 1, low:high]
                     overflow[0] += _sigma_delta_row(sums, n, o, u, v, r, b, graded)
-                if first_counted <= k < last_counted:
-                    now = recent[low - first_row * neurons :]
-                    if o.kind == CUBA or resonator:
-                        _count_active(n, u, v, v, spikes_out[s, k + 1, low:high], now)
-                    else:
-                        _count_active(n, u, v, r, graded_out[s, k + 1, low:high], now)
+                    if counting:
+                        _count_active(n, u, v, r, graded, busy)
                 if len(u_trace):
                     u_trace[s, k, low:high] = u
                 if len(v_trace):
                     v_trace[s, k, low:high] = v
                 if len(residue_trace):
                     residue_trace[s, k, low:high] = r
-            if first_counted <= k < last_counted:
+            if counting:
                 waiting += 1
                 if waiting == 255:
                     _flush(recent, active[first_row * neurons : last_row * neurons])
