@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..hw_targets.trace import atomic_path
-from ._energy_report import BITS8, LEVELS, Ends
+from ._energy_report import BITS8, LEVELS, SKIPS, Ends
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -128,13 +128,20 @@ def _spikes_of_steps(axes: Axes, rows: Rows) -> None:
             (row["steps"], row["spikes_per_synapse"]) for row in rows if row["coding"] == coding
         )
         axes.plot(*zip(*found, strict=True), "o-", ms=4, color=color, label=f"SNN, {name}")
-    limits = sorted(
-        (row["steps"], row["break_even"][LEVELS]) for row in rows if row["coding"] == "poisson"
-    )
-    steps = [step for step, _ in limits]
-    value, low, high = ([ends[i] for _, ends in limits] for i in range(3))
-    axes.plot(steps, value, "x--", color="C3", label="break-even, usual dataflow")
-    axes.fill_between(steps, low, high, color="C3", alpha=0.15, lw=0, label="all dataflows")
+    for ann, style, name in (
+        (LEVELS, "x--", "break-even with an ANN"),
+        (LEVELS + SKIPS, "+:", "... that skips zeros"),
+    ):
+        limits = sorted(
+            (row["steps"], row["break_even"][ann]) for row in rows if row["coding"] == "poisson"
+        )
+        steps = [step for step, _ in limits]
+        value, low, high = ([ends[i] for _, ends in limits] for i in range(3))
+        axes.plot(steps, value, style, color="C3", label=name)
+        if ann == LEVELS:
+            axes.fill_between(
+                steps, low, high, color="C3", alpha=0.15, lw=0, label="... any dataflow"
+            )
     axes.set_ylim(bottom=0.03)
     _over_steps(axes, rows, "spikes per synapse and inference")
 

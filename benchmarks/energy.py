@@ -5,12 +5,13 @@ Usage: python -m spikeship.benchmarks.energy digits
        python -m spikeship.benchmarks.energy fashion_mnist --data-root ROOT
        ... --no-measure     without the ANN on this machine's CPU and GPU (minutes)
 
-MLPs of one hidden layer, Poisson coded (single spikes: Loihi 1 and 2) and directly coded (graded
-spikes: Loihi 2), over the number of steps T. Each is trained, quantized to 8 bits, placed on cores, run
-bit for bit on the test set and counted; the counts are priced with every device for that chip, and with
-one model of arithmetic and SRAM for the spiking network and the ANN alike. Every network is trained
-once, every cell measured once, and kept in the work folder: an interrupted run goes on. Prints
-tables; writes JSON, and a picture of it where matplotlib is.
+MLPs of one hidden layer, Poisson coded (single spikes: Loihi 1 and 2) and directly coded (graded spikes:
+Loihi 2), over the number of steps T. The answer is the mean voltage of the last layer, which never
+spikes; what reading it costs is not modelled. Each network is trained, quantized to 8 bits, placed on
+cores, run bit for bit on the test set and counted. The counts are priced with every device for that
+chip, and with one model of arithmetic and SRAM for the spiking network and the ANN alike. Every network
+is trained once, every cell measured once, and kept in the work folder: an interrupted run goes on.
+Prints tables; writes JSON and a picture (extra `plot`).
 """
 
 from __future__ import annotations
@@ -53,19 +54,15 @@ from ..pipeline.run import Evaluation, evaluate, float_accuracy, needed_recipe
 from . import _energy_report as report
 from ._energy_plots import plot
 
-_MLP = Settings(coding="direct", sigma=0.0, levels=16, epochs=60)
-_LARGER = replace(_MLP, epochs=10, batch=128, learning_rate=5e-3)
+_MLP = Settings(readout="voltage", coding="direct", sigma=0.0, levels=16, epochs=30)
+_LARGER = replace(_MLP, epochs=4, batch=128, learning_rate=5e-3)
 BASE = {
     "digits": _MLP,
     "mnist": replace(_LARGER, dataset="mnist"),
-    "fashion_mnist": replace(_LARGER, dataset="fashion_mnist", epochs=5),
+    "fashion_mnist": replace(_LARGER, dataset="fashion_mnist"),
 }
 POISSON_LEVELS = {"digits": 16, "mnist": 255, "fashion_mnist": 255}
-STEPS = {
-    "digits": (1, 2, 4, 8, 16, 32),
-    "mnist": (1, 2, 4, 8, 16),
-    "fashion_mnist": (1, 2, 4, 8, 16),
-}
+STEPS = (1, 2, 4, 8, 16)
 SEEDS = {"digits": 3, "mnist": 1, "fashion_mnist": 1}
 NAMES = {"digits": "digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 CHIPS = ("loihi1", "loihi2")
@@ -93,7 +90,7 @@ class Bench:
         poisson = replace(self.base, coding="poisson", levels=POISSON_LEVELS[self.data.name])
         return {
             f"{name}, T = {steps}": replace(settings, steps=steps)
-            for steps in STEPS[self.data.name]
+            for steps in STEPS
             for name, settings in (("Poisson", poisson), ("direct", self.base))
         }
 
@@ -260,7 +257,7 @@ def _fair(of: Fair) -> dict[str, Any]:
 
 def twin(bench: Bench) -> dict[str, Any]:
     """The ANN: accuracy by bits of its activations, work, estimates for processors."""
-    bits = {BITS, *(quantized_ann.activation_bits_for(steps) for steps in STEPS[bench.data.name])}
+    bits = {BITS, *(quantized_ann.activation_bits_for(steps) for steps in STEPS)}
     images = bench.data.train.images[:CALIBRATION]
 
     def accuracy(activation_bits: int) -> float:
