@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
+from itertools import pairwise
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -34,7 +36,7 @@ class Lines(NamedTuple):
     places: Integers
     """of the first element of each line among the messages"""
     synops: NDArray[np.signedinteger[Any]]
-    """(reached core, padded line): synapses of non-zero weight, 0 where fewer are reached"""
+    """(reached core, 64 elements and line and element): synapses of non-zero weight, or 0"""
     bands: Integers
     segments: Integers
     ends: Integers
@@ -62,8 +64,20 @@ class Counter:
     ) -> None:
         self.network, self.steps = network, steps
         self.placement = placement or layer_per_core(network)
-        self._owners = self.placement.owners(network)
-        self._routes = routes(network, self.placement)
+        cores = [self.placement.of(p.index) for p in network.populations]
+        ends = np.cumsum([0, *map(len, cores)])
+        self.columns = [slice(*pair) for pair in pairwise(ends)]
+        """of each population, where its cores are when all are ordered by population"""
+        place = np.argsort(np.concatenate(cores)).astype(np.int32)
+        self._owners = [place[owner] for owner in self.placement.owners(network)]
+        self._routes = [
+            replace(route, core=place[route.core]) for route in routes(network, self.placement)
+        ]
+        synapses = sum(np.bincount(route.core, route.fanout, len(place)) for route in self._routes)
+        self.loads: type[np.signedinteger[Any]] = (
+            np.int32 if np.max(synapses) < 1 << 31 else np.int64
+        )
+        """holds what can happen in a core in one step"""
         self.lines = cache(self._lines)
 
     def _lines(self, source: int, planes: bool) -> Lines:
@@ -137,7 +151,7 @@ def _lines(route: Routes, owner: Ints, elements: Integers, places: Integers) -> 
     return Lines(
         length,
         places.astype(np.int64),
-        synops.reshape(len(synops), synops[:1].size).astype(kind),
+        _in_blocks(synops.astype(kind)),
         np.array(bands),
         np.array(segments),
         np.concatenate(ends),
@@ -146,6 +160,13 @@ def _lines(route: Routes, owner: Ints, elements: Integers, places: Integers) -> 
         rows,
         reached_by_all,
     )
+
+
+def _in_blocks(synops: NDArray[Any]) -> NDArray[Any]:
+    """(core, line, element) to (core, 64 elements and line and element)."""
+    cores, lines, length = synops.shape
+    blocks = synops.reshape(cores, lines, length // 64, 64).swapaxes(1, 2)
+    return blocks.reshape(cores, lines * length)
 
 
 def _rows(synops: Ints, elements: Integers, places: Integers) -> NDArray[np.int16]:
@@ -191,8 +212,8 @@ class Collected:
         self.shapes = (network.input_shape, *(p.shape for p in network.populations))
         self.lines = [counter.lines(i, planes and not i) for i in range(len(latencies))]
         shape = (samples, self.steps, len(counter.placement.cores))
-        self.loads = tuple(np.zeros(shape, np.int64) for _ in range(3))
-        """spikes, synops and messages of each core"""
+        self.loads = tuple(np.zeros(shape, counter.loads) for _ in range(3))
+        """spikes, synops and messages of each core, ordered by population"""
         self._sent, self._active = self.zeros()
         self._lock = Lock()
 
@@ -214,19 +235,20 @@ class Collected:
 
     def activity(self) -> Activity:
         """Everything, in (C, H, W) order."""
-        placement, populations = self.counter.placement, self.counter.network.populations
         sent = [
-            part.reshape(len(lines.places), -1)[:, : lines.length]
+            part.reshape(-1, len(lines.places), 64)
+            .swapaxes(0, 1)
+            .reshape(len(lines.places), -1)[:, : lines.length]
             for part, lines in zip(self._sent, self.lines, strict=True)
         ]
-        planes = [self.planes, *(False for _ in populations)]
+        planes = [self.planes, *(False for _ in self._active)]
         return Activity(
             self.samples,
             self.steps,
             tuple(map(_in_order, sent, self.shapes, planes)),
             tuple(map(_in_order, self._active, self.shapes[1:])),
             *(
-                tuple(load[:, :, list(placement.of(p.index))] for p in populations)
+                tuple(load[:, :, columns] for columns in self.counter.columns)
                 for load in self.loads
             ),
         )

@@ -163,23 +163,56 @@ def _add_bits(typingctx: Any, acc: Any, at: Any, bits: Any) -> Any:
 
 
 @_intrinsic
-def _add_where(typingctx: Any, acc: Any, at: Any, values: Any, first: Any, bits: Any) -> Any:
-    """acc[at + i] += values[first + i] where bit i of `bits` is set, for 64 of them."""
+def _add_lines(
+    typingctx: Any,
+    acc: Any,
+    at: Any,
+    values: Any,
+    first: Any,
+    stride: Any,
+    bits: Any,
+    start: Any,
+    stop: Any,
+) -> Any:
+    """acc[at + i] += the sum of values[first + e * stride + i] where bit i of bits[e] is set.
+
+    For 64 of them, and e from start to stop - 1, in vector registers meanwhile.
+    """
     width = acc.dtype.bitwidth
+    number = types.intp
 
     def codegen(context: Any, b: Any, signature: Any, args: Any) -> Any:
-        accs, values = (
-            context.make_array(signature.args[i])(context, b, args[i]).data for i in (0, 2)
-        )
-        wide = ir.VectorType(ir.IntType(width), 64)
-        target = b.bitcast(b.gep(accs, [args[1]]), wide.as_pointer())
-        added = b.load(b.bitcast(b.gep(values, [args[3]]), wide.as_pointer()), align=width // 8)
-        where = b.bitcast(args[4], ir.VectorType(ir.IntType(1), 64))
-        added = b.select(where, added, ir.Constant(wide, None))
-        b.store(b.add(b.load(target, align=width // 8), added), target, align=width // 8)
+        def data(i: int) -> Any:
+            return context.make_array(signature.args[i])(context, b, args[i]).data
+
+        at, first, stride, start, stop = (args[i] for i in (1, 3, 4, 6, 7))
+        accs, values, bits = data(0), data(2), data(5)
+        index, wide = ir.IntType(64), ir.VectorType(ir.IntType(width), 64)
+        target = b.bitcast(b.gep(accs, [at]), wide.as_pointer())
+        before = b.load(target, align=width // 8)
+        entry = b.block
+        loop, done = b.append_basic_block("lines"), b.append_basic_block("lines.done")
+        b.cbranch(b.icmp_signed("<", start, stop), loop, done)
+        b.position_at_end(loop)
+        e, total = b.phi(index), b.phi(wide)
+        place = b.gep(values, [b.add(b.mul(e, stride), first)])
+        added = b.load(b.bitcast(place, wide.as_pointer()), align=width // 8)
+        where = b.bitcast(b.load(b.gep(bits, [e]), align=8), ir.VectorType(ir.IntType(1), 64))
+        after = b.add(total, b.select(where, added, ir.Constant(wide, None)))
+        following = b.add(e, ir.Constant(index, 1))
+        e.add_incoming(start, entry)
+        e.add_incoming(following, loop)
+        total.add_incoming(before, entry)
+        total.add_incoming(after, loop)
+        b.cbranch(b.icmp_signed("<", following, stop), loop, done)
+        b.position_at_end(done)
+        result = b.phi(wide)
+        result.add_incoming(before, entry)
+        result.add_incoming(after, loop)
+        b.store(result, target, align=width // 8)
         return context.get_dummy_value()
 
-    return types.void(acc, types.intp, acc, types.intp, types.uint64), codegen
+    return types.void(acc, number, acc, number, number, bits, number, number), codegen
 
 
 @_intrinsic
@@ -879,14 +912,15 @@ def tally(
 ) -> None:
     """Count the messages (sample, step, padded size) of steps first .. last - 1.
 
-    They go as `counting.Lines` says. Adds to `sent` (line and element), and at (sample, step - first,
-    core) to the `spikes` sent there, the synops `delivered` and the messages `arrived`.
+    They go as `counting.Lines` says. Adds to `sent` (64 elements, line, element), and at (sample,
+    step - first, core) to the `spikes` sent there, the synops `delivered`, the messages `arrived`.
     """
     reached, size = synops.shape
     table = synops.ravel()
-    padded = messages.shape[2]
+    padded, lines = messages.shape[2], len(places)
     room = (length + 63) // 64 * 64
     counts, sums = np.zeros(room + 64, np.int16), np.zeros(reached * room + 64, synops.dtype)
+    ones, bits = np.ones(64, np.int16), np.empty(lines, np.uint64)
     recent, waiting = np.zeros(len(sent), np.uint8), 0
     everywhere = len(reached_by_all)
     stride = (everywhere + LANES - 1) // LANES * LANES
@@ -897,16 +931,18 @@ def tally(
         for k in range(last - first):
             here = messages[s, first + k]
             for b in range(len(bands) - 1):
-                for line in range(bands[b], bands[b + 1]):
-                    for j in range(0, length, 64):
-                        at, element = places[line] + j, line * room + j
-                        inside = min(at, padded - 64)
-                        bits = _ones(here, inside) >> np.uint64(at - inside)
-                        bits &= _first_bits(length - j)
-                        _add_bits(counts, j, bits)
-                        _add_bits(recent, element, bits)
-                        for r in range(reached):
-                            _add_where(sums, r * room + j, table, r * size + element, bits)
+                top, bottom = bands[b], bands[b + 1]
+                for j in range(0, length, 64):
+                    inside = _first_bits(length - j)
+                    for line in range(top, bottom):
+                        at = min(places[line] + j, padded - 64)
+                        there = _ones(here, at) >> np.uint64(places[line] + j - at) & inside
+                        bits[line] = there
+                        _add_bits(recent, j * lines + line * 64, there)
+                    _add_lines(counts, j, ones, 0, 0, bits, top, bottom)
+                    for r in range(reached):
+                        start = r * size + j * lines
+                        _add_lines(sums, r * room + j, table, start, 64, bits, top, bottom)
                 for g in range(segments[b], segments[b + 1]):
                     low, high = ends[g, 0], ends[g, 1]
                     count = _total(counts, low, high)
