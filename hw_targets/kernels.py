@@ -790,7 +790,7 @@ def _cuba(counted: bool) -> Any:
         threshold: Any,
         out: Any,
         busy: Any,
-    ) -> tuple[int, int]:
+    ) -> Any:
         wraps, clips = np.int64(0), np.int64(0)
         if o.small and o.short:
             small_row(short, n, u, v, keep_u, keep_v, bias, threshold, out, busy)
@@ -973,7 +973,7 @@ def tally(
 
 
 @_compiled
-def _find_any(messages: Any, events: Any, payload: Any) -> int:
+def _find_any(messages: Any, events: Any, payload: Any) -> Any:
     if messages.itemsize == 1:
         return _find_spikes(messages, events)
     return _find_graded(messages, events, payload)

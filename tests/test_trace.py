@@ -1,11 +1,9 @@
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from spikeship.hw_targets.counts import Counts, count, fan_out
 from spikeship.hw_targets.network import (
     Conv,
     CubaLIF,
@@ -14,7 +12,6 @@ from spikeship.hw_targets.network import (
     Input,
     Network,
     NetworkError,
-    Population,
 )
 from spikeship.hw_targets.reference import simulate
 from spikeship.hw_targets.trace import Overflow, Recorded, Trace, atomic_path
@@ -40,121 +37,7 @@ NETWORKS = {
     "input neurons": Network(
         [Input(IMAGE, NEURON), replace(CONV, groups=1, weight=sparse(3, 4, 2, 3))]
     ),
-    "stride beyond the kernel": Network(
-        [Input((1, 7, 7)), Conv(sparse(2, 1, 2, 2), None, NEURON, stride=3)]
-    ),
 }
-SAMPLES, STEPS = 3, 6
-
-
-def run(name: str, samples: int = SAMPLES) -> tuple[Network, np.ndarray, Trace]:
-    """A network, its input and its trace without latencies."""
-    network = NETWORKS[name]
-    rng = np.random.default_rng(9)
-    shape = (samples, STEPS, *network.input_shape)
-    inputs = rng.integers(0, 90, shape) * rng.integers(0, 2, shape)
-    trace = simulate(network, inputs, STEPS + network.latency, record="spikes")
-    return network, inputs, trace.aligned(network, STEPS)
-
-
-def synapses(p: Population) -> Iterator[tuple[tuple[int, ...], int]]:
-    """Every synapse of a layer: the place it comes from, and its weight. Padding has none."""
-    layer = p.layer
-    if isinstance(layer, Input):
-        return
-    if isinstance(layer, Dense):
-        for (_, place), weight in np.ndenumerate(layer.weight):
-            yield (place,), int(weight)
-        return
-    outs, ins = len(layer.weight) // layer.groups, layer.weight.shape[1]
-    for out, y, x in np.ndindex(p.shape):
-        for c, ky, kx in np.ndindex(layer.weight.shape[1:]):
-            iy = y * layer.stride[0] + ky * layer.dilation[0] - layer.padding[0]
-            ix = x * layer.stride[1] + kx * layer.dilation[1] - layer.padding[1]
-            if 0 <= iy < p.input_shape[1] and 0 <= ix < p.input_shape[2]:
-                yield (out // outs * ins + c, iy, ix), int(layer.weight[out, c, ky, kx])
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_counts_equal_brute_force(name: str) -> None:
-    network, inputs, trace = run(name)
-    found = count(network, inputs, trace)
-    assert (found.samples, found.steps, found.digest) == (SAMPLES, STEPS, network.digest)
-    arriving = inputs
-    for p, layer, leaving in zip(network.populations, found.layers, trace.spikes, strict=True):
-        messages = arriving.reshape(SAMPLES, STEPS, *p.input_shape)
-        expected = dict.fromkeys(("synops", "synops_fanout", "dense_ops"), 0)
-        for place, weight in synapses(p):
-            delivered = sum(bool(m[place]) for sample in messages for m in sample)
-            expected["synops"] += delivered if weight else 0
-            expected["synops_fanout"] += delivered
-            expected["dense_ops"] += SAMPLES * STEPS
-        assert {k: getattr(layer, k) for k in expected} == expected
-        assert (layer.name, layer.neurons) == (p.name, leaving[0, 0].size)
-        driven = isinstance(p.layer, Input)  # by currents, which are no messages
-        assert layer.spikes_in == (0 if driven else sum(1 for x in messages.flat if x))
-        assert layer.spikes_out == sum(1 for x in leaving.flat if x)
-        assert layer.neuron_updates == p.size * STEPS * SAMPLES
-        assert layer.synops <= layer.synops_fanout <= layer.dense_ops
-        arriving = leaving
-    first = found.layers[-1]
-    assert 0 < first.synops < first.synops_fanout < first.dense_ops
-
-
-@pytest.mark.parametrize("zeros", [False, True])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_fan_out_of_every_input(name: str, zeros: bool) -> None:
-    for p in NETWORKS[name].populations:
-        expected = np.zeros(p.input_shape, int)
-        for place, weight in synapses(p):
-            expected[place] += bool(weight) or zeros
-        assert np.array_equal(fan_out(p, zeros=zeros), expected)
-
-
-def test_no_spikes_no_synops() -> None:
-    network = NETWORKS["dense"]
-    silence = np.zeros((2, 4, 7), int)
-    counts = count(network, silence, simulate(network, silence, record="spikes"))
-    events = [counts.total(k) for k in ("spikes_in", "spikes_out", "synops", "synops_fanout")]
-    assert events == [0, 0, 0, 0]
-    assert counts.total("neuron_updates") == (5 + 3) * 4 * 2
-    assert counts.total("dense_ops") == (35 + 15) * 4 * 2
-
-
-def test_counts_of_batches_add_up() -> None:
-    network, inputs, trace = run("conv, every option")
-    parts = [
-        count(network, inputs[part], Trace(tuple(s[part] for s in trace.spikes)))
-        for part in (slice(0, 1), slice(1, None))
-    ]
-    assert parts[0] + parts[1] == count(network, inputs, trace)
-    assert parts[0] != parts[1]
-
-
-def counted(name: str, digest: str | None = None, steps: int | None = None) -> Counts:
-    counts = count(*run(name))
-    return replace(counts, digest=digest or counts.digest, steps=steps or counts.steps)
-
-
-ADDITIONS = [("other network", "0" * 64, None), ("other time", None, STEPS + 1)]
-
-
-@pytest.mark.parametrize(("name", "digest", "steps"), ADDITIONS)
-def test_counts_of_different_runs_do_not_add(
-    name: str, digest: str | None, steps: int | None
-) -> None:
-    with pytest.raises(NetworkError, match="different networks or step numbers do not add"):
-        counted("dense") + counted("dense", digest, steps)
-
-
-def test_counting_needs_spikes_of_the_same_time() -> None:
-    network, inputs, trace = run("dense")
-    with pytest.raises(NetworkError, match="a trace with spikes: record='spikes'"):
-        count(network, inputs, replace(trace, spikes=None))
-    with pytest.raises(NetworkError, match=r"\(sample, time\) = \(3, 5\), the trace \(3, 6\)"):
-        count(network, inputs[:, 1:], trace)
-
-
 # -- trace -------------------------------------------------------------------------------------
 
 
