@@ -116,7 +116,8 @@ def energy_table(result: Profile) -> Table:
         static = price.static_used_cores if of_cores else price.static_whole_chip
         rows.append(
             (
-                f"SNN, {device.id}",
+                "SNN",
+                device.id,
                 interval(price.dynamic),
                 _known(static, "J"),
                 _known(price.overhead, "J"),
@@ -129,9 +130,13 @@ def energy_table(result: Profile) -> Table:
     twin = result.ann
     for energy in twin.energies if twin is not None else ():
         bound = "at least " if energy.lower_bound else ""
-        rows.append((f"ANN, {energy.device}", bound + interval(energy), *[""] * 5, energy.scope))
-    columns = ("", "dynamic", "static", "processors", "total", "latency", "EDP", "scope")
-    return table("estimated energy per inference", columns, rows)
+        rows.append(("ANN", energy.device, bound + interval(energy), *[""] * 5, energy.scope))
+    columns = ("", "device", "dynamic", "static", "processors", "total", "latency", "EDP", "scope")
+    found = table("estimated energy per inference", columns, rows)
+    for i in (1, 8):
+        found.columns[i].justify = "left"
+    found.columns[1].no_wrap = True
+    return found
 
 
 def _known(value: Interval | None, unit: str) -> str:
@@ -157,7 +162,7 @@ def _comparisons(result: Profile) -> list[View]:
     refused = [c for c in result.comparisons if c.value is None]
     if any(c.ann_scope == NONE for c in refused):
         names = dict.fromkeys(c.ann for c in refused if c.ann_scope == NONE)
-        out.append(f"no ratio with {', '.join(names)}: its energy is not known, which is not 0.")
+        out.append(f"no ratio with {'; '.join(names)}: its energy is not known, which is not 0.")
     for scopes in dict.fromkeys((c.snn_scope, c.ann_scope) for c in refused):
         if scopes[1] != NONE and scopes[0] != scopes[1]:
             out.append(
