@@ -47,7 +47,7 @@ def _time(p: Profile) -> Iterator[str]:
 
 
 def _accuracy(p: Profile) -> Iterator[str]:
-    samples = p.evaluation.counts.samples
+    samples = p.first_counts.samples
     yield f"integers {percent(p.accuracy)} ({samples:,} test samples of {p.data})"
     if p.float_accuracy is None:
         yield f"float spiking network {NOT_AVAILABLE}: no .nir file beside the .net file"
@@ -113,7 +113,7 @@ def _data_movement(p: Profile) -> Iterator[str]:
             f"{c.total('hops_ew') / per:,.0f} hops east or west, {c.total('hops_ns') / per:,.0f} north "
             f"or south, {c.total('messages_off_chip') / per:,.0f} messages to other chips"
         )
-    first = p.counts[next(iter(p.counts))]
+    first = p.first_counts
     yield (
         f"not modelled: off-chip input and output ({first.input_messages / first.samples:,.0f} "
         f"messages come in per inference) and the encoding of images, which the host does"
@@ -121,7 +121,7 @@ def _data_movement(p: Profile) -> Iterator[str]:
 
 
 def _conventions(p: Profile) -> Iterator[str]:
-    c = p.evaluation.counts
+    c = p.first_counts
     zero = c.total("synops_fanout") - c.total("synops")
     yield (
         f"deliveries through weights of zero are not priced, as Loihi 2's counter skips them: "
@@ -137,9 +137,9 @@ def _conventions(p: Profile) -> Iterator[str]:
 
 
 def _loads(p: Profile) -> Iterator[str]:
-    c = p.evaluation.counts
+    c = p.first_counts
     yield f"{percent(1 - c.activation_sparsity)} of neuron outputs are spikes"
-    busiest = _busiest(p.counts[next(iter(p.counts))])
+    busiest = _busiest(p.first_counts)
     if busiest is not None:
         yield busiest
     text = f"{c.spikes_per_synapse:.3g} spikes per synapse and inference"

@@ -87,7 +87,7 @@ def _table(result: dict[str, Any]) -> Table:
     checked, accuracy = result["verification"], result["accuracy"]
     priced: Profile = result["profile"]
     assert priced.ann is not None
-    counts = priced.evaluation.counts
+    counts = priced.first_counts
     per = counts.samples
     if checked.to_lava is None:
         lava = ["-", f"not run: {checked.lava_skipped}"]

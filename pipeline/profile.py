@@ -32,6 +32,7 @@ from ..hw_targets.mapper import map_network
 from ..hw_targets.messages import message_problems
 from ..hw_targets.network import Network, Recipe
 from ..hw_targets.placement import layer_per_core
+from ..hw_targets.trace import Overflow
 from .run import Evaluation, encoded, evaluate
 
 if TYPE_CHECKING:
@@ -103,7 +104,7 @@ class Profile:
     data: str
     accuracy: float
     float_accuracy: float | None
-    evaluation: Evaluation
+    overflow: tuple[Overflow, ...]
     counts: Mapping[str, Counts]
     mappings: Mapping[str, ChipMapping]
     devices: tuple[Device, ...]
@@ -115,7 +116,12 @@ class Profile:
 
     @property
     def steps(self) -> int:
-        return self.evaluation.counts.steps
+        return self.first_counts.steps
+
+    @property
+    def first_counts(self) -> Counts:
+        """Of one chip: what layers count is the same on all."""
+        return next(iter(self.counts.values()))
 
     def counts_for(self, device: Device) -> Counts:
         """What the prices of a device are of."""
@@ -182,7 +188,7 @@ def profile(
         data.name,
         evaluation.accuracy,
         float_accuracy,
-        evaluation,
+        evaluation.overflow,
         counts,
         {chip: run.mapping for chip, run in runs.items() if run.mapping is not None},
         tuple(spiking),

@@ -21,8 +21,8 @@ View = Table | str
 def profile_views(result: Profile, *, details: bool = False) -> list[View]:
     """For people; `details`: the dataflows and assumptions of the comparison with the ANN too."""
     twin = result.ann
-    names = [layer.name for layer in result.evaluation.counts.layers]
-    out: list[View] = [_accuracies(result), counts_table(result.evaluation.counts)]
+    names = [layer.name for layer in result.first_counts.layers]
+    out: list[View] = [_accuracies(result), counts_table(result.first_counts)]
     out += [load_table(m, result.counts[chip]) for chip, m in result.mappings.items()]
     out += [
         f"violation on {chip}, {violation}"
@@ -38,7 +38,7 @@ def profile_views(result: Profile, *, details: bool = False) -> list[View]:
         out += _comparisons(result)
     out += missing(result)
     out += [f"{point.number:2} {point.title}: {point.text}" for point in checklist(result)]
-    return [*out, *overflow_lines(names, result.evaluation.overflow)]
+    return [*out, *overflow_lines(names, result.overflow)]
 
 
 def _accuracies(result: Profile) -> Table:
