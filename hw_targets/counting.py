@@ -166,7 +166,7 @@ def _in_blocks(synops: NDArray[Any]) -> NDArray[Any]:
     """(core, line, element) to (core, 64 elements and line and element)."""
     cores, lines, length = synops.shape
     blocks = synops.reshape(cores, lines, length // 64, 64).swapaxes(1, 2)
-    return blocks.reshape(cores, lines * length)
+    return np.pad(blocks.reshape(cores, lines * length), ((0, 0), (0, 64)))
 
 
 def _rows(synops: Ints, elements: Integers, places: Integers) -> NDArray[np.int16]:

@@ -920,8 +920,8 @@ def tally(
     padded, lines = messages.shape[2], len(places)
     room = (length + 63) // 64 * 64
     counts, sums = np.zeros(room + 64, np.int16), np.zeros(reached * room + 64, synops.dtype)
-    ones, bits = np.ones(64, np.int16), np.empty(lines, np.uint64)
-    recent, waiting = np.zeros(len(sent), np.uint8), 0
+    ones, bits = np.ones(64, np.int16), np.empty(max(lines, room // 64 + 1), np.uint64)
+    recent, waiting = np.zeros(len(sent) + 64, np.uint8), 0
     everywhere = len(reached_by_all)
     stride = (everywhere + LANES - 1) // LANES * LANES
     totals = np.zeros(stride, np.int32)
@@ -930,7 +930,27 @@ def tally(
     for s in range(messages.shape[0]):
         for k in range(last - first):
             here = messages[s, first + k]
-            for b in range(len(bands) - 1):
+            if lines == 1:
+                for g in range(len(owner)):
+                    low, high = ends[g, 0], ends[g, 1]
+                    count, blocks = 0, 0
+                    for j in range(low, high, 64):
+                        at = min(j, padded - 64)
+                        bits[blocks] = _ones(here, at) >> np.uint64(j - at) & _first_bits(high - j)
+                        _add_bits(recent, j, bits[blocks])
+                        count += _bit_count(bits[blocks])
+                        blocks += 1
+                    if count == 0:
+                        continue
+                    if owner[g] >= 0:
+                        spikes[s, k, owner[g]] += count
+                    for r in range(reached):
+                        total = 0
+                        for i in range(blocks):
+                            total += _sum_where(table, r * size + low + 64 * i, bits[i])
+                        arrived[s, k, cores[g, r]] += count
+                        delivered[s, k, cores[g, r]] += total
+            for b in range(len(bands) - 1 if lines > 1 else 0):
                 top, bottom = bands[b], bands[b + 1]
                 for j in range(0, length, 64):
                     inside = _first_bits(length - j)
