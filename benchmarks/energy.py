@@ -53,6 +53,7 @@ from ..pipeline.measure import baselines
 from ..pipeline.run import Evaluation, evaluate, float_accuracy, needed_recipe
 from . import _energy_report as report
 from ._energy_plots import plot
+from .readme_figures import NAMES
 
 _MLP = Settings(readout="voltage", coding="direct", sigma=0.0, levels=16, epochs=30)
 _LARGER = replace(_MLP, epochs=4, batch=128, learning_rate=5e-3)
@@ -64,7 +65,6 @@ BASE = {
 POISSON_LEVELS = {"digits": 16, "mnist": 255, "fashion_mnist": 255}
 STEPS = (1, 2, 4, 8, 16)
 SEEDS = {"digits": 3, "mnist": 1, "fashion_mnist": 1}
-NAMES = {"digits": "digits", "mnist": "MNIST", "fashion_mnist": "Fashion-MNIST"}
 CHIPS = ("loihi1", "loihi2")
 BITS = 8
 """Of all weights, the spiking networks' and the quantized ANN's."""
@@ -329,11 +329,12 @@ def main(
     }
     path = out or Path(f"benchmarks/results/energy_{data}.json")
     records.write_json(result, path)
-    plot(result, path.with_suffix(".png"))
     console = Console(width=200)
     for table in report.tables(result):
         console.print(table)
-    print(f"wrote {path}, {path.with_suffix('.png')}; networks and cells in {work}")
+    print(f"wrote {path}; networks and cells in {work}")
+    plot(result, path.with_suffix(".png"))
+    print(f"wrote {path.with_suffix('.png')}")
 
 
 if __name__ == "__main__":
