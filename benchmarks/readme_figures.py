@@ -28,26 +28,28 @@ NAMES = {
 def demo_rows(demo: dict[str, Any]) -> list[str]:
     """The table `spikeship demo` prints, from its JSON."""
     accuracy, checked, profile = demo["accuracy"], demo["verification"], demo["profile"]
-    counts = profile["counts"]
+    counts = next(iter(profile["counts"].values()))
     spikes, synops = (
         sum(layer[name] for layer in counts["layers"]) / counts["samples"]
         for name in ("spikes_out", "synops")
     )
-    int8, fp32 = (e["joules"] * 1e9 for e in profile["ann_energy"])
-    snn = profile["energy"][0]
+    ann = profile["ann"]
+    int8, fp32 = (e["joules"] * 1e9 for e in ann["energies"])
+    snn = profile["prices"][0]["dynamic"]
     value, low, high = (snn[name] * 1e6 for name in ("joules", "low", "high"))
     agreement = ", ".join(f"{100 * a['equal']:.2f} %" for a in checked["to_float"])
-    macs = f"{profile['ann_macs']:,} MACs"
+    macs = f"{sum(layer['macs'] for layer in ann['work']['layers']):,} MACs"
     exact = all(a["first"] is None for a in checked["to_lava"])
     assert exact, "the committed demo does not agree with Lava"
     return [
-        f"| ANN twin, int8 | | | {macs} | {int8:.3g} nJ (arithmetic only) |",
+        f"| ANN twin, int8 | {100 * ann['quantized_accuracy']:.2f} % | | {macs} | {int8:.3g} nJ "
+        f"(arithmetic only) |",
         f"| ANN twin, float32 | {100 * accuracy['ann']:.2f} % | | {macs} | {fp32:.3g} nJ "
         f"(arithmetic only) |",
         f"| SNN, Norse float32 | {100 * accuracy['snn_float']:.2f} % | | | |",
         f"| SNN, integers | {100 * accuracy['snn_integer']:.2f} % | spikes as float: {agreement} | "
         f"{spikes:,.0f} spikes, {synops:,.0f} synops | {value:.3g} uJ [{low:.3g}, {high:.3g}] "
-        f"(core dynamic) |",
+        f"({snn['scope']}) |",
         f"| SNN, Lava CPU backend | {100 * accuracy['lava']:.2f} % | every spike, u and v equal, "
         f"{checked['lava_samples']} images | | |",
     ]
@@ -176,18 +178,21 @@ def robustness_rows(results: list[dict[str, Any]]) -> list[str]:
     return rows
 
 
-ENERGY_NETWORKS = ("Poisson, T = 4", "Poisson, T = 16", "direct, T = 1", "direct, T = 4")
+ENERGY_NETWORKS = ("Poisson, T = 1", "Poisson, T = 2", "Poisson, T = 8", "direct, T = 1")
 
 
 def energy_rows(results: list[dict[str, Any]]) -> list[str]:
-    """Some networks of each data set: accuracy, spikes, energy on chips, and over the ANN's."""
+    """Some networks of each data set: accuracies, spikes per synapse and break-even, energy on Loihi 1
+    (dynamic; total) and 2 (dynamic), and over the ANN's on the same hardware; over one that skips zeros.
+    """
     rows = []
     for result in results:
         found = {row["label"]: row for row in result["summary"]}
         for label in ENERGY_NETWORKS:
             row = found[label]
-            ann = row["ann_accuracy"][_energy_report.LEVELS]
-            _, low, high = row["break_even"][_energy_report.LEVELS]
+            levels = _energy_report.LEVELS
+            ann = row["ann_accuracy"][levels]
+            skipping = row["ratio"][levels + _energy_report.SKIPS][0]
             one, two = (
                 row["energy"].get(device, {})
                 for device in ("loihi1-davies2018", "loihi2-derived-pilotnet")
@@ -195,10 +200,10 @@ def energy_rows(results: list[dict[str, Any]]) -> list[str]:
             shown = (
                 f"{result['name']}, {label}",
                 f"{100 * row['accuracy']:.1f} / {100 * ann:.1f} %",
-                f"{row['spikes_per_synapse']:.2g}; {low:.2g} to {high:.2g}",
+                f"{row['spikes_per_synapse']:.2g}; {_energy_report.numbers(row['break_even'][levels])}",
                 "; ".join(_energy_report.joules(one[part]) for part in ("dynamic", "total") if one),
                 _energy_report.joules(two["dynamic"]),
-                _energy_report.numbers(row["ratio"][_energy_report.LEVELS]),
+                f"{_energy_report.numbers(row['ratio'][levels])}; {skipping:.3g}",
             )
             rows.append(f"| {' | '.join(shown)} |")
     return rows
@@ -226,6 +231,7 @@ def updated(text: str) -> str:
             robustness_rows([load(f"robustness_{name}") for name in ROBUSTNESS]),
         ),
         ("| network | float | 8 bits |", quantization_rows(load("quantization"))),
+        ("| energy per inference |", energy_rows([load(f"energy_{name}") for name in ROBUSTNESS])),
         (
             "| network | float | integers | how |",
             figure_rows(load("accuracy_digits"), load("accuracy_mnist"), load("mnist_mlp")),
