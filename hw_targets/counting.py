@@ -38,6 +38,8 @@ class Lines(NamedTuple):
     synops: NDArray[np.signedinteger[Any]]
     """(reached core, 64 elements and line and element): synapses of non-zero weight, or 0"""
     bands: Integers
+    depth: Integers
+    """(band, 64 elements): the most cores that one of them reaches"""
     segments: Integers
     ends: Integers
     """(segment, 2): first element, and the one behind the last"""
@@ -153,6 +155,7 @@ def _lines(route: Routes, owner: Ints, elements: Integers, places: Integers) -> 
         places.astype(np.int64),
         _in_blocks(synops.astype(kind)),
         np.array(bands),
+        _depth(goes[1:, bands[:-1]] >= 0),
         np.array(segments),
         np.concatenate(ends),
         owner_and_cores[:, 0].copy(),
@@ -160,6 +163,14 @@ def _lines(route: Routes, owner: Ints, elements: Integers, places: Integers) -> 
         rows,
         reached_by_all,
     )
+
+
+def _depth(reached: NDArray[np.bool_]) -> Integers:
+    """Of (core, band, element), how many in each 64 elements of a band."""
+    cores, bands, length = reached.shape
+    padded = np.pad(reached, ((0, 0), (0, 0), (0, -length % 64)))
+    most: Integers = padded.reshape(cores, bands, padded.shape[2] // 64, 64).any(axis=3).sum(axis=0)
+    return most
 
 
 def _in_blocks(synops: NDArray[Any]) -> NDArray[Any]:

@@ -899,6 +899,7 @@ def tally(
     places: Any,
     synops: Any,
     bands: Any,
+    depth: Any,
     segments: Any,
     ends: Any,
     owner: Any,
@@ -960,7 +961,7 @@ def tally(
                         bits[line] = there
                         _add_bits(recent, j * lines + line * 64, there)
                     _add_lines(counts, j, ones, 0, 0, bits, top, bottom)
-                    for r in range(reached):
+                    for r in range(depth[b, j // 64]):
                         start = r * size + j * lines
                         _add_lines(sums, r * room + j, table, start, 64, bits, top, bottom)
                 for g in range(segments[b], segments[b + 1]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from collections import Counter as Multiset
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spikeship.benchmarks import counting
 from spikeship.hw_targets import engine, reference
 from spikeship.hw_targets.counting import Counter
 from spikeship.hw_targets.counts import (
@@ -561,3 +563,20 @@ def test_what_was_not_counted_is_not_zero() -> None:
     for name in ("neuron_updates_active", "joules"):
         with pytest.raises(NetworkError, match=f"'{name}' was not counted"):
             counts.total(name)
+
+
+# -- what counting costs -------------------------------------------------------------------------
+
+
+def test_the_cost_of_counting_as_measured() -> None:
+    path = Path(counting.__file__).parent / "results" / "counting.json"
+    stored = json.loads(path.read_text())
+    assert {c["network"] for c in stored["cells"]} == set(counting.PLANS)
+    assert stored["median_extra"] <= stored["limit"] == counting.LIMIT == 0.2
+
+
+def test_a_cell_of_the_measurement() -> None:
+    plan = counting.QUICK_PLANS["nmnist"]
+    cell = counting.cell(plan, 0.05, 2, 1)
+    assert set(cell["extra"]) == {"layers", "cores"}
+    assert cell["seconds_per_sample_step"]["no"] > 0
