@@ -127,6 +127,11 @@ def _conventions(p: Profile) -> Iterator[str]:
         f"deliveries through weights of zero are not priced, as Loihi 2's counter skips them: "
         f"{zero / c.samples:,.0f} per inference beside {c.total('synops') / c.samples:,.0f}"
     )
+    ann = "" if p.ann is None else f", those of the ANN in float32 {p.ann.work.footprint_bytes:,}"
+    yield (
+        f"{percent(p.connection_sparsity)} of weights are zero; weights and biases take "
+        f"{p.footprint_bytes:,} bytes{ann}"
+    )
     if macs := c.total("effective_macs"):
         yield (
             f"{macs / c.samples:,.0f} of the synops are of graded messages, priced as binary ones: an "

@@ -32,6 +32,7 @@ from ..hw_targets.mapper import map_network
 from ..hw_targets.messages import message_problems
 from ..hw_targets.network import Network, Recipe
 from ..hw_targets.placement import layer_per_core
+from ..hw_targets.statics import connection_sparsity, footprint_bytes
 from ..hw_targets.trace import Overflow
 from .run import Evaluation, encoded, evaluate
 
@@ -98,6 +99,7 @@ class Profile:
 
     `counts` (over all samples) and `mappings` by chip, "layers" where each layer is one core. `prices`
     follow `devices`. `step_seconds`: the time of a step that was given, else None: the devices' own.
+    `connection_sparsity`, `footprint_bytes`: see `hw_targets.statics`.
     """
 
     digest: str
@@ -111,6 +113,8 @@ class Profile:
     prices: tuple[Price, ...]
     step_seconds: float | None
     latency_steps: int
+    connection_sparsity: float
+    footprint_bytes: int
     ann: AnnTwin | None
     comparisons: tuple[Comparison, ...]
 
@@ -180,9 +184,10 @@ def profile(
         prices.append(price(counts[chip], device, seconds, latency))
     twin = None
     if ann is not None:
-        twin = _twin(network, evaluation.counts, ann, data, others)
+        same = data.test if samples is None else data.test.first(samples)
+        twin = _twin(network, evaluation.counts, ann, data.train, same, others)
         if measure is not None:
-            twin = replace(twin, baselines=measure(ann, data.test))
+            twin = replace(twin, baselines=measure(ann, same))
     return Profile(
         network.digest,
         data.name,
@@ -195,6 +200,8 @@ def profile(
         tuple(prices),
         step_seconds,
         network.latency,
+        connection_sparsity(network),
+        footprint_bytes(network),
         twin,
         () if twin is None else tuple(_comparisons(prices, twin, allow_mixed_scope)),
     )
@@ -265,22 +272,27 @@ def _run(
 
 
 def _twin(
-    network: Network, counts: Counts, ann: Classifier, data: Dataset, devices: Sequence[Device]
+    network: Network,
+    counts: Counts,
+    ann: Classifier,
+    train: Split,
+    test: Split,
+    devices: Sequence[Device],
 ) -> AnnTwin:
     from ..models import quantized_ann, training
     from .fair import fair
 
-    seen, shown = data.train.images[:CALIBRATION], data.test.images[:CALIBRATION]
-    work = quantized_ann.work(ann, shown)
+    seen = train.images[:CALIBRATION]
+    work = quantized_ann.work(ann, test.images[:CALIBRATION])
     both = fair(counts, network, work)
     few = quantized_ann.activation_bits_for(counts.steps)
     accuracies = [
-        training.accuracy(quantized_ann.quantize(ann, seen, both.weight_bits, bits), data.test)
+        training.accuracy(quantized_ann.quantize(ann, seen, both.weight_bits, bits), test)
         for bits in (8, few)
     ]
     neurons = sum(layer.outputs for layer in work.layers)
     return AnnTwin(
-        training.accuracy(ann, data.test),
+        training.accuracy(ann, test),
         both.weight_bits,
         accuracies[0],
         few,

@@ -18,6 +18,7 @@ from spikeship.hw_targets.energy import DeviceError, Interval, estimate, load_de
 from spikeship.hw_targets.mapper import map_network
 from spikeship.hw_targets.network import CubaLIF, Dense, Flatten, Input, Network
 from spikeship.hw_targets.netx import write_netx
+from spikeship.hw_targets.statics import footprint_bytes
 from spikeship.models import datasets, training
 from spikeship.models.datasets import Dataset
 from spikeship.models.encoding import Encoding
@@ -133,6 +134,10 @@ def test_the_anns_side(result: Profile, data: Dataset, ann: Classifier) -> None:
     assert (twin.few_bits, twin.work.macs) == (3, 64 * 12 + 12 * 10)
     assert [e.joules for e in twin.energies] == pytest.approx([0.23e-12 * 888, 4.6e-12 * 888])
     assert twin.fair.steps == 4
+    few = profile(network(), data, ann=ann, samples=10).ann
+    assert few is not None
+    assert few.accuracy == training.accuracy(ann, data.test.first(10))
+    assert few.work.images == 10
 
 
 @pytest.mark.parametrize(
@@ -175,6 +180,7 @@ def test_the_checklist_leaves_nothing_out(result: Profile, data: Dataset) -> Non
     assert all(len(p.text) > 30 for p in points)
     alone = checklist(profile(network(), data))
     assert "no ANN was given" in alone[1].text + alone[2].text
+    assert f"{footprint_bytes(network()):,} bytes" in points[6].text
     shown = text_of(result)
     for point in points:
         assert f"{point.number:2} {point.title}: " in shown
