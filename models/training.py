@@ -249,7 +249,7 @@ def train(
         save_last=True,
         enable_version_counter=False,
     )
-    with _calm():
+    with _calm(), _determinism_as_found():
         lightning.seed_everything(settings.seed, verbose=False)
         classifier = Classifier(asdict(settings))
         classifier.objective = objective(settings, teacher)
@@ -376,6 +376,17 @@ def threads(number: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+@contextmanager
+def _determinism_as_found() -> Iterator[None]:
+    """Lightning's `deterministic` is a setting of torch itself; it is put back."""
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
 @contextmanager

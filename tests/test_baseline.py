@@ -126,6 +126,17 @@ def test_without_sensors_times_are_measured_and_energies_say_why(
     assert " 0 J" not in shown
 
 
+def test_int8_has_no_deterministic_algorithms_and_needs_none() -> None:
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        rows = baselines(classifier(), data(), precisions=("int8",), devices=("cpu",), batches=(1,), **QUICK)  # fmt: skip
+        assert torch.are_deterministic_algorithms_enabled()
+        assert torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert [row.seconds is not None for row in rows] == [True]
+
+
 def test_what_cannot_run_is_a_row_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     rows = baselines(classifier(), data(), devices=("cuda",), sensors={"cuda": NoMeter()}, **QUICK)

@@ -120,12 +120,13 @@ def baselines(
             try:
                 if processor not in _present():
                     raise Unavailable("torch sees no GPU (torch.cuda.is_available is False).")
-                nets = variants(ann.net, precision, processor, seen)
+                with _any_algorithm():
+                    nets = variants(ann.net, precision, processor, seen)
             except Unavailable as problem:
                 rows.append(replace(row, energy=_nothing(sensor, str(problem))))
                 continue
             ready = Split(images.to(input_dtype(precision)), data.labels)
-            with torch.inference_mode(), _float32(processor):
+            with torch.inference_mode(), _any_algorithm(), _float32(processor):
                 rows += _rows(row, nets, ready, batches, window_s / 10, timed)
     return tuple(rows)
 
@@ -219,6 +220,18 @@ def _sensor(processor: Processor, name: str) -> Sensor:
 
 def _synchronize(processor: Processor) -> Work:
     return torch.cuda.synchronize if processor == "cuda" else lambda: None
+
+
+@contextmanager
+def _any_algorithm() -> Iterator[None]:
+    """Whatever torch has: its deterministic algorithms are slower, and int8 networks have none."""
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
 
 
 @contextmanager
