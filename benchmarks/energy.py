@@ -17,40 +17,35 @@ Prints tables; writes JSON and a picture (extra `plot`).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 
-from ..hw_targets.counts import Activity, CoreCounts, Counts, LayerCounts
+from ..hw_targets.counts import CoreCounts, Counts, LayerCounts
 from ..hw_targets.energy import (
     Device,
     Interval,
     Price,
     estimate_macs,
-    inference_seconds,
     load_device,
     price,
     shipped_devices,
-    step_seconds,
 )
 from ..hw_targets.mapper import map_network
-from ..hw_targets.network import Network
 from ..hw_targets.netx import read_netx
-from ..hw_targets.placement import Placement
 from ..models import datasets, quantized_ann, training
 from ..models.settings import Settings
 from ..pipeline import records
 from ..pipeline.export import export
 from ..pipeline.fair import Fair, fair
 from ..pipeline.measure import baselines
-from ..pipeline.run import Evaluation, evaluate, float_accuracy, needed_recipe
+from ..pipeline.profile import deploy
+from ..pipeline.run import float_accuracy, needed_recipe
 from . import _energy_report as report
 from ._energy_plots import plot
 from .readme_figures import NAMES
@@ -137,59 +132,36 @@ def spiking(bench: Bench, name: str) -> dict[str, Any]:
         mapping = map_network(network, chip)
         chips[chip] = {"violations": [f"{v.where}: {v.what}" for v in mapping.violations]}
         if not mapping.violations:
-            evaluation, seconds = placed(network, bench.data.test, mapping.placement)
-            counts = evaluation.counts
+            found = deploy(network, bench.data.test, chip, _of(chip))
+            counts, accuracy = found.evaluation.counts, found.evaluation.accuracy
             chips[chip] |= {
                 "cores": {layer.name: layer.cores for layer in mapping.layers},
                 "chips": counts.chips,
                 "tiles": counts.tiles,
                 "counts": _totals(counts),
-                "prices": _prices(counts, network.latency, seconds),
+                "prices": _prices(counts, network.latency, found.seconds),
             }
     return {
         "coding": settings.coding,
         "steps": settings.steps,
         "digest": network.digest,
         "float_accuracy": real,
-        "accuracy": evaluation.accuracy,
+        "accuracy": accuracy,
         "chips": chips,
         "fair": _fair(fair(counts, network, bench.work)),
     }
 
 
-def placed(
-    network: Network, split: datasets.Split, placement: Placement
-) -> tuple[Evaluation, dict[str, Interval]]:
-    """A network run bit for bit on the cores of a chip; the mean time of an inference, by device.
-
-    Devices are the shipped ones of that chip, those without times left out.
-    """
-    times: dict[str, list[NDArray[np.float64]]] = {}
-
-    def observe(activity: Activity) -> None:
-        for device in _of(placement.chip):
-            steps = step_seconds(activity, placement, device)
-            if steps is not None:
-                times.setdefault(device.id, []).append(steps)
-
-    evaluation = evaluate(network, split, placement=placement, observe=observe)
-    seconds = {
-        name: inference_seconds(np.concatenate(blocks, axis=1)) for name, blocks in times.items()
-    }
-    return evaluation, seconds
-
-
-def _of(chip: str | None) -> list[Device]:
+def _of(chip: str) -> list[Device]:
     return [device for device in map(load_device, shipped_devices()) if device.chip == chip]
 
 
-def _prices(counts: Counts, latency: int, seconds: dict[str, Interval]) -> dict[str, Any]:
+def _prices(counts: Counts, latency: int, seconds: Mapping[str, Interval | None]) -> dict[str, Any]:
     """By device. Inferences follow each other without gap; an answer takes `latency` steps more."""
     prices = {}
-    for device in _of(counts.chip):
-        time = seconds.get(device.id)
+    for name, time in seconds.items():
         longer = None if time is None else time * ((counts.steps + latency) / counts.steps)
-        prices[device.id] = _price(price(counts, device, time, longer))
+        prices[name] = _price(price(counts, load_device(name), time, longer))
     return prices
 
 

@@ -170,7 +170,10 @@ def profile(
     chosen = [load_device(d) for d in devices or default_devices(network)]
     spiking, others = _sides(network, chosen, ann is not None)
     chips = dict.fromkeys(d.chip or LAYERS for d in spiking) or {LAYERS: None}
-    runs = {chip: _run(network, data.test, chip, spiking, samples, progress) for chip in chips}
+    runs = {
+        chip: deploy(network, data.test, chip, spiking, samples, progress=progress)
+        for chip in chips
+    }
     counts = {chip: run.evaluation.counts for chip, run in runs.items()}
     evaluation = next(iter(runs.values())).evaluation
     steps = evaluation.counts.steps
@@ -234,22 +237,27 @@ def _sides(
 
 
 @dataclass(frozen=True)
-class _Run:
-    """The network on one chip; `seconds`: mean time of an inference by device, None: unknown."""
+class Deployed:
+    """A network on one chip; `seconds`: mean time of an inference by device, None: unknown."""
 
     evaluation: Evaluation
     mapping: ChipMapping | None
     seconds: Mapping[str, Interval | None]
 
 
-def _run(
+def deploy(
     network: Network,
     split: Split,
     chip: str,
     devices: Sequence[Device],
-    samples: int | None,
-    progress: bool,
-) -> _Run:
+    samples: int | None = None,
+    *,
+    progress: bool = False,
+) -> Deployed:
+    """Map on `chip` ("layers": each layer one core), run and count (the first `samples` of) a data set.
+
+    Steps are timed with those of `devices` that are of this chip.
+    """
     mapping = None if chip == LAYERS else map_network(network, chip)
     placement = layer_per_core(network) if mapping is None else mapping.placement
     here = [d for d in devices if (d.chip or LAYERS) == chip]
@@ -268,7 +276,7 @@ def _run(
         name: inference_seconds(np.concatenate(times, axis=1)) if times else None
         for name, times in found.items()
     }
-    return _Run(evaluation, mapping, seconds)
+    return Deployed(evaluation, mapping, seconds)
 
 
 def _twin(

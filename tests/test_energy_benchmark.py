@@ -191,7 +191,6 @@ def test_an_interrupted_benchmark_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """On a small network; then again, of which nothing is measured twice."""
-    pytest.importorskip("matplotlib")
     small = replace(energy.BASE["digits"], epochs=1, widths=(16,))
     monkeypatch.setattr(energy, "BASE", {"digits": small})
     monkeypatch.setattr(energy, "STEPS", (1, 2))
