@@ -3,8 +3,10 @@
 if __name__ == "hw_targets":
     raise ImportError("`pip install -e .`, then import this folder as spikeship.hw_targets")
 
-from .counts import Counts, count
+from .counting import Counter
+from .counts import Counts, count, tally
 from .engine import simulate
+from .mapper import map_network
 from .network import (
     Conv,
     CubaLIF,
@@ -24,6 +26,7 @@ from .trace import Trace
 
 __all__ = [
     "Conv",
+    "Counter",
     "Counts",
     "CubaLIF",
     "Delta",
@@ -40,7 +43,9 @@ __all__ = [
     "SigmaDelta",
     "Trace",
     "count",
+    "map_network",
     "read_netx",
     "simulate",
+    "tally",
     "write_netx",
 ]
