@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ..hw_targets.energy import Interval
 from ..pipeline import views
 
 Ends = Sequence[float]
@@ -195,19 +196,9 @@ def _measured(result: dict[str, Any]) -> Table:
 
 def joules(ends: Ends | None) -> str:
     """1.23 uJ [1.1, 1.5]; a dash where there is none."""
-    if ends is None:
-        return "-"
-    factor, unit = next(
-        ((f, u) for f, u in ((1e-3, "mJ"), (1e-6, "uJ"), (1e-9, "nJ")) if ends[0] >= f),
-        (1e-12, "pJ"),
-    )
-    return f"{ends[0] / factor:.3g} {unit}" + _span([end / factor for end in ends])
+    return "-" if ends is None else views.span(Interval(*ends), "J")
 
 
 def numbers(ends: Ends | None) -> str:
     """1.23 [1.1, 1.5]; a dash where there is none."""
-    return "-" if ends is None else f"{ends[0]:.3g}" + _span(ends)
-
-
-def _span(ends: Ends) -> str:
-    return "" if ends[1] == ends[2] else f" [{ends[1]:.3g}, {ends[2]:.3g}]"
+    return "-" if ends is None else views.span(Interval(*ends), "")

@@ -16,8 +16,7 @@ Prints tables; writes JSON and a picture (extra `plot`).
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -33,7 +32,6 @@ from ..hw_targets.energy import (
     Price,
     estimate_macs,
     load_device,
-    price,
     shipped_devices,
 )
 from ..hw_targets.mapper import map_network
@@ -47,6 +45,7 @@ from ..pipeline.measure import baselines
 from ..pipeline.profile import deploy
 from ..pipeline.run import float_accuracy, needed_recipe
 from . import _energy_report as report
+from ._cells import cell, file_name
 from ._energy_plots import plot
 from .readme_figures import NAMES
 
@@ -90,7 +89,7 @@ class Bench:
         }
 
     def trained(self, settings: Settings, name: str) -> training.Classifier:
-        folder = self.folder / "nets" / _file(name)
+        folder = self.folder / "nets" / file_name(name)
         net, _ = training.train(settings, self.data, folder, progress=False)
         return net
 
@@ -104,15 +103,9 @@ class Bench:
 
     def cell(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """What `measure` gives; measured before: what was kept in the work folder."""
-        path = self.folder / "cells" / f"{_file(name)}.json"
-        if not path.is_file():
-            records.write_json(measure(), path)
-            print(f"{self.data.name}, seed {self.seed}: {name}", flush=True)
-        return {"label": name, "seed": self.seed, **json.loads(path.read_text())}
-
-
-def _file(name: str) -> str:
-    return "".join(c if c.isalnum() or c in ".-" else "_" for c in name)
+        path = self.folder / "cells" / f"{file_name(name)}.json"
+        found = cell(path, f"{self.data.name}, seed {self.seed}: {name}", measure)
+        return {"label": name, "seed": self.seed, **found}
 
 
 # -- the spiking networks -------------------------------------------------------------------------
@@ -122,7 +115,7 @@ def spiking(bench: Bench, name: str) -> dict[str, Any]:
     """Train, quantize, place, run, count and price one network."""
     settings = bench.networks[name]
     net = bench.trained(settings, name)
-    path = bench.folder / "nets" / _file(name) / "integers.net"
+    path = bench.folder / "nets" / file_name(name) / "integers.net"
     images = bench.data.train.images[:CALIBRATION]
     export(net.net, bench.data.shape, net.settings.encoding, images, path, seed=bench.seed)
     network = read_netx(path)
@@ -139,7 +132,7 @@ def spiking(bench: Bench, name: str) -> dict[str, Any]:
                 "chips": counts.chips,
                 "tiles": counts.tiles,
                 "counts": _totals(counts),
-                "prices": _prices(counts, network.latency, found.seconds),
+                "prices": {d.id: _price(found.price(d)) for d in _of(chip)},
             }
     return {
         "coding": settings.coding,
@@ -154,15 +147,6 @@ def spiking(bench: Bench, name: str) -> dict[str, Any]:
 
 def _of(chip: str) -> list[Device]:
     return [device for device in map(load_device, shipped_devices()) if device.chip == chip]
-
-
-def _prices(counts: Counts, latency: int, seconds: Mapping[str, Interval | None]) -> dict[str, Any]:
-    """By device. Inferences follow each other without gap; an answer takes `latency` steps more."""
-    prices = {}
-    for name, time in seconds.items():
-        longer = None if time is None else time * ((counts.steps + latency) / counts.steps)
-        prices[name] = _price(price(counts, load_device(name), time, longer))
-    return prices
 
 
 def _totals(counts: Counts) -> dict[str, Any]:

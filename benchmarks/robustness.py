@@ -47,6 +47,7 @@ from ..pipeline.robustness import (
 )
 from ..pipeline.robustness.battery import Plan, worst_case
 from . import _robustness_claims as claims
+from ._cells import cell, file_name
 
 EPSILON = {"digits": 0.1, "mnist": 0.1, "fashion_mnist": 0.05}
 """Radius of the attacks, and of those that adversarial training defends against."""
@@ -107,7 +108,7 @@ class Bench:
         return self.data.test.labels[: TEST_IMAGES[self.data.name]]
 
     def trained(self, settings: Settings, name: str) -> training.Classifier:
-        net, _ = training.train(settings, self.data, self.folder / "nets" / _file(name))
+        net, _ = training.train(settings, self.data, self.folder / "nets" / file_name(name))
         return net
 
     def deployed(self, net: training.Classifier, bits: int) -> DeployedVictim:
@@ -142,7 +143,7 @@ class Bench:
         found = [self.attack(victim, how) for how in attacks]
         tried = [(of.after, of.adversarial) for of in found]
         worst = worst_case(victim, tried, self.labels, Plan(seed=self.seed))
-        cell: dict[str, Any] = {
+        judged: dict[str, Any] = {
             "victim": victim.name,
             "digest": victim.digest,
             "clean": found[0].clean.accuracy,
@@ -154,14 +155,10 @@ class Bench:
         if curve:
             strengths = [factor * self.epsilon for factor in CURVE]
             others = {eps: self.attack(victim, self.pgd(victim, eps)) for eps in strengths if eps}
-            accuracies = [others[eps].accuracy if eps else cell["clean"] for eps in strengths]
-            cell["curve"] = {"epsilons": strengths, "accuracies": accuracies}
-            cell["qte"] = qte(strengths, accuracies, normalised=True)
-        return cell
-
-
-def _file(name: str) -> str:
-    return "".join(c if c.isalnum() or c in ".-" else "_" for c in name)
+            accuracies = [others[eps].accuracy if eps else judged["clean"] for eps in strengths]
+            judged["curve"] = {"epsilons": strengths, "accuracies": accuracies}
+            judged["qte"] = qte(strengths, accuracies, normalised=True)
+        return judged
 
 
 def _name(how: Attack) -> str:
@@ -318,7 +315,7 @@ def converted(bench: Bench) -> Iterator[Row]:
                 settings = conversion.fine_tuning(
                     net.settings, bench.epsilon, epochs=epochs, attack=kind
                 )
-                folder = bench.folder / "nets" / _file(f"{label}, tuned with {kind}")
+                folder = bench.folder / "nets" / file_name(f"{label}, tuned with {kind}")
                 tuned, _ = training.train(settings, bench.data, folder, start=net)
                 cells[f"T = 8, tuned, {kind}"] = bench.judge(FloatVictim(tuned))
             cells["T = 8, tuned, pgd, 8 bits"] = bench.judge(bench.deployed(tuned, 8))
@@ -370,7 +367,7 @@ def certificates(bench: Bench) -> Iterator[Row]:
                     bench.labels[:count],
                     n=DRAWS,
                     seed=bench.seed,
-                    folder=bench.folder / "votes" / _file(f"{label}, {victim.name}"),
+                    folder=bench.folder / "votes" / file_name(f"{label}, {victim.name}"),
                     progress=True,
                 )
                 exact = found.method == "phase"
@@ -410,11 +407,8 @@ def measured(bench: Bench, name: str) -> list[dict[str, Any]]:
     """The rows of an experiment; those measured before are read from the work folder."""
     rows = []
     for label, measure in EXPERIMENTS[name](bench):
-        path = bench.folder / "cells" / f"{name}-{_file(label)}.json"
-        if not path.is_file():
-            records.write_json(measure(), path)
-            print(f"{bench.data.name}, seed {bench.seed}, {name}: {label}", flush=True)
-        found = json.loads(path.read_text())
+        path = bench.folder / "cells" / f"{name}-{file_name(label)}.json"
+        found = cell(path, f"{bench.data.name}, seed {bench.seed}, {name}: {label}", measure)
         rows.append({"experiment": name, "label": label, "seed": bench.seed, **found})
     return rows
 

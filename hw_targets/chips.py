@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .counts import fan_out
-from .network import CubaLIF, Dense, IntArray, NeuronLayer, Population, Shape
+from .network import CubaLIF, Dense, IntArray, NeuronLayer, Population, Shape, weight_matrices
 from .placement import Box, Mesh
 from .violations import Violation
 
@@ -95,11 +95,7 @@ def weight_bits(layer: NeuronLayer) -> int:
     one sign 0 .. 255; a power of two that fits goes into the exponent. More than 8: a mixed-sign
     weight is odd. Hardware has no 7 bits, so that 7 become 8 (nengo-loihi, WEIGHT_BITS_MAP).
     """
-    bits = [
-        _matrix_bits(matrix)
-        for name in ("weight", "recurrent", "imaginary")
-        if isinstance(matrix := getattr(layer, name, None), np.ndarray)
-    ]
+    bits = map(_matrix_bits, weight_matrices(layer))
     most = max(bits, default=0)
     return 8 if most == 7 else most
 

@@ -50,6 +50,7 @@ __all__ = [
     "Sigma",
     "SigmaDelta",
     "integers",
+    "weight_matrices",
 ]
 
 Shape: TypeAlias = tuple[int, ...]
@@ -241,6 +242,14 @@ def _freeze_synapses(layer: Dense | Conv, ndim: int, axes: str) -> None:
             "threshold together.",
         )
         object.__setattr__(layer, "bias", bias)
+
+
+def weight_matrices(layer: Layer) -> tuple[IntArray, ...]:
+    """All weights of a layer: those of its input, then recurrent and imaginary ones; none of Input."""
+    if not isinstance(layer, Dense | Conv):
+        return ()
+    others = (layer.recurrent, layer.imaginary) if isinstance(layer, Dense) else ()
+    return (layer.weight, *(matrix for matrix in others if matrix is not None))
 
 
 Layer: TypeAlias = Input | Flatten | Dense | Conv

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from .chips import weight_bits
-from .network import Conv, Dense, IntArray, Network
+from .network import Conv, Dense, Network, weight_matrices
 
 BIAS_BYTES = 2
 """A bias mantissa has 13 bits."""
@@ -18,7 +16,7 @@ def connection_sparsity(network: Network) -> float:
 
     0 for a network without weights.
     """
-    weights = [matrix for layer in network.layers for matrix in _matrices(layer)]
+    weights = [matrix for layer in network.layers for matrix in weight_matrices(layer)]
     stored = sum(matrix.size for matrix in weights)
     return 1 - sum(int(np.count_nonzero(matrix)) for matrix in weights) / stored if stored else 0.0
 
@@ -33,14 +31,7 @@ def footprint_bytes(network: Network) -> int:
     total = 0
     for layer in network.layers:
         if isinstance(layer, Dense | Conv):
-            weights = sum(matrix.size for matrix in _matrices(layer))
+            weights = sum(matrix.size for matrix in weight_matrices(layer))
             total += -(-weights * weight_bits(layer) // 8)
             total += 0 if layer.bias is None else BIAS_BYTES * layer.bias.size
     return total
-
-
-def _matrices(layer: object) -> Iterator[IntArray]:
-    if isinstance(layer, Dense | Conv):
-        yield layer.weight
-    if isinstance(layer, Dense):
-        yield from (m for m in (layer.recurrent, layer.imaginary) if m is not None)

@@ -13,7 +13,7 @@ import numpy as np
 from ..hw_targets import chips
 from ..hw_targets.cmos45 import add, multiply, sram
 from ..hw_targets.counts import Counts, LayerCounts
-from ..hw_targets.network import Dense, Input, IntArray, Network, Population
+from ..hw_targets.network import Dense, Input, Network, Population, weight_matrices
 from ..hw_targets.neurons import CubaLIF, Delta, ResonateFire, Sigma, SigmaDelta
 from ..models.quantized_ann import IMAGE_BITS, LayerWork, Work
 
@@ -88,16 +88,6 @@ def weight_bits(network: Network) -> int:
     return max(chips.weight_bits(p.layer) for p in network.populations)
 
 
-def _weights(p: Population) -> Sequence[IntArray]:
-    layer = p.layer
-    if isinstance(layer, Input):
-        return ()
-    matrices = [layer.weight]
-    if isinstance(layer, Dense):
-        matrices += [m for m in (layer.recurrent, layer.imaginary) if m is not None]
-    return matrices
-
-
 @dataclass(frozen=True)
 class SpikingLayer:
     """A population and its events per inference.
@@ -148,7 +138,7 @@ def _spiking_layer(
         layer.neuron_updates / samples,
         p.size,
         senders,
-        sum(matrix.size for matrix in _weights(p)),
+        sum(matrix.size for matrix in weight_matrices(p.layer)),
         0 if bias is None else bias.size,
         words,
         decays,

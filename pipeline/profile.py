@@ -176,15 +176,7 @@ def profile(
     }
     counts = {chip: run.evaluation.counts for chip, run in runs.items()}
     evaluation = next(iter(runs.values())).evaluation
-    steps = evaluation.counts.steps
-    prices = []
-    for device in spiking:
-        chip = device.chip or LAYERS
-        seconds = runs[chip].seconds[device.id]
-        if step_seconds is not None:
-            seconds = Interval.exact(step_seconds * steps)
-        latency = None if seconds is None else seconds * ((steps + network.latency) / steps)
-        prices.append(price(counts[chip], device, seconds, latency))
+    prices = [runs[device.chip or LAYERS].price(device, step_seconds) for device in spiking]
     twin = None
     if ann is not None:
         same = data.test if samples is None else data.test.first(samples)
@@ -240,9 +232,20 @@ def _sides(
 class Deployed:
     """A network on one chip; `seconds`: mean time of an inference by device, None: unknown."""
 
+    network: Network
     evaluation: Evaluation
     mapping: ChipMapping | None
     seconds: Mapping[str, Interval | None]
+
+    def price(self, device: Device, step_seconds: float | None = None) -> Price:
+        """Of one inference, one following the other without gap; an answer takes the network's latency
+        longer. `step_seconds`: time of a step in place of what the device says."""
+        counts = self.evaluation.counts
+        seconds = self.seconds[device.id]
+        if step_seconds is not None:
+            seconds = Interval.exact(step_seconds * counts.steps)
+        longer = (counts.steps + self.network.latency) / counts.steps
+        return price(counts, device, seconds, None if seconds is None else seconds * longer)
 
 
 def deploy(
@@ -276,7 +279,7 @@ def deploy(
         name: inference_seconds(np.concatenate(times, axis=1)) if times else None
         for name, times in found.items()
     }
-    return Deployed(evaluation, mapping, seconds)
+    return Deployed(network, evaluation, mapping, seconds)
 
 
 def _twin(

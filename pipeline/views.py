@@ -36,12 +36,15 @@ def interval(energy: Energy) -> str:
     return span(energy.interval, "J")
 
 
+def si_prefix(value: float) -> tuple[float, str]:
+    """(factor, prefix), from none down to pico, with which a value is 1 or more."""
+    return next(((f, p) for f, p in _PREFIXES if abs(value) >= f), _PREFIXES[-1])
+
+
 def span(found: Interval, unit: str) -> str:
     """The same of any interval; without a unit there is no prefix either."""
     value, low, high = found.ends
-    factor, prefix = 1.0, ""
-    if unit:
-        factor, prefix = next(((f, p) for f, p in _PREFIXES if value >= f), _PREFIXES[-1])
+    factor, prefix = si_prefix(value) if unit else (1.0, "")
     text = f"{value / factor:.3g} {prefix}{unit}".rstrip()
     return text if low == high else f"{text} [{low / factor:.3g}, {high / factor:.3g}]"
 

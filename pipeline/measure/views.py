@@ -6,11 +6,10 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from ..views import percent, table
+from ..views import percent, si_prefix, table
 from .baseline import Baseline
 from .window import Mean
 
-_PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "u"), (1e-9, "n"), (1e-12, "p"))
 _COPIES = {None: "", False: ", images on the GPU", True: ", with copies"}
 
 
@@ -70,6 +69,6 @@ def _si(value: float | None, unit: str, error: float | None = None) -> str:
     """20.1 us ± 0.3; empty where there is no value."""
     if value is None:
         return ""
-    factor, prefix = next(((f, p) for f, p in _PREFIXES if abs(value) >= f), _PREFIXES[-1])
+    factor, prefix = si_prefix(value)
     text = f"{value / factor:.3g} {prefix}{unit}"
     return text if error is None else f"{text} ± {error / factor:.2g}"
