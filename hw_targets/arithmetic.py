@@ -29,6 +29,10 @@ THRESHOLD_MAX = (1 << 17) - 1
 """17-bit unsigned threshold mantissa."""
 DELAY_MAX = 62
 """netx keeps a ring of 63 steps per neuron: a delay of 62 arrives 63 steps later."""
+MESSAGE_LIMIT = 1 << 24
+"""Payloads of graded spikes stay below this magnitude (Loihi 2; Lava's ports)."""
+MESSAGE_BITS = 25
+"""What they take, sign included."""
 NEVER = 1 << 17
 """Threshold of netx's default neuron: 2^23 after the shift, above the clip of v, so never reached.
 No file can hold it (18 bit); it only stands for a layer stored without neuron."""

@@ -278,7 +278,11 @@ class _Buffers:
 
 
 class _Block:
-    """Some samples on their way through all steps."""
+    """Some samples on their way through all steps.
+
+    It may be given up and run again, see `_Run.samples`: whatever adds up stays in the block until all
+    steps are through.
+    """
 
     def __init__(
         self,
@@ -295,6 +299,7 @@ class _Block:
         self.columns, self.source, self.sent = buffers.columns, buffers.source, buffers.sent
         self.state, self.ring, self.planes = buffers.state, buffers.ring, run.planes
         self.counted = None if run.collected is None else run.collected.part(low, high)
+        self.counts = np.zeros((samples, *run.network.output_shape), np.int64)
         self.overflow = np.zeros((len(run.layers), 3), np.int64)
         self.largest = [0] * len(run.layers)
         self.options: dict[tuple[int, int], Any] = {}
@@ -330,6 +335,8 @@ class _Block:
         for i, layer in self.slow.items():
             over = layer.overflow
             self.overflow[i] = over.u_wraps, over.v_clips, over.sum_wraps
+        if run.kept.counts:
+            run.counts[self.low : self.high] = self.counts
         if self.counted is not None:
             self.counted.finish()
         return self.overflow
@@ -428,7 +435,7 @@ class _Block:
             raise _NeedsReference(i)
         if not direct and layer.sums.stored * (reach if graded else 1) >= 1 << 31:
             raise _NeedsReference(i)
-        if layer.recurrent.size and layer.population.graded and graded:
+        if layer.recurrent.size and layer.population.graded and not self._single_spikes(i):
             raise _NeedsReference(i)  # its own messages may grow beyond any bound
         self.options[i, reach] = kernels.Options(
             kind=layer.kind,
@@ -450,6 +457,13 @@ class _Block:
             band=layer.band,
         )
         return self.options[i, reach]
+
+    def _single_spikes(self, i: int) -> bool:
+        """Whether all messages at layer i, its own ones too, count as single spikes.
+
+        The layer before says so, or for the first one `message_bits`: never what happens to arrive.
+        """
+        return not self.run_.layers[i - 1].population.graded if i else self.run_.binary
 
     def _step_slowly(self, i: int, start: int, steps: int) -> None:
         """The same in the reference."""
@@ -493,8 +507,7 @@ class _Block:
         if i in run.kept.spikes:
             self._store("spikes", i, sent, start, steps)
         if run.kept.counts and i == len(run.layers) - 1:
-            summed = sent.sum(axis=1, dtype=np.int64)
-            run.counts[self.low : self.high] += _channels_first(summed, population.shape)
+            self.counts += _channels_first(sent.sum(axis=1, dtype=np.int64), population.shape)
 
     def _active(self, i: int, start: int, steps: int) -> tuple[Array, int, int]:
         """Where to count active neurons, and the first and the end of these steps that count."""

@@ -10,11 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from . import arithmetic
+from .arithmetic import MESSAGE_BITS, MESSAGE_LIMIT
 from .network import CubaLIF, Input, IntArray, Network, NetworkError, integers
 from .trace import STATES
 
-MESSAGE_LIMIT = 1 << 24
-"""Payloads of graded spikes stay below this magnitude (Loihi 2; Lava's ports)."""
 QUANTITIES = ("spikes", *STATES)
 
 
@@ -46,6 +45,11 @@ def prepare_input(
     spike, as in netx; None and every other width keep the payload. Input neurons always see the
     payload, as in netx. Arrays of integers are not copied. Raises NetworkError.
     """
+    if message_bits is not None and message_bits not in range(MESSAGE_BITS + 1):
+        raise NetworkError(
+            f"message_bits = {message_bits}; give 0 for single spikes, up to {MESSAGE_BITS} for graded "
+            f"ones (their payloads stay below 2^{MESSAGE_BITS - 1}), or none for that."
+        )
     shape = network.input_shape
     array = np.asarray(inputs)
     constant = array.ndim == 1 + len(shape)
@@ -80,7 +84,7 @@ def prepare_input(
 
 
 def _messages(array: NDArray[Any], message_bits: int | None) -> tuple[NDArray[Any], int]:
-    width = MESSAGE_LIMIT if not message_bits else 1 << message_bits
+    width = min(1 << message_bits, MESSAGE_LIMIT) if message_bits else MESSAGE_LIMIT
     if array.dtype.kind == "b":
         return array.view(np.int8), 1
     whole = array.dtype.kind in "iu"

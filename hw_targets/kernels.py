@@ -946,11 +946,14 @@ def tally(
                     if owner[g] >= 0:
                         spikes[s, k, owner[g]] += count
                     for r in range(reached):
+                        core = cores[g, r]
+                        if core < 0:
+                            break
                         total = 0
                         for i in range(blocks):
                             total += _sum_where(table, r * size + low + 64 * i, bits[i])
-                        arrived[s, k, cores[g, r]] += count
-                        delivered[s, k, cores[g, r]] += total
+                        arrived[s, k, core] += count
+                        delivered[s, k, core] += total
             for b in range(len(bands) - 1 if lines > 1 else 0):
                 top, bottom = bands[b], bands[b + 1]
                 for j in range(0, length, 64):

@@ -1,7 +1,7 @@
 """The same function as `reference.simulate`, through Lava's own fixed-point CPU backend.
 
-The network is written to a netx file and loaded by lava-dl's `netx.hdf5.Network`: what runs here is
-Lava reading our file. Needs Python 3.10 with lava-nc and lava-dl (`pip install "spikeship[lava]"`).
+lava-dl's `netx.hdf5.Network` loads the very file that the network was read from where that is given;
+else a file that we write, in which an error of our own reading would not show. Needs Python 3.10 with lava-nc and lava-dl (`pip install "spikeship[lava]"`).
 Lava runs in a Python process of its own: it forks one process per layer, which is unsafe in a
 process that has used torch, and it would fix the start method of `multiprocessing` for the caller.
 """
@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Collection
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,8 +25,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .inputs import QUANTITIES, check_reset, parse_record, prepare_input
-from .network import Network, Population
-from .netx import write_netx
+from .network import Network, NetworkError, Population
+from .netx import NetxWarning, read_netx, write_netx
+from .netx_write import check_loadable
 from .trace import Recorded, Trace
 
 
@@ -63,9 +66,12 @@ def run(
     reset_offset: int = 0,
     message_bits: int | None = None,
     record: str | Collection[str] = "counts",
+    file: str | Path | None = None,
 ) -> Trace:
     """Run a network on Lava's `Loihi2SimCfg(select_tag="fixed_pt")`; arguments as in `simulate`.
 
+    `file`: the netx file that the network was read from, whole: Lava then loads that one. Weights that
+    Lava changes run as it changes them, which is what the simulators do.
     All samples go through one Lava run. Between two samples one idle step (or as many as bring the
     step count to a multiple of `reset_interval`) passes, at whose end every synaptic buffer and
     every state is set back to 0, so that each sample starts as in a run of its own. Overflows are
@@ -86,7 +92,10 @@ def run(
     if reset_interval is not None:
         period = -(-period // reset_interval) * reset_interval
     runs = max(samples, 1)  # Lava cannot run for no time
-    exponents = [getattr(p.layer.neuron, "spike_exp", None) for p in populations]
+    exponents = (getattr(p.layer.neuron, "spike_exp", None) for p in populations)
+    exponent = next((e for e in exponents if e is not None), 6)
+    if file is not None:
+        _check_file(network, file, exponent)
     job = {
         "steps": runs * period,
         "period": period,
@@ -98,12 +107,18 @@ def run(
             "input_message_bits": 24 if message_bits is None else message_bits,
             "reset_interval": reset_interval,
             "reset_offset": reset_offset,
-            "spike_exp": next((e for e in exponents if e is not None), 6),
+            "spike_exp": exponent,
+            "input_shape": network.input_shape[::-1],  # read only where the file has no input layer
         },
     }
     with tempfile.TemporaryDirectory(prefix="spikeship-lava-") as name:
         folder = Path(name)
-        write_netx(network, folder / "network.net")
+        if file is None:
+            for layer in network.layers:
+                check_loadable(layer)
+            write_netx(network, folder / "network.net", for_lava=False)
+        else:
+            shutil.copyfile(file, folder / "network.net")
         shape = populations[0].input_shape  # flat where a Flatten comes before a Dense
         if drive.bias is not None:
             biases = np.zeros((runs, *shape), np.int32)
@@ -130,6 +145,18 @@ def run(
         if kept.counts:
             found["counts"] = load("spikes", populations[-1]).sum(axis=1, dtype=np.int64)
     return Trace(**found, backend="lava")
+
+
+def _check_file(network: Network, file: str | Path, exponent: int) -> None:
+    """Refuse a file that holds another network than the one to be run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NetxWarning)
+        stored = read_netx(file, network.input_shape, spike_exp=exponent)
+    if stored.digest != network.digest:
+        raise NetworkError(
+            f"{file} holds network {stored.digest[:12]}, this is {network.digest[:12]}. Give the file "
+            f"that the network was read from, or none."
+        )
 
 
 def _swap(array: NDArray[Any], axes: int) -> NDArray[Any]:

@@ -67,7 +67,7 @@ class Layer:
             out *= 2
         self.whole = all(part is None or part.whole for part in (stored, back, imaginary))
         self.weights = _rows(_by_position(weight.T, before))
-        if layer.delays is not None:
+        if layer.delays is not None and layer.delays.any():  # sums of 32 bits are the same without
             self.delays = np.array(_by_position(layer.delays.T, before), np.int32, order="C")
         self.geometry = kernels.Geometry(1, 1, into, 1, 1, out, 1, 1, 1, 1, 0, 0, 1, 1, 1)
         self.sums = Bounds(weight if own is None else np.hstack([weight, own]), mantissas)

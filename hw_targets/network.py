@@ -9,10 +9,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
-from types import MappingProxyType
-from typing import Any, Literal, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -27,8 +26,11 @@ from .neurons import (
     ResonateFire,
     Sigma,
     SigmaDelta,
+    Stored,
     integers,
+    stored_integers,
 )
+from .recipe import Recipe
 
 __all__ = [
     "Conv",
@@ -66,7 +68,7 @@ def _pair(values: int | Sequence[int] | IntArray, what: str, low: int) -> tuple[
 
 
 @dataclass(frozen=True, eq=False)
-class Input:
+class Input(Stored):
     """The shape of the input and, optionally, neurons that turn it into spikes.
 
     Without `neuron` the input itself is the spikes (0 / 1, or graded integers). With `neuron` the
@@ -96,7 +98,7 @@ class Input:
 
 
 @dataclass(frozen=True, eq=False)
-class Flatten:
+class Flatten(Stored):
     """(C, H, W) to (C * H * W,) in row-major order, as torch flattens."""
 
 
@@ -109,7 +111,7 @@ def _check_neuron(what: str, neuron: Neuron | None, kinds: tuple[type, ...]) -> 
 
 
 @dataclass(frozen=True, eq=False)
-class Dense:
+class Dense(Stored):
     """All-to-all synapses and their neurons: a = weight @ spikes, one step later.
 
     `weight`: integers (out, in) within [-256, 254]. `bias`: None or (out,), 13-bit mantissas added
@@ -178,7 +180,7 @@ class Dense:
 
 
 @dataclass(frozen=True, eq=False)
-class Conv:
+class Conv(Stored):
     """Two-dimensional convolution (torch's correlation) and its neurons, one step later.
 
     `weight`: integers (out channels, in channels / groups, kernel y, kernel x) within [-256, 254];
@@ -254,44 +256,6 @@ def weight_matrices(layer: Layer) -> tuple[IntArray, ...]:
 
 Layer: TypeAlias = Input | Flatten | Dense | Conv
 NeuronLayer: TypeAlias = Input | Dense | Conv
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to run a network again: what the netx format itself cannot hold.
-
-    `steps`: input steps per sample. `levels`: integers per 1.0 of the float network's input: a pixel
-    x in [0, 1] is presented as the integer round(x * levels), or as single spikes where levels = 1.
-    `message_bits`: width of the graded input spikes, sign included (0: binary).
-    `reset_interval`, `reset_offset`: as lava-dl's `netx.hdf5.Network` takes them; with offset 1,
-    layer i forgets its state in the very step in which the first input step reaches it.
-    `coding`, `sigma`: the input coding and its noise in pixel units; `seed`: of its random draws.
-    `grid`: the grey levels that codings with single spikes round a pixel to, None: `levels`.
-    `offsets`, `template`: of the phase code, how many offsets its steps have, and the seed of its
-    thresholds. With these an input is encoded again bit for bit (see `models.encoding.Encoding`).
-    `decode`: "spike count" of the last layer, or its "mean voltage" or "last voltage" divided by
-    `output_unit` (integers per 1.0 of the float network).
-    """
-
-    steps: int
-    levels: int = 1
-    message_bits: int = 0
-    reset_interval: int | None = None
-    reset_offset: int = 0
-    coding: str = "direct"
-    sigma: float = 0.0
-    seed: int = 0
-    decode: Literal["spike count", "mean voltage", "last voltage"] = "spike count"
-    output_unit: float = 1.0
-    provenance: Mapping[str, str] = field(default_factory=dict)
-    grid: int | None = None
-    offsets: int | None = None
-    template: int | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
-        if self.steps < 1 or self.steps % 1:
-            raise NetworkError(f"steps = {self.steps}; a whole number of 1 or more is needed.")
 
 
 @dataclass(frozen=True)
@@ -416,7 +380,7 @@ class Network:
         """SHA-256 over every stored integer: layer types, parameter names, shapes and values."""
         sha = hashlib.sha256(b"spikeship network 1")
         for layer in self.layers:
-            for name, value in _integers_of(layer):
+            for name, value in stored_integers(layer):
                 array = np.asarray(value, dtype="<i4")
                 sha.update(f"{type(layer).__name__}.{name}{array.shape}".encode())
                 sha.update(array.tobytes())
@@ -479,25 +443,7 @@ def _output_shape(layer: Layer, shape: Shape) -> Shape:
 
 
 def _per_neuron(layer: Layer) -> Iterator[tuple[str, IntArray]]:
-    for name, value in _integers_of(layer):
+    for name, value in stored_integers(layer):
         vector = isinstance(value, np.ndarray) and value.ndim > 0
         if vector and (name == "bias" or name.startswith("neuron.")):
             yield name, value
-
-
-def _integers_of(layer: Layer) -> Iterator[tuple[str, Any]]:
-    """Every integer a layer stores, as (dotted name, value), in the order of its fields."""
-    yield "layer", 0
-    for part in fields(layer):
-        value = getattr(layer, part.name)
-        if part.name == "neuron" and value is not None:
-            kind = getattr(value, "kind", "")  # CUBA and LOIHI run alike and share a digest
-            name = {CubaLIF: "", ResonateFire: f".{kind}"}.get(
-                type(value), f".{type(value).__name__}"
-            )
-            yield f"neuron{name}", 0
-            for inner in fields(value):
-                if inner.name != "kind":
-                    yield f"neuron.{inner.name}", getattr(value, inner.name)
-        elif value is not None:
-            yield part.name, value

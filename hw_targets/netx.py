@@ -39,9 +39,11 @@ CUBA or SDNN. RF needs dense layers with weight/real and weight/imag, and these 
 nor delay. A dense layer without `neuron` has netx's default, an integrator that never spikes.
 
 What netx cannot hold goes into the root group `spikeship`, which lava-dl ignores: attributes
-`format` (1), `digest` (SHA-256 of the integers, checked on reading), `spike_exp` where the network
-has sigma-delta neurons, and one per field of `Recipe` (absent where it is None), and a subgroup
-`provenance` with one string attribute per entry.
+`format` (2), `digest` (SHA-256 of the integers), `spike_exp` where the network has sigma-delta
+neurons, and, where it has a recipe, one per field of `Recipe` (absent where it is None) and
+`recipe_digest`, with a subgroup `provenance` of one string attribute per entry. Both digests are
+checked on reading, and a name that is not among these is refused: nothing in the group can change
+unnoticed. Format 1 had no `recipe_digest`.
 
 lava-dl casts silently (fractions truncate, weights beyond [-256, 254] clip or vanish, unknown
 layers are skipped). Here each of these is a `NetxError` that names the file and the layer. What
@@ -78,7 +80,8 @@ from .netx_read import array, check_shape, read_layer
 from .netx_write import check_layer, write_layer
 from .trace import atomic_path
 
-_FORMAT = 1
+_FORMATS = (1, 2)
+_RECIPE_FIELDS = {f.name for f in fields(Recipe)} - {"provenance"}
 _SPIKE_EXP = 6
 """lava-dl's default."""
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -175,7 +178,7 @@ def _read(
         if num_layers < 1:
             raise NetxError(f"{path}: num_layers = {num_layers}; give 1 or more, or none for all.")
         names = names[:num_layers]
-    ours = file["spikeship"].attrs if "spikeship" in file else {}
+    ours = _read_ours(file, path)
     layers: list[Layer] = []
     before = input_shape
     for name in names:
@@ -198,7 +201,7 @@ def _read(
     if added and input_shape is not None:
         layers.insert(0, Input(tuple(input_shape)))
     with _naming(f"{path} (counting an input layer put first)" if added else path):
-        network = Network(layers, _read_recipe(file, path))
+        network = Network(layers, _recipe_of(ours))
         if input_shape is not None and network.input_shape != tuple(input_shape):
             raise NetworkError(
                 f"input_shape {tuple(input_shape)} was given, but the file has "
@@ -247,39 +250,68 @@ def _with_exponent(network: Network, spike_exp: int) -> Network:
     return Network([changed(layer) for layer in network.layers], network.recipe)
 
 
-def _read_recipe(file: h5py.File, path: str) -> Recipe | None:
+def _read_ours(file: h5py.File, path: str) -> dict[str, Any]:
+    """What the group `spikeship` says, nothing where there is none; `provenance` as a dictionary."""
     if "spikeship" not in file:
-        return None
+        return {}
     group = file["spikeship"]
-    if group.attrs.get("format") != _FORMAT:
+    ours = {name: _plain(value) for name, value in group.attrs.items()}
+    if ours.get("format") not in _FORMATS:
         raise NetxError(
-            f"{path}: group 'spikeship' has format {group.attrs.get('format')}, this version reads "
-            f"{_FORMAT}. Update spikeship."
+            f"{path}: group 'spikeship' has format {ours.get('format')}, this version reads "
+            f"{' and '.join(map(str, _FORMATS))}. Update spikeship."
         )
-    if "steps" not in group.attrs:
+    has_recipe = "steps" in ours
+    needs = {"format", "digest"} | ({"steps"} if has_recipe else set())
+    if has_recipe and ours["format"] > 1:
+        needs.add("recipe_digest")
+    knows = needs | {"spike_exp"} | (_RECIPE_FIELDS if has_recipe else set())
+    lacking, odd = sorted(needs - set(ours)), sorted(set(ours) - knows)
+    if has_recipe and "provenance" in group:
+        ours["provenance"] = {k: _plain(v) for k, v in group["provenance"].attrs.items()}
+    elif has_recipe:
+        lacking.append("provenance")
+    odd += sorted(set(group) - ({"provenance"} if has_recipe else set()))
+    if lacking or odd:
+        what = [f"lacks {', '.join(lacking)}"] if lacking else []
+        what += [f"has {', '.join(odd)}, which does not belong there"] if odd else []
+        raise NetxError(
+            f"{path}: group 'spikeship' {' and '.join(what)}: the file is damaged, or was changed "
+            f"after export. Export it again, or remove the group to go on without its recipe."
+        )
+    return ours
+
+
+def _recipe_of(ours: dict[str, Any]) -> Recipe | None:
+    """The recipe among what the group says, checked against its digest."""
+    if "steps" not in ours:
         return None
-    values = {
-        f.name: _plain(group.attrs[f.name])
-        for f in fields(Recipe)
-        if f.name != "provenance" and f.name in group.attrs
-    }
-    provenance = {k: str(v) for k, v in group["provenance"].attrs.items()}
-    return Recipe(**values, provenance=provenance)
+    names = _RECIPE_FIELDS | {"provenance"}
+    recipe = Recipe(**{name: value for name, value in ours.items() if name in names})
+    stored = ours.get("recipe_digest", recipe.digest)
+    if stored != recipe.digest:
+        raise NetworkError(
+            f"the recipe does not match the digest stored with it ({stored[:12]}, found "
+            f"{recipe.digest[:12]}): the file was changed after export. Export it again, or remove the "
+            f"group 'spikeship' to go on without a recipe."
+        )
+    return recipe
 
 
 def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def write_netx(network: Network, path: str | Path) -> None:
+def write_netx(network: Network, path: str | Path, *, for_lava: bool = True) -> None:
     """Write a network that lava-dl's `netx.hdf5.Network` loads and runs to the same integers.
 
     Written under a temporary name and renamed: a failure leaves no file. lava-dl takes `spike_exp`
     as an argument: it must be given there where it is not 6. Raises NetxError for what Lava would
     change: all-zero dense matrices, weights altered by Lava's own re-scaling (see
-    `arithmetic.synapse_formats`), kernels beyond 127.
+    `arithmetic.synapse_formats`). `for_lava=False` writes those too, such as `read_netx` may have
+    found them in a file: whatever it reads, it reads again with the same digest.
     """
-    for i, layer in enumerate(network.layers):
+    for i, layer in enumerate(network.layers if for_lava else ()):
         with _naming(f"{path}: layer {i} ({type(layer).__name__})"):
             check_layer(layer)
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
@@ -287,15 +319,15 @@ def write_netx(network: Network, path: str | Path) -> None:
         for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=True)):
             write_layer(groups.create_group(str(i)), layer, shape)
         ours = file.create_group("spikeship")
-        ours.attrs["format"] = _FORMAT
+        ours.attrs["format"] = _FORMATS[-1]
         ours.attrs["digest"] = network.digest
         for p in network.populations:
             if isinstance(p.layer.neuron, Delta | SigmaDelta):
                 ours.attrs["spike_exp"] = p.layer.neuron.spike_exp
         recipe = network.recipe
         if recipe is not None:
-            for f in fields(Recipe):
-                value = getattr(recipe, f.name)
-                if f.name != "provenance" and value is not None:
-                    ours.attrs[f.name] = value
+            for name in sorted(_RECIPE_FIELDS):
+                if getattr(recipe, name) is not None:
+                    ours.attrs[name] = getattr(recipe, name)
+            ours.attrs["recipe_digest"] = recipe.digest
             ours.create_group("provenance").attrs.update(recipe.provenance)

@@ -154,10 +154,10 @@ def _read_dense(group: h5py.Group, neuron: Any, recurrent: bool, ignored: list[s
             raise NetworkError(
                 "weight is complex; lava-dl has no complex recurrent layers. Use dense layers."
             )
-        if delay is not None and not delay.any():
-            ignored.append(
-                "delay is all zero, which is no delay here; lava-dl would scale the weights of a "
-                "recurrent layer wrongly because of it"
+        if delay is not None and not delay.any():  # lava-dl scales such weights wrongly
+            raise NetworkError(
+                "delay is stored, all zero; because of it lava-dl scales the weights of a recurrent "
+                "layer wrongly, and runs another network. Remove the dataset 'delay'."
             )
         return Dense(
             _matrix(group, "weight"),
@@ -195,7 +195,7 @@ def _matrix(group: h5py.Group, name: str) -> NDArray[Any]:
 
 
 def _delay(stored: NDArray[Any] | None) -> Any:
-    if stored is None or not stored.any():
+    if stored is None:
         return None
     if stored.max() > arithmetic.DELAY_MAX:
         raise NetworkError(

@@ -5,6 +5,7 @@ The format is specified in `netx`. Errors are `NetworkError`; `netx` adds file a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import h5py
@@ -28,25 +29,36 @@ from .network import (
 
 
 def check_layer(layer: Layer) -> None:
-    """Refuse what Lava would change: for weights see `arithmetic.synapse_formats`."""
-    if not isinstance(layer, Dense):
-        return
-    if layer.recurrent is not None:
-        _check_weights({"weight": layer.weight, "recurrent": layer.recurrent})
-        return
-    _check_weights({"weight": layer.weight})
-    if layer.imaginary is not None:
-        _check_weights({"imaginary": layer.imaginary})
+    """Refuse what Lava cannot load, or would change: for weights see `arithmetic.synapse_formats`."""
+    check_loadable(layer)
+    for parts in _scaled_together(layer):
+        _check_weights(parts)
+
+
+def check_loadable(layer: Layer) -> None:
+    """Refuse what lava-dl cannot load."""
+    for parts in _scaled_together(layer):
+        if not any(weight.any() for weight in parts.values()):
+            names = ["weights" if name == "weight" else f"{name} weights" for name in parts]
+            raise NetworkError(
+                f"all {' and '.join(names)} are 0; lava-dl cannot load such a layer. Drop the layer, or "
+                f"set one weight of an input that never spikes to 2."
+            )
+
+
+def _scaled_together(layer: Layer) -> Iterator[dict[str, IntArray]]:
+    """The weight matrices of a dense layer by name, those together that share one scaling."""
+    if isinstance(layer, Dense):
+        shared = {"weight": layer.weight}
+        if layer.recurrent is not None:
+            shared["recurrent"] = layer.recurrent
+        yield shared
+        if layer.imaginary is not None:
+            yield {"imaginary": layer.imaginary}
 
 
 def _check_weights(parts: dict[str, IntArray]) -> None:
-    """Matrices that share one scaling."""
-    if not any(weight.any() for weight in parts.values()):
-        names = ["weights" if name == "weight" else f"{name} weights" for name in parts]
-        raise NetworkError(
-            f"all {' and '.join(names)} are 0; lava-dl cannot load such a layer. Drop the layer, or "
-            f"set one weight of an input that never spikes to 2."
-        )
+    """Refuse weights that Lava changes, of matrices that share one scaling."""
     formats = arithmetic.synapse_formats(*parts.values())
     for (name, weight), stored in zip(parts.items(), formats, strict=True):
         # Lava sums mantissas and shifts the sum, so that each mantissa must be exact

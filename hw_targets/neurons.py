@@ -5,9 +5,10 @@ The docstring of each class is its equation; `reference` runs them, `netx` store
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,8 +49,52 @@ def integers(
     return frozen
 
 
+class Stored:
+    """A layer or a neuron: frozen integers. Equal to another where a file stores the same of both."""
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        mine, theirs = list(stored_integers(self)), list(stored_integers(other))
+        return len(mine) == len(theirs) and all(
+            name == its_name and np.array_equal(value, its_value)
+            for (name, value), (its_name, its_value) in zip(mine, theirs, strict=True)
+        )
+
+    def __hash__(self) -> int:
+        return hash((type(self), *((name, np.shape(v)) for name, v in stored_integers(self))))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle and copy: made anew, so that arrays are read-only there, too."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return partial(type(self), **values), ()
+
+
+def stored_integers(thing: Any) -> Iterator[tuple[str, Any]]:
+    """Every integer that a layer or a neuron stores, as (dotted name, value), in the order of its fields.
+
+    CUBA and LOIHI neurons run alike and are not told apart.
+    """
+    if isinstance(thing, Neuron):
+        kind = type(thing).__name__
+        if isinstance(thing, CubaLIF | ResonateFire):
+            kind = "" if isinstance(thing, CubaLIF) else thing.kind
+        yield f"neuron.{kind}".rstrip("."), 0
+        for inner in fields(thing):
+            if inner.name != "kind":
+                yield f"neuron.{inner.name}", getattr(thing, inner.name)
+        return
+    yield "layer", 0
+    for part in fields(thing):
+        value = getattr(thing, part.name)
+        if part.name == "neuron" and value is not None:
+            yield from stored_integers(value)
+        elif value is not None:
+            yield part.name, value
+
+
 @dataclass(frozen=True, eq=False)
-class CubaLIF:
+class CubaLIF(Stored):
     r"""Current-based leaky integrate-and-fire neurons, in netx `CUBA` (or the older `LOIHI`).
 
     With a the synaptic sum of the step and tz = rounding toward zero::
@@ -109,7 +154,7 @@ def _exponent(value: int) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Delta:
+class Delta(Stored):
     """Sends the change of its input: the input layer of a sigma-delta network, netx `SDNN`.
 
     With x the input and e = `spike_exp`, in 32-bit integers (they wrap)::
@@ -135,7 +180,7 @@ class Delta:
 
 
 @dataclass(frozen=True, eq=False)
-class SigmaDelta:
+class SigmaDelta(Stored):
     """Sums changes, applies a ReLU and sends the change of the result, netx `SDNN`.
 
     With a the synaptic sum and e = `spike_exp`, in 32-bit integers (they wrap)::
@@ -160,7 +205,7 @@ class SigmaDelta:
 
 
 @dataclass(frozen=True, eq=False)
-class Sigma:
+class Sigma(Stored):
     """The readout of a sigma-delta network, netx `SDNN` with `sigma_output`.
 
     sigma <- sigma + a (32 bit, wraps), sent in every step. It has no bias. Divide by
@@ -173,7 +218,7 @@ class Sigma:
 
 
 @dataclass(frozen=True, eq=False)
-class ResonateFire:
+class ResonateFire(Stored):
     """Resonate-and-fire neurons, netx `RF_PHASE` and `RF_IZHIKEVICH`.
 
     With ar, ai the two synaptic sums, S and C from `decays` and tz = rounding toward zero::

@@ -6,11 +6,14 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
 
 from spikeship.hw_targets import engine, kernels, layout, reference
+from spikeship.hw_targets.counting import Counter
+from spikeship.hw_targets.counts import tally
 from spikeship.hw_targets.network import (
     Conv,
     CubaLIF,
@@ -112,6 +115,63 @@ def test_blocks_chunks_and_threads_change_nothing(
     options = {"reset_interval": 8, "reset_offset": 1, "record": ALL}
     expected = reference.simulate(network, x, **options)
     assert same(engine.simulate(network, x, threads=threads, **options), expected)
+
+
+def sigma_delta_net() -> Network:
+    rng = np.random.default_rng(2)
+    first = Conv(rng.integers(-9, 9, (3, 2, 2, 2)), None, SigmaDelta(3))
+    head = Network([Input((2, 5, 4), Delta(1)), first, Flatten()])
+    hidden = Dense(rng.integers(-9, 9, (5, *head.output_shape)), None, SigmaDelta(2))
+    return Network([*head.layers, hidden, Dense(rng.integers(-9, 9, (3, 5)), None, Sigma())])
+
+
+def recurrent_net() -> Network:
+    rng = np.random.default_rng(3)
+    to, back = rng.integers(-90, 90, (6, 4)), rng.integers(-90, 90, (6, 6))
+    return Network(
+        [
+            Dense(to, None, CubaLIF(900, 500, 100), recurrent=back),
+            Dense(rng.integers(-90, 90, (5, 6)), None, CubaLIF(4096, 4096, 30), delay=[0, 1, 9, 2, 0]),
+        ]
+    )
+
+
+FALLING_BACK = {"conv": conv_net, "sigma-delta": sigma_delta_net, "recurrent": recurrent_net}
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("name", FALLING_BACK)
+def test_a_layer_may_go_to_the_reference_in_any_block(
+    monkeypatch: pytest.MonkeyPatch, name: str, threads: int
+) -> None:
+    """All that adds up is there once: counts, overflow, activity. One layer, then all, at any time."""
+    for limit, value in (("SCRATCH", 1), ("SPLIT", 1), ("ALONE", 0)):
+        monkeypatch.setattr(engine, limit, value)
+    network, steps = FALLING_BACK[name](), 10  # blocks of steps begin with 0, 4 and 8
+    rng = np.random.default_rng(7)
+    graded = (rng.integers(0, 1 << 20, (3, steps, *network.input_shape)) >> 12).astype(np.int32)
+    record = (*(s for s in ("u", "v") if any(s in p.states for p in network.populations)),)
+    options = {"record": ("spikes", "counts", *record), "reset_interval": 7}
+    advance, forced = engine._Block._advance, set()
+
+    def falling_back(block: Any, i: int, start: int, length: int) -> None:
+        if (i, start) in forced:
+            raise engine._NeedsReference(i)
+        advance(block, i, start, length)
+
+    monkeypatch.setattr(engine._Block, "_advance", falling_back)
+    layers = range(len(network.populations))
+    for x in (graded, graded[:1]):
+        expected = reference.simulate(network, x, **options)
+        usual = engine.simulate(network, x, counter=Counter(network), **options).activity
+        for start in (0, 4, 8):
+            for falling in (*([i] for i in layers), [*layers]):
+                forced.clear()
+                forced.update((i, start) for i in falling)
+                counter = Counter(network)
+                found = engine.simulate(network, x, threads=threads, counter=counter, **options)
+                assert same(found, expected), (falling, start)
+                assert tally(network, found.activity) == tally(network, usual), (falling, start)
 
 
 @pytest.mark.parametrize("band", [1, 20, 10**6])

@@ -118,6 +118,8 @@ NETWORKS: dict[str, Network] = {
     "recurrent": Network([Dense(weights(3, 5), [1, 2, 3], NEURON, recurrent=weights(3, 3))]),
     "recurrent, one neuron": Network([Dense(weights(1, 5), None, NEURON, recurrent=[[0]])]),
     "recurrent, nothing recurs": Network([Dense(weights(2, 5), recurrent=np.zeros((2, 2)))]),
+    "delay of zero": Network([Dense(weights(3, 5), None, NEURON, delay=0)]),
+    "delay of zero, per input": Network([Dense(weights(3, 5), None, NEURON, delay=[0] * 5)]),
     "delay, one for all": Network([Dense(weights(3, 5), None, NEURON, delay=62)]),
     "delay, per output": Network([Dense(weights(3, 5), [1, 2, 3], NEURON, delay=[0, 1, 62])]),
     "delay, per input": Network([Dense(weights(3, 5), None, NEURON, delay=[0, 1, 2, 3, 62])]),
@@ -407,7 +409,6 @@ DIALECTS: dict[str, tuple[str, Callable[[h5py.File], None]]] = {
         lambda f: put(f, "layer/0/weight", f["layer/0/weight"][()].astype("i2")),
     ),
     "type as a variable string": ("dense", lambda f: put(f, "layer/0/type", "dense")),
-    "zero delay": ("dense", lambda f: put(f, "layer/0/delay", np.zeros(3, "f4"))),
     "simulation group": ("dense", lambda f: put(f, "simulation/Ts", 1)),
     "two-axis bias": (
         "dense, per neuron",
@@ -705,6 +706,14 @@ BAD_FILES: dict[str, tuple[Callable[[h5py.File], None], list[str]]] = {
         ),
         [": layer 3: delays of a recurrent layer are not supported", "Drop the delays"],
     ),
+    "recurrent delay of zero": (
+        lambda f: (
+            put(f, "layer/3/type", "dense_rec"),
+            put(f, "layer/3/weight_rec", np.ones((4, 4))),
+            put(f, "layer/3/delay", 0),
+        ),
+        [": layer 3: delay is stored, all zero", "runs another network", "Remove the dataset"],
+    ),
     "pool": (
         lambda f: put_pool(f, 3),
         [": layer 2: layer type 'pool' cannot be built", "lower_pooling=True"],
@@ -796,15 +805,15 @@ BAD_FILES: dict[str, tuple[Callable[[h5py.File], None], list[str]]] = {
     ),
     "no entry in type": (setting("layer/2/type", np.zeros(0)), ["damaged", "export it again"]),
     "newer format": (
-        lambda f: f.create_group("spikeship").attrs.update({"format": 2}),
-        ["group 'spikeship' has format 2, this version reads 1", "Update spikeship"],
+        lambda f: f.create_group("spikeship").attrs.update({"format": 3}),
+        ["group 'spikeship' has format 3, this version reads 1 and 2", "Update spikeship"],
     ),
     "recipe": (
         lambda f: (
-            f.create_group("spikeship").attrs.update({"format": 1, "steps": 0}),
+            f.create_group("spikeship").attrs.update({"format": 1, "digest": "", "steps": 0}),
             f.create_group("spikeship/provenance"),
         ),
-        ["steps = 0; a whole number of 1 or more is needed"],
+        ["recipe: steps = 0; a whole number within [1, 2147483647] is needed"],
     ),
 }
 
@@ -866,12 +875,6 @@ IGNORED: dict[str, tuple[str, Callable[[h5py.File], Any], str]] = {
         "sigma-delta",
         setting("layer/0/neuron/sigma_output", True),
         "layer 0: neuron/sigma_output of an input layer is ignored by lava-dl",
-    ),
-    "no delay of a recurrent layer": (
-        "recurrent",
-        setting("layer/0/delay", 0),
-        "layer 0: delay is all zero, which is no delay here; lava-dl would scale the weights of a "
-        "recurrent layer wrongly because of it",
     ),
     "something else": (
         "conv, conv, flatten, dense",
@@ -997,6 +1000,115 @@ def test_changed_integers_are_noticed(name: str, tmp_path: Path) -> None:
     with h5py.File(path, "r+") as file:
         del file["spikeship"]  # what the message says
     assert read_netx(path).digest != GOOD.digest
+
+
+KNOWN_RECIPE = "d5e8459b3241190e4d7e638a4722f76e94c32e394ec26748ab53f771b2c64cb4"
+WITH_RECIPE = Network(GOOD.layers, FULL_RECIPE)
+OTHER_VALUES: dict[str, Any] = {
+    "steps": 21,
+    "levels": 8,
+    "message_bits": 6,
+    "reset_interval": 25,
+    "reset_offset": 0,
+    "coding": "direct",
+    "sigma": 0.4,
+    "seed": 1,
+    "decode": "last voltage",
+    "output_unit": 12.0,
+    "grid": 254,
+    "offsets": 5,
+    "template": 3,
+}
+BAD_VALUES: dict[str, tuple[Any, ...]] = {
+    "steps": (0, -1, 1.5, np.nan, "8", [8], True),
+    "levels": (0, 2.5, "many"),
+    "message_bits": (-1, 26, 1000, "8"),
+    "reset_interval": (0, "text", 0.5),
+    "reset_offset": (-1, "1"),
+    "coding": ("", 3),
+    "sigma": (np.nan, np.inf, -0.1, "0.1"),
+    "seed": (0.5, "x", 1 << 63),
+    "decode": ("", "voltage", 7),
+    "output_unit": (0, np.nan, -1.0, "1"),
+    "grid": (0, "x"),
+    "offsets": (0, 1.5),
+    "template": (0.5, "x"),
+}
+
+
+def with_attribute(path: Path, name: str, value: Any) -> Path:
+    write_netx(WITH_RECIPE, path)
+    with h5py.File(path, "r+") as file:
+        file["spikeship"].attrs[name] = value
+    return path
+
+
+def test_every_field_of_a_recipe_is_in_the_tables() -> None:
+    assert set(OTHER_VALUES) == set(BAD_VALUES) == {f.name for f in fields(Recipe)} - {"provenance"}
+    assert {*OTHER_VALUES} == {n for n, v in OTHER_VALUES.items() if v != getattr(FULL_RECIPE, n)}
+
+
+@pytest.mark.parametrize("name", OTHER_VALUES)
+def test_a_changed_recipe_is_noticed(name: str, tmp_path: Path) -> None:
+    path = with_attribute(tmp_path / "a.net", name, OTHER_VALUES[name])
+    with pytest.raises(NetxError, match=r"a\.net: the recipe does not match the digest stored with it"):
+        read_netx(path)
+
+
+@pytest.mark.parametrize("name", BAD_VALUES)
+def test_every_value_of_a_recipe_is_checked(name: str, tmp_path: Path) -> None:
+    for value in BAD_VALUES[name]:
+        with pytest.raises(NetworkError, match=f"recipe: {name} = "):
+            Recipe(**{"steps": 4, name: value})
+        path = with_attribute(tmp_path / "a.net", name, value)
+        with pytest.raises(NetxError, match=rf"a\.net: recipe: {name} = "):
+            read_netx(path)
+
+
+def renamed(group: h5py.Group, name: str) -> None:
+    group.attrs[f"{name}_"] = group.attrs[name]
+    del group.attrs[name]
+
+
+def test_no_name_in_our_group_can_change(tmp_path: Path) -> None:
+    """A lost name, a strange one, and another text about the origin."""
+    path = tmp_path / "a.net"
+    write_netx(WITH_RECIPE, path)
+    with h5py.File(path) as file:
+        names = [*file["spikeship"].attrs]
+    assert {"format", "digest", "recipe_digest", *OTHER_VALUES} == {*names}
+    edits: list[Callable[[h5py.Group], Any]] = [
+        *(lambda group, name=name: renamed(group, name) for name in names),
+        *(lambda group, name=name: group.attrs.pop(name) for name in names),
+        lambda group: group.attrs.update({"speed": 1}),
+        lambda group: group.create_group("more"),
+        lambda group: group.pop("provenance"),
+        lambda group: group["provenance"].attrs.update({"data": "Iris"}),
+        lambda group: group["provenance"].attrs.update({"data": 5}),
+        lambda group: group["provenance"].attrs.pop("author"),
+    ]
+    for edit in edits:
+        write_netx(WITH_RECIPE, path)
+        with h5py.File(path, "r+") as file:
+            edit(file["spikeship"])
+        with pytest.raises(NetxError, match=r"a\.net: (group 'spikeship' |the recipe |recipe: )"):
+            read_netx(path)
+
+
+def test_the_digest_of_a_recipe() -> None:
+    """Known, so that files stay readable; of equal recipes equal, whatever type the numbers had."""
+    assert Recipe(4).digest == KNOWN_RECIPE
+    same = Recipe(np.int64(4), sigma=np.float64(0), output_unit=1, levels=1.0)
+    assert (same, same.digest) == (Recipe(4), KNOWN_RECIPE)
+
+
+def test_files_of_format_1_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.net"
+    write_netx(WITH_RECIPE, path)
+    with h5py.File(path, "r+") as file:
+        file["spikeship"].attrs["format"] = 1
+        del file["spikeship"].attrs["recipe_digest"]
+    assert read_netx(path) == WITH_RECIPE
 
 
 @pytest.mark.filterwarnings("ignore::spikeship.hw_targets.netx.NetxWarning")
