@@ -1,9 +1,10 @@
 """The same function as `reference.simulate`, through Lava's own fixed-point CPU backend.
 
 lava-dl's `netx.hdf5.Network` loads the very file that the network was read from where that is given;
-else a file that we write, in which an error of our own reading would not show. Needs Python 3.10 with lava-nc and lava-dl (`pip install "spikeship[lava]"`).
-Lava runs in a Python process of its own: it forks one process per layer, which is unsafe in a
-process that has used torch, and it would fix the start method of `multiprocessing` for the caller.
+else a file that we write, in which an error of our own reading would not show. Needs Python 3.10 with
+lava-nc and lava-dl (`pip install "spikeship[lava]"`). Lava runs in a Python process of its own: it
+forks one process per layer, which is unsafe in a process that has used torch, and it would fix the
+start method of `multiprocessing` for the caller.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .inputs import QUANTITIES, check_reset, parse_record, prepare_input
 from .network import Network, NetworkError, Population
-from .netx import NetxWarning, read_netx, write_netx
+from .netx import NetxError, NetxWarning, read_netx, write_netx
 from .netx_write import check_loadable
 from .trace import Recorded, Trace
 
@@ -114,8 +115,7 @@ def run(
     with tempfile.TemporaryDirectory(prefix="spikeship-lava-") as name:
         folder = Path(name)
         if file is None:
-            for layer in network.layers:
-                check_loadable(layer)
+            _check_loadable(network)
             write_netx(network, folder / "network.net", for_lava=False)
         else:
             shutil.copyfile(file, folder / "network.net")
@@ -157,6 +157,14 @@ def _check_file(network: Network, file: str | Path, exponent: int) -> None:
             f"{file} holds network {stored.digest[:12]}, this is {network.digest[:12]}. Give the file "
             f"that the network was read from, or none."
         )
+
+
+def _check_loadable(network: Network) -> None:
+    for i, layer in enumerate(network.layers):
+        try:
+            check_loadable(layer)
+        except NetworkError as error:
+            raise NetxError(f"layer {i} ({type(layer).__name__}): {error}") from None
 
 
 def _swap(array: NDArray[Any], axes: int) -> NDArray[Any]:

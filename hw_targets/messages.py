@@ -27,7 +27,9 @@ PAYLOADS: Mapping[MessageTarget, Payload] = MappingProxyType(
         "loihi2": Payload(
             "Loihi 2", 24, "Intel Loihi 2 brief: up to 32 bits; the ports of Lava, its way in: 24"
         ),
-        "lava": Payload("Lava's CPU backend", 24, "lava-nc 0.10, ports; see arithmetic.MESSAGE_LIMIT"),
+        "lava": Payload(
+            "Lava's CPU backend", 24, "lava-nc 0.10, ports; see arithmetic.MESSAGE_LIMIT"
+        ),
     }
 )
 

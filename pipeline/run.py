@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from ..hw_targets import arithmetic, engine, lava_cpu, reference
 from ..hw_targets.counting import Counter
 from ..hw_targets.counts import Activity, Counts, tally
-from ..hw_targets.network import Network, NetworkError, Recipe
+from ..hw_targets.network import Input, Network, NetworkError, Recipe
 from ..hw_targets.placement import Placement
 from ..hw_targets.trace import Overflow, Trace
 
@@ -41,15 +42,16 @@ def run(
     message_bits: int | None = None,
     record: str | Collection[str] = "counts",
     counter: Counter | None = None,
+    file: str | Path | None = None,
 ) -> Trace:
     """`engine.simulate`, or the same by the reference or on Lava; arguments as there.
 
-    Only the engine counts.
+    Only the engine counts. `file`: the netx file of the network, if it has one, for Lava to load.
     """
     functions: dict[Target, Callable[..., Trace]] = {
         "engine": partial(engine.simulate, counter=counter),
         "reference": reference.simulate,
-        "lava": lava_cpu.run,
+        "lava": partial(lava_cpu.run, file=file),
     }
     if counter is not None and target != "engine":
         raise NetworkError(f"{target} does not count events: run on the engine.")
@@ -81,12 +83,16 @@ def run_recipe(
     target: Target = "engine",
     record: Collection[str] = ("spikes",),
     counter: Counter | None = None,
+    file: str | Path | None = None,
 ) -> Trace:
     """Run encoded inputs (sample, steps, *input shape) as the recipe says; the trace is aligned.
 
-    The run takes `steps + latency` steps, so that every layer answers every input step.
+    The run takes `steps + latency` steps, so that every layer answers every input step. Raises
+    NetworkError where the recipe says single spikes and the inputs are not 0 and 1.
     """
     recipe = needed_recipe(network)
+    if recipe.message_bits == 0 and messages.size:
+        _check_single_spikes(network, int(messages.min()), int(messages.max()))
     return run(
         network,
         messages,
@@ -97,7 +103,19 @@ def run_recipe(
         message_bits=recipe.message_bits,
         record=record,
         counter=counter,
+        file=file,
     ).aligned(network, recipe.steps)
+
+
+def _check_single_spikes(network: Network, low: int, high: int) -> None:
+    """`simulate` would make single spikes of graded ones, as Lava does; a recipe does not mean that."""
+    first = network.layers[0]
+    driven = isinstance(first, Input) and first.neuron is not None
+    if not driven and (low < 0 or high > 1):
+        raise NetworkError(
+            f"inputs reach {low} .. {high}, but the recipe says single spikes, 0 and 1 (message_bits 0). "
+            f"Encode them as the recipe says, or export with inputs of the range that will come."
+        )
 
 
 def encoding_of(recipe: Recipe) -> Encoding:

@@ -401,6 +401,30 @@ def test_the_engine_counts_larger_networks(
                     )
 
 
+def strided(rng: np.random.Generator) -> Network:
+    """A convolution of any geometry: many inputs lie between its windows, or beside them."""
+    channels, groups = ((1, 1), (2, 1), (2, 2), (3, 3), (16, 1))[rng.integers(5)]
+    kernel, dilation, stride = rng.integers(1, 3, 2), rng.integers(1, 3, 2), rng.integers(1, 5, 2)
+    rows, columns = (1, int(rng.integers(2, 12))) if rng.integers(2) else rng.integers(3, 9, 2)
+    kernel[0] = 1 if rows == 1 else kernel[0]
+    padding = np.maximum(rng.integers(0, 3, 2), dilation * (kernel - 1))
+    weight = sparse(groups * int(rng.integers(1, 4)), channels // groups, *kernel)
+    shape = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return Network([Input((channels, rows, columns)), Conv(weight, None, WIDE, **shape)])
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_only_what_reaches_a_synapse_is_a_message_that_arrives(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    network = strided(rng)
+    x = rng.integers(0, (2, 9)[seed % 2], (2, 6, *network.input_shape))
+    for placement in (None, scattered(network, seed)):
+        counter = Counter(network, placement)
+        trace = engine.simulate(network, x, record=("spikes", "u", "v"), counter=counter)
+        assert trace.activity is not None
+        assert tally(network, trace.activity, placement) == count(network, x, trace, placement)
+
+
 @pytest.mark.parametrize(
     ("network", "synops"),
     [

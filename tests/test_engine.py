@@ -131,7 +131,9 @@ def recurrent_net() -> Network:
     return Network(
         [
             Dense(to, None, CubaLIF(900, 500, 100), recurrent=back),
-            Dense(rng.integers(-90, 90, (5, 6)), None, CubaLIF(4096, 4096, 30), delay=[0, 1, 9, 2, 0]),
+            Dense(
+                rng.integers(-90, 90, (5, 6)), None, CubaLIF(4096, 4096, 30), delay=[0, 1, 9, 2, 0]
+            ),
         ]
     )
 

@@ -4,6 +4,8 @@ import ast
 import subprocess
 import sys
 from collections import namedtuple
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spikeship.hw_targets import lava_cpu
+from spikeship.hw_targets import engine, lava_cpu
 from spikeship.hw_targets.network import Dense, Network, NetworkError
 from spikeship.hw_targets.netx import NetxError, read_netx
+from spikeship.hw_targets.trace import Trace
 
 GOLDEN = Path(__file__).parent / "golden"
+Simulate = Callable[..., Trace]
 
 
 @pytest.mark.lava
@@ -39,6 +43,56 @@ def test_records_what_is_asked_for() -> None:
     trace = lava_cpu.run(Network([Dense([[1, 2]])]), [[[1, 1], [0, 0]]], record=["u"])
     assert (trace.spikes, trace.v, trace.counts) == (None, None, None)
     assert [u.tolist() for u in trace.u] == [[[[0], [192]]]]
+
+
+# -- the original file -------------------------------------------------------------------------
+
+
+def files_of(golden: Path) -> list[Path]:
+    """Every netx file that somebody else wrote."""
+    return sorted(golden.rglob("*.net"))
+
+
+def some_input(network: Network, steps: int) -> np.ndarray:
+    """Single spikes, or a slow signal where the network has sigma-delta neurons."""
+    rng = np.random.default_rng(3)
+    shape = (1, steps, *network.input_shape)
+    if not any(p.graded for p in network.populations):
+        return rng.integers(0, 2, shape)
+    return rng.integers(-40, 60, shape).cumsum(axis=1)
+
+
+@pytest.mark.lava
+@pytest.mark.filterwarnings("ignore::spikeship.hw_targets.netx.NetxWarning")
+def test_lava_reads_published_files_as_we_do(shared_data: Path, lava: Simulate) -> None:
+    """Lava loads the file itself, so that what we read wrongly would show."""
+    paths = files_of(shared_data / "golden")
+    assert len(paths) >= 14
+    for path in paths:
+        network = read_netx(path)
+        x = some_input(network, 6)
+        steps = min(6 + network.latency, 12)
+        states = sorted({name for p in network.populations for name in p.states})
+        options = {"steps": steps, "record": ("counts", "spikes", *states)}
+        found = lava(network, x, file=path, **options)
+        expected = engine.simulate(network, x, **options)
+        for name in ("spikes", *states):
+            mine, theirs = getattr(found, name), getattr(expected, name)
+            assert mine.populations == theirs.populations
+            for i in mine.populations:
+                assert np.array_equal(mine[i], theirs[i]), f"{path.name}: {name}.{i}"
+        assert np.array_equal(found.counts, expected.counts), path.name
+
+
+@pytest.mark.lava
+def test_the_file_must_hold_the_network() -> None:
+    path = GOLDEN / "conv_mix_30.net"
+    network = read_netx(path)
+    conv = network.populations[0].layer
+    other = Network([network.layers[0], replace(conv, weight=conv.weight - 2), *network.layers[2:]])
+    x = some_input(network, 2)
+    with pytest.raises(NetworkError, match=rf"conv_mix_30.net holds network {network.digest[:12]}"):
+        lava_cpu.run(other, x, file=path)
 
 
 # -- refusals ----------------------------------------------------------------------------------

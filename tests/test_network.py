@@ -347,7 +347,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no neurons": (lambda: two(IMAGE, Flatten()), "the network has no layer with neurons"),
     "no layers": (lambda: Network([]), "the network has no layer with neurons"),
-    "steps 0": (lambda: Recipe(0), r"recipe: steps = 0; a whole number within \[1, 2147483647\] is needed"),
+    "steps 0": (
+        lambda: Recipe(0),
+        r"recipe: steps = 0; a whole number within \[1, 2147483647\] is needed",
+    ),
 }
 
 

@@ -1051,7 +1051,9 @@ def test_every_field_of_a_recipe_is_in_the_tables() -> None:
 @pytest.mark.parametrize("name", OTHER_VALUES)
 def test_a_changed_recipe_is_noticed(name: str, tmp_path: Path) -> None:
     path = with_attribute(tmp_path / "a.net", name, OTHER_VALUES[name])
-    with pytest.raises(NetxError, match=r"a\.net: the recipe does not match the digest stored with it"):
+    with pytest.raises(
+        NetxError, match=r"a\.net: the recipe does not match the digest stored with it"
+    ):
         read_netx(path)
 
 

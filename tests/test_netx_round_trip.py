@@ -26,7 +26,7 @@ def pick(rng: Rng, *choices: Any) -> Any:
 
 def number(rng: Rng, value: int) -> Any:
     """A whole number in any of the forms that HDF5 files have."""
-    kind = pick(rng, *"i2 i4 i8 f4 f8".split())
+    kind = pick(rng, *["i2", "i4", "i8", "f4", "f8"])
     return np.full(pick(rng, (), (), (1,)), value, kind if abs(value) < 1 << 15 else "i8")
 
 
@@ -83,7 +83,9 @@ def write_dense(rng: Rng, layer: h5py.Group, into: int) -> tuple[int, ...]:
     if rng.integers(2):
         layer["bias"] = rng.integers(-4096, 4095, pick(rng, (out,), (out, 1))).astype("f4")
     if rng.integers(2):
-        delay = rng.integers(0, pick(rng, 0, 3, 62), pick(rng, (), (1,), (out,), (into,), (out, into)), endpoint=True)
+        delay = rng.integers(
+            0, pick(rng, 0, 3, 62), pick(rng, (), (1,), (out,), (into,), (out, into)), endpoint=True
+        )
         layer["delay"] = np.asarray(delay, pick(rng, "f4", "i8"))
     layer["shape"] = np.array(pick(rng, (out,), (out, 1, 1)))
     return (out,)
@@ -164,8 +166,7 @@ def trip(seed: int, folder: Path) -> bool:
     options = write_file(seed, path)
     try:
         network = read_netx(path, **options)
-    except NetxError as error:
-        assert str(error).startswith(f"{path}")
+    except NetxError:
         return False
     write_netx(network, again, for_lava=False)
     reread = read_netx(again)

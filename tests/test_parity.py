@@ -9,16 +9,11 @@ import inspect
 import multiprocessing
 import os
 import pkgutil
-import signal
-import subprocess
-import sys
-import threading
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -450,7 +445,9 @@ def sigma_delta_recurrent(rng: Rng) -> Case:
 def sigma_delta_recurrent_of_ones(rng: Rng) -> Case:
     """Input that holds only 0 and 1; whether messages are graded is said by message_bits alone."""
     layer = Dense(weights(rng, 4, 3), bias(rng, 4), SigmaDelta(0), recurrent=draw(rng, -9, 9, 4, 4))
-    return Case(Network([layer]), binary(rng, 9, 3), {"message_bits": (None, 8, 0)[rng.integers(3)]})
+    return Case(
+        Network([layer]), binary(rng, 9, 3), {"message_bits": (None, 8, 0)[rng.integers(3)]}
+    )
 
 
 def sigma_delta_delays(rng: Rng) -> Case:
@@ -675,56 +672,6 @@ def test_engine_on_other_seeds(kind: Callable[[Rng], Case], seed: int) -> None:
     one = case(kind, seed)
     found, expected = run(engine.simulate, one), run(reference.simulate, one)
     assert difference(one.network, found, expected) is None
-
-
-WARM_WORKER = """
-import sys
-from pathlib import Path
-from spikeship.hw_targets._lava_worker import main
-for line in sys.stdin:
-    main(Path(line.strip()))
-    print("finished", flush=True)
-"""
-
-
-@pytest.fixture(scope="module")
-def warm_worker(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[[Path, float], None]]:
-    """What `lava_cpu._start` does, without importing Lava (3 seconds) again for every network."""
-    log = tmp_path_factory.mktemp("lava") / "stderr"
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", WARM_WORKER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        ) as worker,
-    ):
-
-        def start(folder: Path, limit: float) -> None:
-            # a process that fails inside Lava leaves the others waiting for ever
-            timer = threading.Timer(limit, os.killpg, (worker.pid, signal.SIGKILL))
-            timer.start()
-            try:
-                print(folder, file=worker.stdin, flush=True)
-                while (line := worker.stdout.readline()) != "finished\n":
-                    assert line, f"Lava ended: {log.read_text()[-2000:]}"
-            finally:
-                timer.cancel()
-
-        yield start
-        worker.stdin.close()
-
-
-@pytest.fixture
-def lava(warm_worker: Callable[[Path, float], None], monkeypatch: pytest.MonkeyPatch) -> Simulate:
-    monkeypatch.setattr(lava_cpu, "_start", warm_worker)
-    return BACKENDS["lava"][0]
 
 
 @pytest.mark.lava
