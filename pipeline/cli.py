@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
+from ..hw_targets.arithmetic import MESSAGE_BITS
 from ..hw_targets.inputs import parse_record
 from ..hw_targets.messages import PAYLOADS, message_problems, message_summary
 from ..hw_targets.netx import read_netx, write_netx
@@ -484,6 +485,7 @@ def inspect(net: NetArgument, json_: Json = False) -> None:
             lines = [
                 "recipe: " + ", ".join(f"{k} = {v}" for k, v in given.items()),
                 "provenance: " + ", ".join(f"{k} = {v}" for k, v in provenance.items()),
+                f"recipe digest {network.recipe.digest}",
             ]
         lines.append(message_summary(network))
         result = {
@@ -495,6 +497,7 @@ def inspect(net: NetArgument, json_: Json = False) -> None:
                 {"name": p.name, "shape": p.shape, "neurons": p.size} for p in network.populations
             ],
             "recipe": network.recipe,
+            "recipe_digest": network.recipe.digest if network.recipe else None,
             "target_problems": {target: message_problems(network, target) for target in PAYLOADS},
         }
         show(json_, result, views.network_table(network), *lines)
@@ -548,7 +551,7 @@ def simulate(
             help="As netx's input_message_bits; 0: every non-zero input is one spike. Default: the "
             "file's recipe, or inputs keep their value.",
             min=0,
-            max=24,
+            max=MESSAGE_BITS,
         ),
     ] = None,
     spike_exp: Annotated[
@@ -566,7 +569,7 @@ def simulate(
     """Run a netx file on an input, bit for bit as Lava does."""
     with errors():
         from . import views
-        from .run import run
+        from .run import check_single_spikes, run
 
         network = read_netx(net, spike_exp=spike_exp)
         inputs = _load_array(input_)
@@ -575,6 +578,8 @@ def simulate(
         recipe = network.recipe
         if message_bits is None and recipe is not None:
             message_bits = recipe.message_bits
+            if message_bits == 0:
+                check_single_spikes(network, inputs)
         if reset_interval is None and recipe is not None:
             reset_interval = recipe.reset_interval
         if reset_offset is None:
@@ -596,6 +601,7 @@ def simulate(
             reset_offset=reset_offset,
             message_bits=message_bits,
             record=wanted,
+            file=net,
         )
         trace.save(out)
         names = [p.name for p in network.populations]

@@ -91,8 +91,8 @@ def run_recipe(
     NetworkError where the recipe says single spikes and the inputs are not 0 and 1.
     """
     recipe = needed_recipe(network)
-    if recipe.message_bits == 0 and messages.size:
-        _check_single_spikes(network, int(messages.min()), int(messages.max()))
+    if recipe.message_bits == 0:
+        check_single_spikes(network, messages)
     return run(
         network,
         messages,
@@ -107,14 +107,17 @@ def run_recipe(
     ).aligned(network, recipe.steps)
 
 
-def _check_single_spikes(network: Network, low: int, high: int) -> None:
-    """`simulate` would make single spikes of graded ones, as Lava does; a recipe does not mean that."""
+def check_single_spikes(network: Network, messages: NDArray[Any]) -> None:
+    """Refuse graded input where the recipe says single spikes: `simulate` would take it for those."""
     first = network.layers[0]
-    driven = isinstance(first, Input) and first.neuron is not None
-    if not driven and (low < 0 or high > 1):
+    if not messages.size or (isinstance(first, Input) and first.neuron is not None):
+        return
+    low, high = messages.min(), messages.max()
+    if low < 0 or high > 1:
         raise NetworkError(
             f"inputs reach {low} .. {high}, but the recipe says single spikes, 0 and 1 (message_bits 0). "
-            f"Encode them as the recipe says, or export with inputs of the range that will come."
+            f"Encode them as the recipe says, or export with inputs of the range that will come; "
+            f"`simulate --message-bits 0` counts every non-zero input as one spike."
         )
 
 

@@ -15,7 +15,15 @@ import torch
 from typer.testing import CliRunner, Result
 
 from spikeship.hw_targets import lava_cpu
-from spikeship.hw_targets.network import Conv, CubaLIF, Dense, Input, Network
+from spikeship.hw_targets.network import (
+    Conv,
+    CubaLIF,
+    Dense,
+    Input,
+    Network,
+    NetworkError,
+    Recipe,
+)
 from spikeship.hw_targets.netx import read_netx, write_netx
 from spikeship.hw_targets.reference import simulate
 from spikeship.hw_targets.trace import Trace
@@ -74,6 +82,8 @@ def test_inspect(trained: Path) -> None:
     assert "vThMant" not in text
     assert network.digest[:12] in text
     assert "reset_offset = 1" in text
+    assert f"recipe digest {network.recipe.digest}" in text.replace("\n", " ")
+    assert result["recipe_digest"] == network.recipe.digest
 
 
 def test_verify_and_profile(trained: Path) -> None:
@@ -229,6 +239,33 @@ def test_simulate(dense: tuple[Path, Network, np.ndarray]) -> None:
             assert (got[f"{name}.0"] == getattr(expected, name)[0]).all()
     assert result["backend"] == "engine"
     assert result["overflow"] == [{"u_wraps": 0, "v_clips": 0, "sum_wraps": 0}]
+
+
+def test_a_recipe_of_single_spikes_takes_no_others(
+    dense: tuple[Path, Network, np.ndarray],
+) -> None:
+    """What would silently be taken for spikes is asked for by a flag."""
+    folder, network, x = dense
+    write_netx(Network(network.layers, Recipe(12)), folder / "dense.net")
+    np.save(folder / "x.npy", 3 * x)
+    words = [
+        "simulate",
+        folder / "dense.net",
+        "--input",
+        folder / "x.npy",
+        "--out",
+        folder / "t.npz",
+    ]
+    refused = call(*words)
+    assert refused.exit_code == 1
+    assert "inputs reach 0 .. 3, but the recipe says single spikes" in refused.stderr.replace(
+        "\n", " "
+    )
+    with pytest.raises(NetworkError, match=r"inputs reach 0 \.\. 3"):
+        run_module.run_recipe(read_netx(folder / "dense.net"), 3 * x)
+    ok(*words, "--message-bits", 0)
+    with np.load(folder / "t.npz") as got:
+        assert (got["spikes.0"] == simulate(network, x, record="spikes").spikes[0]).all()
 
 
 def test_inspect_and_simulate_need_no_torch(dense: tuple[Path, Network, np.ndarray]) -> None:

@@ -99,8 +99,8 @@ def test_the_summary_names_input_and_targets() -> None:
     assert message_summary(network(recipe_for(of("signed_poisson")))) == (
         f"input of graded spikes, 2 bits: for Loihi 2, {lava}; not for Loihi 1"
     )
-    assert message_summary(network(Recipe(1, message_bits=30))) == (
-        f"input of graded spikes, 30 bits: for none; not for Loihi 1, Loihi 2, {lava}"
+    assert message_summary(network(Recipe(1, message_bits=25))) == (
+        f"input of graded spikes, 25 bits: for none; not for Loihi 1, Loihi 2, {lava}"
     )
 
 

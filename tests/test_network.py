@@ -1,6 +1,10 @@
+import copy
+import multiprocessing
+import pickle
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import FrozenInstanceError, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -8,12 +12,17 @@ import pytest
 from spikeship.hw_targets.network import (
     Conv,
     CubaLIF,
+    Delta,
     Dense,
     Flatten,
     Input,
     Network,
     NetworkError,
+    Neuron,
     Recipe,
+    ResonateFire,
+    Sigma,
+    SigmaDelta,
 )
 
 NEURON = CubaLIF(1024, 512, 60)
@@ -147,6 +156,72 @@ def test_any_change_of_an_integer_changes_the_digest() -> None:
     digests["unchanged"] = network.digest
     assert len(set(digests.values())) == len(digests), digests
     assert all(len(d) == 64 and int(d, 16) >= 0 for d in digests.values())
+
+
+def test_layers_are_equal_where_networks_are() -> None:
+    network = conv_net()
+    assert (network.layers, list(map(hash, network.layers))) == (
+        conv_net().layers,
+        list(map(hash, conv_net().layers)),
+    )
+    for name, change in ONE_CHANGE.items():
+        assert network.layers != change(network).layers, name
+    chains = [make().layers for make in SAME_NUMBERS]
+    assert [chains.index(make().layers) for make in SAME_NUMBERS] == [*range(len(chains))]
+
+
+NEURONS: list[Callable[[], Neuron]] = [
+    lambda: CubaLIF(1, 2, 3),
+    lambda: CubaLIF(2, 1, 3),
+    lambda: CubaLIF([1, 1], 2, 3),
+    lambda: CubaLIF([1, 2], 2, 3),
+    lambda: Delta(3),
+    lambda: Delta(3, 0),
+    lambda: SigmaDelta(3),
+    lambda: SigmaDelta(4),
+    Sigma,
+    lambda: ResonateFire(1, 2, 3),
+    lambda: ResonateFire(1, 2, 3, "RF_IZHIKEVICH"),
+    lambda: ResonateFire(1, 3, 3),
+]
+
+
+def test_neurons_are_equal_by_content() -> None:
+    """CUBA and LOIHI run alike, as they do in a digest."""
+    made = [make() for make in NEURONS]
+    assert {type(neuron) for neuron in made} == set(get_args(Neuron))
+    for i, make in enumerate(NEURONS):
+        assert [neuron == make() for neuron in made] == [j == i for j in range(len(made))]
+        assert hash(made[i]) == hash(make())
+    assert CubaLIF(1, 2, 3, "LOIHI") == CubaLIF(1, 2, 3) != "a neuron"
+
+
+# -- copies -----------------------------------------------------------------------------------
+
+COPIED = Network(
+    [*conv_net().layers, Dense(np.ones((2, 3)), None, SigmaDelta(4), delay=[0, 1])],
+    Recipe(4, sigma=0.5, grid=7, provenance={"data": "mine"}),
+)
+
+
+def test_copies_are_as_good_as_the_network() -> None:
+    """Pickled, deep-copied and through a pool, with its recipe: equal, and still nothing can change."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        passed = pool.submit(copy.deepcopy, COPIED).result(timeout=60)
+    for name, copied in (
+        ("pickle", pickle.loads(pickle.dumps(COPIED))),
+        ("deepcopy", copy.deepcopy(COPIED)),
+        ("copy", copy.copy(COPIED)),
+        ("pool", passed),
+    ):
+        assert (copied, copied.recipe) == (COPIED, COPIED.recipe), name
+        assert copied.layers == COPIED.layers
+        with pytest.raises(ValueError, match="read-only"):
+            copied.layers[1].weight[0] = 5
+        with pytest.raises(ValueError, match="read-only"):
+            copied.layers[1].neuron.threshold[0] = 5
+        with pytest.raises(TypeError):
+            copied.recipe.provenance["data"] = "yours"
 
 
 # -- shapes ------------------------------------------------------------------------------------

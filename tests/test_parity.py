@@ -1098,6 +1098,9 @@ def test_mistakes_are_refused_alike(simulate: Simulate) -> None:
         ({"reset_interval": 3, "reset_offset": -1}, "reset_offset = -1"),
         ({"steps": 0}, "steps = 0"),
         ({"inputs": one.inputs + 16, "message_bits": 4}, "enough message bits"),
+        ({"message_bits": 26}, "message_bits = 26; give 0 for single spikes, up to 25"),
+        ({"message_bits": -1}, "message_bits = -1"),
+        ({"inputs": one.inputs + (1 << 24), "message_bits": 25}, "is outside"),
         ({"inputs": one.inputs + 0.5}, "is not an integer"),
         ({"inputs": one.inputs[..., 1:]}, "input has shape"),
     ):
