@@ -3,7 +3,8 @@
 `python -m spikeship.hw_targets._lava_worker FOLDER` loads `network.net` with lava-dl, runs the job in
 `job.json` and leaves one .npy file, (step, *shape), per probe. Lava's own
 `Var.get` moves one number at a time; the observer here keeps whole arrays where they are received and
-writes them at the last step.
+writes them at the last step. Without FOLDER it takes folders from standard input, one a line, and
+answers "finished" to each.
 """
 
 from __future__ import annotations
@@ -146,4 +147,8 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    for argument in sys.argv[1:]:
+        main(Path(argument))
+    for line in sys.stdin if len(sys.argv) == 1 else ():
+        main(Path(line.rstrip("\n")))
+        print("finished", flush=True)

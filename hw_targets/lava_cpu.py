@@ -16,8 +16,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -172,10 +174,18 @@ def _swap(array: NDArray[Any], axes: int) -> NDArray[Any]:
     return np.swapaxes(array, -1, -3) if axes == 3 else array
 
 
+def _command(*words: str) -> tuple[list[str], dict[str, str]]:
+    """The worker's command line and its environment."""
+    command = [sys.executable, "-m", "spikeship.hw_targets._lava_worker", *words]
+    return command, {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+
+
 def _start(folder: Path, limit: float) -> None:
     """Run the worker; a Lava process that fails leaves the others waiting, hence the time limit."""
-    command = [sys.executable, "-m", "spikeship.hw_targets._lava_worker", str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    if _waiting is not None:
+        _waiting(folder, limit)
+        return
+    command, environment = _command(str(folder))
     with (
         (folder / "log").open("w+") as log,
         subprocess.Popen(
@@ -193,3 +203,52 @@ def _start(folder: Path, limit: float) -> None:
             log.seek(0)
             ended = f"status {status}" if status is not None else f"no result after {limit:.0f} s"
             raise LavaError(f"Lava ended with {ended}:\n{log.read()[-2000:]}")
+
+
+_waiting: Callable[[Path, float], None] | None = None
+
+
+@contextmanager
+def kept_ready() -> Iterator[None]:
+    """Within the block all runs of this process share one Lava process, which is imported (3 s) once.
+
+    One after another: threads must not run Lava at the same time here. After a failure inside Lava the
+    process is of no use any more: every further run in the block is a LavaError.
+    """
+    global _waiting  # noqa: PLW0603  # what the block changes is where runs go
+    command, environment = _command()
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        ) as worker,
+    ):
+
+        def run_in(folder: Path, limit: float) -> None:
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            timer = threading.Timer(limit, os.killpg, (worker.pid, signal.SIGKILL))
+            timer.start()
+            try:
+                with suppress(BrokenPipeError):  # the log says why
+                    print(folder, file=worker.stdin, flush=True)
+                lines = iter(worker.stdout.readline, "")
+                if not any(line == "finished\n" for line in lines):
+                    log.seek(0)
+                    raise LavaError(f"Lava ended:\n{log.read()[-2000:]}")
+            finally:
+                timer.cancel()
+
+        _waiting = run_in
+        try:
+            yield
+        finally:
+            _waiting = None
+            with suppress(ProcessLookupError):
+                os.killpg(worker.pid, signal.SIGKILL)

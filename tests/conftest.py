@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,54 +52,8 @@ def _lava(request: pytest.FixtureRequest) -> None:
     multiprocessing.set_start_method(None, force=True)  # type: ignore[arg-type]
 
 
-WARM_WORKER = """
-import sys
-from pathlib import Path
-from spikeship.hw_targets._lava_worker import main
-for line in sys.stdin:
-    main(Path(line.strip()))
-    print("finished", flush=True)
-"""
-
-
-@pytest.fixture(scope="session")
-def warm_worker(
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Callable[[Path, float], None]]:
-    """What `lava_cpu._start` does, without importing Lava (3 seconds) again for every network."""
-    log = tmp_path_factory.mktemp("lava") / "stderr"
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", WARM_WORKER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-            start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        ) as worker,
-    ):
-
-        def start(folder: Path, limit: float) -> None:
-            # a process that fails inside Lava leaves the others waiting for ever
-            timer = threading.Timer(limit, os.killpg, (worker.pid, signal.SIGKILL))
-            timer.start()
-            try:
-                print(folder, file=worker.stdin, flush=True)
-                while (line := worker.stdout.readline()) != "finished\n":
-                    assert line, f"Lava ended: {log.read_text()[-2000:]}"
-            finally:
-                timer.cancel()
-
-        yield start
-        worker.stdin.close()
-
-
-@pytest.fixture
-def lava(
-    warm_worker: Callable[[Path, float], None], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Trace]:
-    """`lava_cpu.run` by a worker that stays."""
-    monkeypatch.setattr(lava_cpu, "_start", warm_worker)
-    return lava_cpu.run
+@pytest.fixture(scope="module")
+def lava() -> Iterator[Callable[..., Trace]]:
+    """`lava_cpu.run` in a process that stays."""
+    with lava_cpu.kept_ready():
+        yield lava_cpu.run
