@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import signal
 import threading
 import warnings
@@ -15,12 +16,13 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import RichProgressBar
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
 from . import hire, networks, objectives, slayer
 from .activity import Activity, activity
+from .checkpoints import MONITOR, Checkpoints, anew, read, read_last, write
 from .datasets import Dataset, Split
 from .encoding import generator
 from .settings import FRAMEWORKS, Framework, Settings
@@ -138,7 +140,7 @@ class Classifier(lightning.LightningModule):
             craft = objectives.Crafting("pgd", self.settings.epsilon, ROBUST_STEPS)
             images = craft(objectives.Batch(self, images, labels, self._validation_draws))
         right = (self.logits(images, self._validation_draws).argmax(1) == labels).float().mean()
-        self.log("validation accuracy", right, prog_bar=True, batch_size=len(labels))
+        self.log(MONITOR, right, prog_bar=True, batch_size=len(labels))
 
     def configure_optimizers(self) -> Any:
         optimizer = torch.optim.Adam(self.parameters(), lr=self.settings.learning_rate)
@@ -184,8 +186,7 @@ def objective(s: Settings, teacher: Classifier | None = None) -> objectives.Obje
 
 
 def _taught(teacher: Classifier) -> Callable[[torch.Tensor], Activity]:
-    draws = generator(teacher.settings.seed)
-    return lambda images: teacher.run(teacher.encode(images, draws))
+    return lambda images: teacher.run(teacher.encode(images, teacher.draws))
 
 
 def digest(module: nn.Module) -> str:
@@ -225,9 +226,11 @@ def train(
 
     Where adversarial images are trained on, best is the accuracy under PGD of `ROBUST_STEPS` steps
     within the same epsilon. `start`: a Classifier (or network) whose weights to start from.
-    A run interrupted in `folder` goes on from its last epoch; a finished one with the same settings,
-    teacher and start is loaded. Same settings, same machine, same versions: same weights.
-    Raises ValueError where teacher or start do not fit.
+    Same settings, same machine, threads and versions: same weights. A run that was interrupted in
+    `folder`, at whatever moment, begins its last epoch again and ends with these very weights; a
+    finished one with the same settings, teacher and start is loaded (models/checkpoints.py).
+    Raises ValueError where teacher or start do not fit, and where an interrupted run cannot go on or
+    has other settings.
     """
     settings = suited(settings, data)
     teacher = _teacher(settings, accelerator) if settings.teacher else None
@@ -238,52 +241,70 @@ def train(
         start_digest="" if begin is None else digest(begin),
     )
     folder = Path(folder)
-    last, done = folder / "last.ckpt", folder / "best.ckpt"
-    if not last.is_file() and _same(done, settings):
+    last, done = _interrupted(folder, settings), folder / "best.ckpt"
+    if last is None and _same(done, settings):
         return load(done), done
-    best = ModelCheckpoint(
-        folder,
-        filename="best",
-        monitor="validation accuracy",
-        mode="max",
-        save_last=True,
-        enable_version_counter=False,
-    )
     with _calm(), _determinism_as_found():
         lightning.seed_everything(settings.seed, verbose=False)
         classifier = Classifier(asdict(settings))
         classifier.objective = objective(settings, teacher)
         if begin is not None:
             _start_from(classifier, begin)
-        trainer = lightning.Trainer(
-            max_epochs=settings.epochs,
-            accelerator=accelerator,
-            inference_mode=not settings.adversarial,
-            callbacks=[
-                best,
-                *(
-                    [RichProgressBar(leave=False, console_kwargs={"stderr": True})]
-                    if progress
-                    else []
-                ),
-            ],
-            enable_progress_bar=progress,
-            enable_model_summary=False,
-            logger=False,
-            deterministic=True,
-            num_sanity_val_steps=0,
-        )
-        resume = last if _same(last, settings) else None
+        generators = {"global": torch.default_generator, "draws": classifier.draws}
+        if teacher is not None:
+            generators["teacher"] = teacher.draws
+        checkpoints = Checkpoints(folder, generators, last)
+        trainer = _trainer(settings, checkpoints, progress, accelerator)
         with threads(1 if settings.model == "mlp" else None), _interruptible(trainer):
             trainer.fit(
                 classifier,
                 _loader(data.train, settings.batch, shuffle=True),
                 _loader(data.validation, 256, shuffle=False),
-                ckpt_path=resume,
             )
-    path = Path(best.best_model_path)
-    last.unlink(missing_ok=True)
+    path = checkpoints.finish()
     return load(path), path
+
+
+def _interrupted(folder: Path, settings: Settings) -> dict[str, Any] | None:
+    """What the run that was interrupted in `folder` left to go on from; None where there is none."""
+    path = folder / "last.ckpt"
+    if not path.is_file():
+        return None
+    last = read_last(path)
+    theirs, ours = asdict(_settings(last)), asdict(settings)
+    differ = [
+        f"{name} {theirs[name]!r}, not {ours[name]!r}"
+        for name in ours
+        if theirs[name] != ours[name]
+    ]
+    if differ:
+        raise ValueError(
+            f"{folder}: a run with other settings was interrupted here ({'; '.join(differ)}). Finish it "
+            f"with its settings, or train in another folder (--out). {anew(path)}"
+        )
+    if last["score"] > -math.inf and not _same(folder / "best.ckpt", settings):
+        raise ValueError(
+            f"{folder}: the best.ckpt of the interrupted run is missing, or is another's. {anew(path)}"
+        )
+    return last
+
+
+def _trainer(
+    settings: Settings, checkpoints: Checkpoints, progress: bool, accelerator: str
+) -> lightning.Trainer:
+    bars = [RichProgressBar(leave=False, console_kwargs={"stderr": True})] if progress else []
+    return lightning.Trainer(
+        max_epochs=settings.epochs,
+        accelerator=accelerator,
+        inference_mode=not settings.adversarial,
+        callbacks=[checkpoints, *bars],
+        enable_checkpointing=False,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        logger=False,
+        deterministic=True,
+        num_sanity_val_steps=0,
+    )
 
 
 def _teacher(settings: Settings, accelerator: str) -> Classifier:
@@ -308,15 +329,11 @@ def _start_from(classifier: Classifier, start: nn.Module) -> None:
 
 def save(classifier: Classifier, path: str | Path) -> None:
     """Write a network as `train` does, for `load`; without the optimizer's state."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.partial")
     content = {
         "hyper_parameters": dict(classifier.hparams),
         "state_dict": classifier.state_dict(),
     }
-    torch.save(content, temporary)
-    temporary.replace(path)
+    write(content, Path(path))
 
 
 def load(path: str | Path) -> Classifier:
@@ -325,18 +342,23 @@ def load(path: str | Path) -> Classifier:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        settings = dict(stored["hyper_parameters"]["settings"])
-        weights = stored["state_dict"]
+        stored = read(path)
+        settings, weights = _settings(stored), stored["state_dict"]
     except Exception as error:
         raise ValueError(
             f"{path}: not a checkpoint of `spikeship train` ({type(error).__name__}: {error})."
         ) from None
-    for name in ("shape", "widths"):
-        settings[name] = None if settings[name] is None else tuple(settings[name])
-    classifier = Classifier(settings)
+    classifier = Classifier(asdict(settings))
     classifier.load_state_dict(weights)
     return classifier.eval()
+
+
+def _settings(stored: dict[str, Any]) -> Settings:
+    """Those of a checkpoint; fields that an older version did not have are as they were then."""
+    settings = dict(stored["hyper_parameters"]["settings"])
+    for name in ("shape", "widths"):
+        settings[name] = None if settings[name] is None else tuple(settings[name])
+    return Settings(**settings)
 
 
 def accuracy(classifier: Classifier, split: Split, seed: int = 0, batch: int = 500) -> float:

@@ -1,0 +1,133 @@
+"""What a training run keeps on disk: `best.ckpt`, its result, and `last.ckpt`, to go on from."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+
+MONITOR = "validation accuracy"
+"""The metric whose highest epoch, the first of equal ones, is the best."""
+_KEYS = {
+    "epoch",
+    "global_step",
+    "hyper_parameters",
+    "state_dict",
+    "optimizer",
+    "schedule",
+    "score",
+    "generators",
+}
+
+
+class Checkpoints(Callback):
+    """Keeps a run such that, killed at any moment, it goes on to the very same weights.
+
+    - `best.ckpt`: the weights of the best epoch so far.
+    - `last.ckpt`: all that decides what comes next, written before every epoch and hence after the
+      `best.ckpt` of the epoch before: weights, optimizer, schedule, the epoch to begin, the best score,
+      and the states of `generators`, which every random number of the run comes from.
+
+    `last.ckpt` is there from before the first epoch until `finish`: a `best.ckpt` alone is finished.
+    `last`: what `read_last` found there, to go on from. The epoch that was interrupted is done again.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        generators: Mapping[str, torch.Generator],
+        last: dict[str, Any] | None = None,
+    ) -> None:
+        self.best, self.last = folder / "best.ckpt", folder / "last.ckpt"
+        self.generators = generators
+        self.resumed = last
+        self.score = -math.inf if last is None else last["score"]
+        self.steps = 0 if last is None else last["global_step"]
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.resumed is None:
+            return
+        module.load_state_dict(self.resumed["state_dict"])
+        trainer.optimizers[0].load_state_dict(self.resumed["optimizer"])
+        trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.resumed["schedule"])
+        progress: Any = trainer.fit_loop.epoch_progress.current
+        progress.ready = progress.started = self.resumed["epoch"]
+        progress.processed = progress.completed = self.resumed["epoch"]
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.resumed is not None:  # not earlier: to set up a loader takes random numbers too
+            for name, generator in self.generators.items():
+                generator.set_state(self.resumed["generators"][name])
+            self.resumed = None
+            return
+        content = self._content(trainer, module)
+        content["optimizer"] = trainer.optimizers[0].state_dict()
+        content["schedule"] = trainer.lr_scheduler_configs[0].scheduler.state_dict()
+        content["generators"] = {name: g.get_state() for name, g in self.generators.items()}
+        write(content, self.last)
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        found = trainer.callback_metrics[MONITOR].item()
+        if found > self.score:
+            self.score = found
+            write(self._content(trainer, module), self.best)
+
+    def finish(self) -> Path:
+        """The run is over; returns the file of its result."""
+        self.last.unlink(missing_ok=True)
+        return self.best
+
+    def _content(self, trainer: Trainer, module: LightningModule) -> dict[str, Any]:
+        return {
+            "epoch": trainer.current_epoch,
+            "global_step": self.steps + trainer.global_step,
+            "score": self.score,
+            "hyper_parameters": dict(module.hparams),
+            "state_dict": module.state_dict(),
+        }
+
+
+def write(content: dict[str, Any], path: Path) -> None:
+    """`torch.save`, to a file beside and then renamed: `path` is never half written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.partial")
+    torch.save(content, temporary)
+    temporary.replace(path)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What `write` wrote; tensors on the CPU. Raises whatever, also where a single bit has changed."""
+    with zipfile.ZipFile(path) as file:  # torch.load does not look at the checksums
+        if damaged := file.testzip():
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return content
+
+
+def read_last(path: Path) -> dict[str, Any]:
+    """The content of a `last.ckpt`. Raises ValueError where no run can go on from it."""
+    try:
+        content = read(path)
+        missing = _KEYS - content.keys()
+    except Exception as error:
+        raise ValueError(
+            f"{path}: damaged ({type(error).__name__}: {error}), so that the interrupted run cannot go "
+            f"on. {anew(path)}"
+        ) from None
+    if missing:
+        raise ValueError(
+            f"{path}: an older version of spikeship wrote it, without {', '.join(sorted(missing))}: the "
+            f"interrupted run would end with other weights than an uninterrupted one. {anew(path)}"
+        )
+    return content
+
+
+def anew(last: Path) -> str:
+    """What to do to train from the start in a folder whose `last.ckpt` is in the way."""
+    return f"To train anew, delete {last} and the {last.with_name('best.ckpt').name} beside it."
