@@ -25,13 +25,16 @@ class Activity:
     spikes: tuple[Tensor, ...]
 
 
-def activity(net: nn.Module, inputs: Tensor, gradient: Gradient = USUAL) -> Activity:
+def activity(
+    net: nn.Module, inputs: Tensor, gradient: Gradient = USUAL, *, norms_over_steps: bool = False
+) -> Activity:
     """Run a network of `networks.snn` or `networks.ann`, each layer over all steps at once.
 
     `inputs`: frames (steps, sample, *shape); of an ANN images (sample, *shape). The values are those of
-    `net(inputs)` up to the rounding of float32 sums; batch norms that are being trained see all
-    steps as one batch, as at test time they act. A reset passes no gradient. Raises ValueError where a
-    layer is none that those networks have.
+    `net(inputs)` up to the rounding of float32 sums, batch norms in training included, which see one
+    step after the other. `norms_over_steps`: these see all steps as one batch, to measure statistics
+    that act in every step. A reset passes no gradient. Raises ValueError where a layer is none that
+    those networks have.
     """
     spiking = isinstance(net, SpikingClassifier)
     body = net.body if isinstance(net, SpikingClassifier) else net
@@ -49,6 +52,8 @@ def activity(net: nn.Module, inputs: Tensor, gradient: Gradient = USUAL) -> Acti
             currents.append(x)
             x = layer(x)
             spikes.append(x)
+        elif _is_trained_norm(layer) and not norms_over_steps:
+            x = torch.stack([layer(step) for step in x])
         elif type(layer).__module__.startswith("torch.nn."):
             x = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         else:
@@ -58,6 +63,10 @@ def activity(net: nn.Module, inputs: Tensor, gradient: Gradient = USUAL) -> Acti
             )
     by_count = isinstance(net, SpikingClassifier) and net.readout == "spikes"
     return Activity(x.sum(0) if by_count else x.mean(0), tuple(currents), tuple(spikes))
+
+
+def _is_trained_norm(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.training
 
 
 def _neurons(cell: nn.Module, currents: Tensor, gradient: Gradient, layer: int) -> Tensor:

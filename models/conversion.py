@@ -97,7 +97,10 @@ def calibrate(net: SpikingClassifier, frames: Frames, percentile: float = 99.7) 
         raise ValueError(f"percentile = {percentile}; one above 0 and up to 100 is needed.")
     net.train()
     for layer, (place, threshold) in enumerate(zip(_spiking(net), thresholds(net), strict=True)):
-        found = max(_percentile(activity(net, x).currents[layer], percentile) for x in frames())
+        found = max(
+            _percentile(activity(net, x, norms_over_steps=True).currents[layer], percentile)
+            for x in frames()
+        )
         if not found > 0:
             raise ValueError(
                 f"layer {place}: the {percentile:g}th percentile of its input currents is {found:g}, so "
@@ -130,7 +133,7 @@ def reestimate_norms(net: nn.Module, frames: Frames) -> None:
     for number, x in enumerate(frames(), 1):
         for norm in norms:
             norm.momentum = 1 / number  # the mean of all so far
-        activity(net, x)
+        activity(net, x, norms_over_steps=True)
     for norm, momentum in zip(norms, before, strict=True):
         norm.momentum = momentum
     net.eval()

@@ -23,6 +23,10 @@ class SpikingClassifier(nn.Module):
     forward: frames (steps, sample, *shape) to logits (sample, classes). With a `spikes` readout
     the logits are the spike counts of the last layer, with `voltage` the mean over the steps of
     its (non-spiking) membrane voltage.
+
+    Batch norms in training normalize the batch of each step by itself and update their running
+    statistics once per step, whatever is minimized (`activity.activity` does the same); of an ANN there
+    is one step.
     """
 
     def __init__(self, body: norse.SequentialState, readout: Readout) -> None:

@@ -175,7 +175,7 @@ def test_norms_are_moved_and_estimated_again() -> None:
     for norm in norms:
         norm.register_forward_pre_hook(lambda norm, x: seen[norm].append(x[0]))
     for batch in images().split(8):
-        activity(net, EIGHT.real(batch, generator(0)))
+        activity(net, EIGHT.real(batch, generator(0)), norms_over_steps=True)
     for a, b, inputs in zip(theirs, ours, seen.values(), strict=True):
         assert torch.equal(a.weight, b.weight)
         assert torch.equal(a.bias, b.bias)
