@@ -245,7 +245,7 @@ def train(
     if last is None and _same(done, settings):
         return load(done), done
     with _calm(), _determinism_as_found():
-        lightning.seed_everything(settings.seed, verbose=False)
+        torch.manual_seed(settings.seed)
         classifier = Classifier(asdict(settings))
         classifier.objective = objective(settings, teacher)
         if begin is not None:
