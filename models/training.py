@@ -53,6 +53,7 @@ class Classifier(lightning.LightningModule):
     """A network with its input coding, trained with Adam and a cosine schedule.
 
     `objective` is what is minimized instead of cross-entropy alone; None in a network that was loaded.
+    Whatever it is, batch norms in training see one time step after the other (`SpikingClassifier`).
     """
 
     objective: objectives.Objective | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import norse.torch as norse
 import pytest
 import torch
@@ -159,12 +161,35 @@ def test_the_gradient_of_a_threshold() -> None:
     assert float(threshold.grad) == pytest.approx(expected)
 
 
-def test_batch_norms_in_training_see_all_steps_as_one_batch() -> None:
+def statistics(net: nn.Module) -> list[Tensor]:
+    return [b for name, b in net.named_buffers() if "running" in name or "tracked" in name]
+
+
+@pytest.mark.parametrize("model", ["cnn", "vgg"])
+@pytest.mark.parametrize("readout", ["spikes", "voltage", "ann"])
+def test_batch_norms_in_training_see_one_step_after_the_other(model: str, readout: str) -> None:
+    """As in `net(frames)`: the same statistics, of layers whose input differs from step to step."""
+    if readout == "ann":
+        net: nn.Module = networks.ann(model, SHAPE, CLASSES, WIDTHS[model]).double()
+        x, steps = frames()[0], 1
+    else:
+        net, x, steps = network(model, readout), frames(), STEPS  # type: ignore[arg-type]
+    other = copy.deepcopy(net.train())
+    torch.testing.assert_close(activity(net, x).logits, other(x), rtol=1e-12, atol=1e-12)
+    found, expected = statistics(net), statistics(other)
+    assert len(found) == 6, "mean, variance and count of two norms"
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours, theirs)
+        if not ours.ndim:
+            assert ours == steps
+
+
+def test_batch_norms_over_steps_see_all_steps_as_one_batch() -> None:
     net, x = network("cnn"), frames()
     conv, norm = net.body[0], net.body[1]
     norm.reset_running_stats()
     net.train()
-    found = activity(net, x).currents[0]
+    found = activity(net, x, norms_over_steps=True).currents[0]
     inputs = conv(x.flatten(0, 1))
     mean, variance = inputs.mean((0, 2, 3)), inputs.var((0, 2, 3), correction=0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 from collections.abc import Callable
@@ -612,6 +613,63 @@ def test_every_network_trains_with_every_objective(
     assert found.pop("again") == found["pgd"]
     same = [(a, b) for a, b in itertools.combinations(found, 2) if found[a] == found[b]]
     assert same == []
+
+
+@pytest.mark.parametrize("name", ["plain", "cross-entropy", "taught", *OBJECTIVES])
+@pytest.mark.parametrize("spiking", [True, False])
+def test_batch_norms_see_the_same_whatever_is_minimized(name: str, spiking: bool) -> None:
+    """One step at a time, in every pass of a training step; with the statistics of `net(inputs)`."""
+    base = replace(QUICK, model="cnn", widths=(3, 4), shape=(1, 8, 8), spiking=spiking)
+    if name == "hire" and not spiking:
+        return  # cannot be, see above
+    settings = replace(base, **OBJECTIVES.get(name, {}))  # type: ignore[arg-type]
+    torch.manual_seed(0)
+    classifier, teacher = (training.Classifier(vars(settings)).double() for _ in range(2))
+    classifier.objective = (
+        cross_entropy if name == "cross-entropy" else training.objective(settings)
+    )
+    if name == "taught":
+        classifier.objective = training.objective(settings, teacher.eval())
+    other = copy.deepcopy(classifier.net)
+    ran: list[Tensor] = []
+    sizes: list[int] = []
+    run = classifier.run
+
+    def watched(inputs: Tensor) -> Activity:
+        if classifier.training:
+            ran.append(inputs.detach())
+        return run(inputs)
+
+    def count(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if norm.training:
+            sizes.append(len(inputs[0]))
+
+    classifier.run = watched  # type: ignore[method-assign]
+    norms = [m for m in classifier.modules() if isinstance(m, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.register_forward_pre_hook(count)
+    images = torch.rand((6, 1, 8, 8), generator=generator(1), dtype=torch.float64)
+    labels = torch.arange(6)
+    if name == "hire":
+        options = {"number": 2, "epsilon": 0.1, "update": lambda loss: loss.backward()}
+        hire.periods(
+            classifier.net, settings.encoding, 0.4, images, labels, classifier.draws, **options
+        )
+    else:
+        classifier.training_step((images, labels), 0)
+    if classifier.objective is None:  # then it is `net` that runs; HIRE moves its second period's
+        ran.append(classifier.encode(images, generator(settings.seed)))
+    passes = {"trades": 2, "mart": 2, "at and sparsity": 2}.get(name, 1 + name.startswith("spars"))
+    assert len(ran) == passes
+    steps = settings.steps if spiking else 1
+    assert sizes == [6] * (passes * steps * len(norms))
+    for inputs in ran:
+        other(inputs)
+    found, expected = (dict(net.named_buffers()) for net in (classifier.net, other))
+    assert sum(name.endswith("tracked") for name in found) == len(norms) == 2
+    for buffer, values in found.items():
+        if name != "hire" or buffer.endswith("tracked"):
+            assert torch.equal(values, expected[buffer])
 
 
 def test_a_teacher_and_a_start(few: datasets.Dataset, tmp_path: Path) -> None:
