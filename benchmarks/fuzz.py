@@ -1,7 +1,7 @@
 """A differential fuzzer: random networks, each run in several ways that must give the same integers.
 
 Usage: python -m spikeship.benchmarks.fuzz networks --minutes N [--networks M] [--seed S]
-           [--lava-share F] [--twin-share F] [--out FOLDER]
+           [--checks NAME,...] [--lava-share F] [--twin-share F] [--out FOLDER]
 
 Engine against reference (spikes, states, counts, overflow) in blocks of any size, with several threads;
 parts of a record and single samples against the whole; counters against their definition; files and
@@ -172,6 +172,10 @@ def networks_(
         typer.Option(help="Stop at so many networks of this seed, earlier runs included."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Other networks.", min=0)] = 0,
+    checks: Annotated[
+        str,
+        typer.Option(help=f"Only these, comma-separated, of {', '.join(CHECKS)}. Default: all."),
+    ] = "",
     lava_share: Annotated[
         float,
         typer.Option(help="Of the networks, how many run on Lava (a second each).", min=0, max=1),
@@ -186,6 +190,10 @@ def networks_(
     """Random networks through every check; status 1 if one fails."""
     shares = {name: share.of for name, share in CHECKS.items()}
     shares |= {"lava": lava_share, "twin": twin_share}
+    chosen = {name.strip() for name in checks.split(",")} if checks else set(CHECKS)
+    if unknown := sorted(chosen - set(CHECKS)):
+        raise typer.BadParameter(f"no check {', '.join(unknown)}; there are {', '.join(CHECKS)}.")
+    shares = {name: share if name in chosen else 0.0 for name, share in shares.items()}
     if lava_share and (reason := lava_cpu.why_unavailable()):
         raise typer.BadParameter(f"{reason} Or leave out --lava-share.")
     command = " ".join(["python -m spikeship.benchmarks.fuzz", *sys.argv[1:]])

@@ -173,6 +173,13 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stored = json.loads((tmp_path / "fuzz.json").read_text())
     assert (stored["networks"], stored["checks"]["engine"], stored["seed"]) == (6, 6, 9)
     assert stored["versions"]["numpy"]
+    few = [*words[:-3], str(tmp_path / "few"), "--checks", "engine, file"]
+    assert CliRunner().invoke(fuzz.app, few).exit_code == 0
+    stored = json.loads((tmp_path / "few" / "fuzz.json").read_text())
+    assert {name for name, share in stored["shares"].items() if share} == {"engine", "file"}
+    unknown = CliRunner().invoke(fuzz.app, [*words, "--checks", "engin"])
+    assert unknown.exit_code == 2
+    assert "no check engin; there are engine" in " ".join(unknown.output.split())
     simulate = engine.simulate
     monkeypatch.setattr(engine, "simulate", lambda *a, **o: doubled(simulate(*a, **o)))
     words[2] = "9"
