@@ -12,7 +12,7 @@ Blocks are recognized by the names of their classes, so that this file needs no 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -37,7 +37,11 @@ from ...hw_targets.network import (
     SigmaDelta,
 )
 from ...hw_targets.netx_pool import lowered_pool
+from ...models.slayer import SlayerClassifier
+from .slayer_messages import Messages
 from .slayer_neurons import decays, find, neurons, synapses, weight_norm, whole
+from .slayer_order import Link, chain
+from .slayer_proof import Piece, prove
 
 
 @dataclass(frozen=True)
@@ -138,28 +142,63 @@ def from_slayer(model: nn.Module, input_shape: Sequence[int] | None = None) -> N
 
     Raises NetworkError that lists every block that cannot be converted, with the reason.
     """
+    if type(model) is SlayerClassifier:  # its forward encodes and counts, as the recipe says
+        model = model.blocks
     shape = None if input_shape is None else tuple(int(n) for n in input_shape)
-    layers: list[Layer] = []
-    problems: list[str] = []
-    waiting: IntArray | None = None  # delays of outputs that the next dense layer can make
-    for name, block in _blocks(model):
-        try:
-            made, waiting = _delayed(_layers(block, shape), block, waiting)
-            for layer in made:
-                layers.append(layer)
-                shape = _shape_after(layer, shape)
-        except NetworkError as error:
-            problems.append(f"{name or 'model'} ({type(block).__name__}): {error}")
-            shape = waiting = None
-    if waiting is not None:
-        problems.append(
+    links, fault = chain(model, shape)
+    made = _Made((links[0].shape if links else None) or shape)
+    for link in links:
+        made.add(link)
+    if made.waiting is not None:
+        made.problems.append(
             "the last layer delays its outputs after a bias or a convolution: netx can only delay "
             "what enters a dense layer. Train it without delay, and read it later."
         )
+    problems = made.problems
+    if not problems:
+        network = _network(made.layers, input_shape)
+        problems = [fault] if fault else _unlike(made.pieces)
     if problems:
         raise NetworkError("\n".join([f"{len(problems)} problem(s) with the network:", *problems]))
-    if layers and isinstance(layers[0], (Conv, Flatten)):
-        layers.insert(0, Input(_needed(input_shape)))
+    return network
+
+
+class _Made:
+    """What was made of the blocks so far, and what was not possible."""
+
+    def __init__(self, shape: Shape | None) -> None:
+        self.layers: list[Layer] = []
+        self.pieces: list[Piece] = []
+        self.problems: list[str] = []
+        self.waiting: IntArray | None = None
+        """delays of outputs that the next dense layer can make"""
+        self._shape = shape
+        self._messages = Messages()
+        self._used: set[int] = set()
+
+    def add(self, link: Link) -> None:
+        block, before = link.block, self.waiting
+        try:
+            if id(block) in self._used:
+                _check_twice(block)
+            self._used.add(id(block))
+            made, self.waiting = _delayed(_layers(block, self._shape), block, before)
+            unit = self._messages.into(str(link), block, made[-1])
+            for layer in made:
+                self.layers.append(layer)
+                self._shape = _shape_after(layer, self._shape)
+        except NetworkError as error:
+            self.problems.append(f"{link}: {error}")
+            self._shape = self.waiting = None
+            return
+        if link.copy is not None and getattr(made[-1], "neuron", None) is not None:
+            delays = (before, _own_delay(block), self.waiting)
+            self.pieces.append(Piece(str(link), link.copy, made, link.shape, unit, *delays))
+
+
+def _network(layers: list[Layer], input_shape: Sequence[int] | None) -> Network:
+    if layers and isinstance(layers[0], Conv | Flatten):
+        layers = [Input(_needed(input_shape)), *layers]
     network = Network(layers)
     if input_shape is not None and network.input_shape != tuple(input_shape):
         raise NetworkError(
@@ -169,20 +208,25 @@ def from_slayer(model: nn.Module, input_shape: Sequence[int] | None = None) -> N
     return network
 
 
-def _blocks(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The blocks of a network in order, named as in its state_dict."""
-    if isinstance(module, nn.Identity | nn.Dropout | nn.Dropout2d | nn.Dropout3d):
-        return
-    children: Any = None
-    if isinstance(module, nn.Sequential | nn.ModuleList):
-        children = module.named_children()
-    elif isinstance(getattr(module, "blocks", None), nn.Module):
-        children = [("blocks", module.blocks)]
-    if children is None:
-        yield name, module
-        return
-    for child, inner in children:
-        yield from _blocks(inner, f"{name}.{child}" if name else child)
+def _check_twice(block: Any) -> None:
+    """A block at two places is two layers of the same weights, if no state goes from one to the other."""
+    if getattr(getattr(block, "neuron", None), "persistent_state", False):
+        raise NetworkError(
+            "it is used at two places and keeps its state from one call to the next "
+            "(persistent_state, as all recurrent blocks): in the second it would go on from where the "
+            "first ended, which two layers of a chip do not. Use two blocks."
+        )
+
+
+def _unlike(pieces: list[Piece]) -> list[str]:
+    """What the proof of each block says against it."""
+    problems = []
+    for piece in pieces:
+        try:
+            prove(piece)
+        except NetworkError as error:
+            problems.append(f"{piece.name}: {error}")
+    return problems
 
 
 def _needed(shape: Sequence[int] | None) -> Shape:

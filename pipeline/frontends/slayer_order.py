@@ -1,0 +1,295 @@
+"""In which order a SLAYER network runs its blocks: found by running it, not by reading its attributes.
+
+A copy of the network runs once on random numbers, and each block with neurons answers with random
+numbers of its own, so that nothing depends on who happens to be silent. The network is a chain where
+the first block gets the network's input, each other one exactly what the block before it gave, and the
+network returns what the last one gave (or its sum or mean over time, which is a way to read it out).
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import inspect
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from ...hw_targets.network import NetworkError, Shape
+
+SAMPLES, STEPS = 3, 8
+"""Of the run; a mean over 8 steps of what it sends is exact."""
+
+
+@dataclass(frozen=True)
+class Link:
+    """A block in its place in the chain."""
+
+    name: str
+    """as in the state_dict"""
+    block: nn.Module
+    copy: nn.Module | None = None
+    """that has run; None where the network could not be run"""
+    shape: Shape = ()
+    """of its input, where it has run"""
+
+    def __str__(self) -> str:
+        return label(self.name, self.block)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One use of a block in the forward pass of a copy."""
+
+    name: str
+    block: nn.Module
+    given: torch.Tensor
+    gave: torch.Tensor
+
+    def __str__(self) -> str:
+        return label(self.name, self.block)
+
+
+def label(name: str, block: nn.Module) -> str:
+    return f"{name or 'model'} ({type(block).__name__})"
+
+
+def members(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """What a network is made of, as registered: SLAYER's modules, and all others without children."""
+    inner = [(key, child) for key, child in module._modules.items() if child is not None]
+    if not inner and isinstance(module, nn.Sequential | nn.ModuleList | nn.ModuleDict):
+        return
+    if not inner or type(module).__module__.startswith("lava.lib.dl.") or is_block(module):
+        yield name, module
+        return
+    for key, child in inner:
+        yield from members(child, f"{name}.{key}" if name else key)
+
+
+def is_block(module: nn.Module) -> bool:
+    """Whether it is a SLAYER or bootstrap block, or a subclass of one."""
+    return any(
+        c.__module__.startswith(("lava.lib.dl.slayer.block.", "lava.lib.dl.bootstrap.block."))
+        for c in type(module).__mro__
+    )
+
+
+def detached_copy(model: nn.Module) -> nn.Module:
+    """A deep copy on the CPU in evaluation mode, without the states of earlier runs.
+
+    Weight norm and states leave tensors within a graph in the modules, which `deepcopy` refuses.
+    `delay_shift` is off: it is the latency of the chip, and moves all spikes by one step.
+    """
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for value in (*vars(module).values(), *module._buffers.values()):
+            if isinstance(value, torch.Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    twin = copy.deepcopy(model, memo).cpu().eval()
+    for module in twin.modules():
+        if hasattr(module, "delay_shift"):
+            module.delay_shift = False
+    forget(twin)
+    return twin
+
+
+def forget(model: nn.Module) -> None:
+    """Drop the states that SLAYER keeps from one call to the next."""
+    for module in model.modules():
+        for name in module._buffers:
+            if name.endswith("_state"):
+                setattr(module, name, torch.zeros(1))
+
+
+def chain(model: nn.Module, shape: Shape | None) -> tuple[list[Link], str]:
+    """The blocks of a network in the order in which its forward pass runs them, and what forbids it.
+
+    `shape`: of one step of input; without it, that of the first block if this says it. Where the
+    network cannot be run, its blocks as they are registered, for what there is to say of each.
+    NetworkError where its forward pass is no chain of its blocks.
+    """
+    registered = [
+        Link(name, module)
+        for name, module in members(model)
+        if not isinstance(module, nn.Identity | nn.Dropout | nn.Dropout2d | nn.Dropout3d)
+    ]
+    shape = shape or input_shape(registered)
+    if shape is None:
+        return registered, "the shape of its input is not known. Give input_shape, (C, H, W)."
+    try:
+        found = _calls(detached_copy(model), shape)
+    except _NotRunError as error:
+        return registered, str(error)
+    modules = dict(model.named_modules())
+    return [Link(c.name, modules[c.name], c.block, tuple(c.given.shape[1:-1])) for c in found], ""
+
+
+def input_shape(links: list[Link]) -> Shape | None:
+    """The shape of a network's input, where its first block says it."""
+    for link in links:
+        block: Any = link.block
+        if getattr(block, "input_shape", None) is not None:  # an input block that has run
+            return tuple(block.input_shape)
+        synapse = getattr(block, "input_synapse", getattr(block, "synapse", None))
+        if synapse is not None:
+            kernel = tuple(getattr(synapse, "kernel_size", ()))
+            dense = "Dense" in type(synapse).__name__ and kernel in ((), (1, 1, 1))
+            return (synapse.in_channels,) if dense else None
+        if not hasattr(block, "input_shape"):
+            return None
+    return None
+
+
+class _NotRunError(NetworkError):
+    """The forward pass itself failed."""
+
+
+def _calls(model: nn.Module, shape: Shape) -> list[Call]:
+    """What a `detached_copy` runs on an input (sample, *shape, time), one after another."""
+    watch = _Watch()
+    handles = []
+    for name, module in _once(members(model)):
+        handles += watch.hooks(name, module)
+    x = torch.randint(-3, 8, (SAMPLES, *shape, STEPS), generator=watch.generator).float()
+    forget(model)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            answer = _run(model, x.clone())
+    except Exception as error:  # whatever the network's own code raises
+        raise _NotRunError(
+            f"its forward pass fails on an input of shape {tuple(x.shape)}, (sample, *input shape, "
+            f"time): {type(error).__name__}: {error}. Is that its input_shape?"
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+        forget(model)
+    _check_chain(watch.calls, x, answer)
+    return [call for call in watch.calls if not _counts_for_nothing(call)]
+
+
+def _once(found: Iterator[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn.Module]]:
+    seen: set[int] = set()
+    for name, module in found:
+        if id(module) not in seen:
+            seen.add(id(module))
+            yield name, module
+
+
+def _run(module: nn.Module, x: Any) -> Any:
+    """The forward pass; that of a list of modules is one after another."""
+    if type(module) is nn.Sequential or type(module).forward is nn.Module.forward:
+        blocks = getattr(module, "blocks", None)
+        inner = [blocks] if isinstance(blocks, nn.Module) else module._modules.values()
+        for child in inner:
+            x = _run(child, x)
+            x = x[0] if isinstance(x, tuple) else x
+        return x
+    parameters = [*inspect.signature(module.forward).parameters.values()]
+    if [p.name for p in parameters[1:] if p.default is p.empty] == ["mode"]:
+        return module(x, itertools.repeat(_spiking()))  # as lava-dl's bootstrap tutorials
+    return module(x)
+
+
+def run_block(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    """What a block answers from rest to x (sample, *shape, time)."""
+    forget(block)
+    out = block(x, mode=_spiking()) if _is_bootstrap(block) else block(x)
+    first: torch.Tensor = out[0] if isinstance(out, tuple) else out
+    return first
+
+
+def _is_bootstrap(block: nn.Module) -> bool:
+    """Then it runs as an ANN unless it is told to spike."""
+    return any(c.__module__.startswith("lava.lib.dl.bootstrap") for c in type(block).__mro__)
+
+
+def _spiking() -> Any:
+    return importlib.import_module("lava.lib.dl.bootstrap").Mode.SNN
+
+
+@dataclass
+class _Watch:
+    """What each module was given and gave; blocks with neurons give random numbers instead."""
+
+    calls: list[Call] = field(default_factory=list)
+    generator: torch.Generator = field(default_factory=lambda: torch.Generator().manual_seed(0))
+
+    def hooks(self, name: str, module: nn.Module) -> list[Any]:
+        given: list[Any] = []
+
+        def before(module: nn.Module, args: Any, options: dict[str, Any]) -> Any:
+            x = args[0] if args else next(iter(options.values()))
+            given.append(x.clone())  # what follows may change it in place
+            return (args[:1], {**options, "mode": _spiking()}) if _is_bootstrap(module) else None
+
+        def after(module: nn.Module, args: Any, output: Any) -> Any:
+            first = output[0] if isinstance(output, tuple) else output
+            if is_block(module) and getattr(module, "neuron", None) is not None:
+                first = self._random(module, first)
+            self.calls.append(Call(name, module, given.pop(), first.clone()))
+            return (first, *output[1:]) if isinstance(output, tuple) else first
+
+        return [
+            module.register_forward_pre_hook(before, with_kwargs=True),
+            module.register_forward_hook(after),
+        ]
+
+    def _random(self, block: Any, like: torch.Tensor) -> torch.Tensor:
+        """Such messages as a block may send: single spikes, or graded ones and voltages."""
+        graded = getattr(block.neuron, "graded_spike", False) or "Affine" in type(block).__name__
+        low, high = (-64, 65) if graded else (0, 2)
+        made = torch.randint(low, high, like.shape, generator=self.generator).to(like.dtype)
+        return made / 64 if graded else made
+
+
+def _counts_for_nothing(call: Call) -> bool:
+    """Identity, dropout in evaluation mode, and all else that returns what it is given."""
+    return not is_block(call.block) and torch.equal(call.given, call.gave)
+
+
+def _check_chain(found: list[Call], x: torch.Tensor, answer: Any) -> None:
+    before = "the network's input"
+    known = {before: x}
+    for i, call in enumerate(found):
+        if not torch.equal(call.given, known[before]):
+            raise NetworkError(
+                f"{call} does not get {before} as it is, but {_origin(call.given, known)}: "
+                f"netx is a chain of layers, and forward is none. {_FIX}"
+            )
+        before = f"the output of {call}"
+        if before in known:
+            before += f" (its use {i + 1})"
+        known[before] = call.gave
+    first = answer[0] if isinstance(answer, tuple | list) and answer else answer
+    last = known[before]
+    if not isinstance(first, torch.Tensor) or not any(
+        torch.equal(first, read) for read in (last, last.sum(-1), last.mean(-1))
+    ):
+        origin = _origin(first, known) if isinstance(first, torch.Tensor) else type(first).__name__
+        raise NetworkError(
+            f"its forward pass does not return {before}, nor that summed or averaged over "
+            f"time, but {origin}. {_FIX}"
+        )
+
+
+_FIX = "Do that before or after the network, or write it as SLAYER blocks in a row."
+
+
+def _origin(value: torch.Tensor, known: dict[str, torch.Tensor]) -> str:
+    """Where a tensor comes from, as far as it shows."""
+    for name, tensor in known.items():
+        if torch.equal(value, tensor):
+            return name
+        if len(value) == len(tensor) and value.numel() == tensor.numel():
+            flat = tensor.reshape(len(tensor), -1, tensor.shape[-1])
+            if torch.equal(value.reshape(flat.shape), flat):
+                return f"{name} in another shape (a Flatten block does that)"
+    for (a, one), (b, other) in itertools.combinations(known.items(), 2):
+        if one.shape == other.shape == value.shape and torch.equal(value, one + other):
+            return f"the sum of {a} and {b} (a skip connection)"
+    return "something that forward computes in between"
