@@ -93,6 +93,11 @@ def detached_copy(model: nn.Module) -> nn.Module:
     for module in twin.modules():
         if hasattr(module, "delay_shift"):
             module.delay_shift = False
+        neuron = getattr(module, "neuron", None)
+        for name in ("current_decay", "voltage_decay"):  # SLAYER's CPU cannot spread them itself
+            decay = getattr(neuron, name, None)
+            if decay is not None and decay.numel() > 1 and len(neuron.shape or ()) == 3:
+                decay.data = decay.data.reshape(-1, 1, 1)
     forget(twin)
     return twin
 

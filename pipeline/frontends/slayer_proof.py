@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from torch.nn.utils import remove_weight_norm
 
 from ...hw_targets.network import (
-    Conv,
     CubaLIF,
     Delta,
     Input,
@@ -40,9 +39,6 @@ from .slayer_order import run_block
 SAMPLES, STEPS = 2, 24
 DRIVES = ((0.3, 1), (0.5, 4), (0.7, 16), (0.9, 64), (0.05, 1), (0.01, 1))
 """(rate, largest payload) of random inputs: the first one on which a block sends something is enough."""
-EXACT = 1 << 17
-"""From such thresholds on, float32 loses SLAYER's threshold_eps."""
-
 Numbers = NDArray[np.float64]
 
 
@@ -81,6 +77,8 @@ def prove(piece: Piece) -> None:
     _as_the_chip(piece.block, last)
     states = ["v"] if isinstance(last.neuron, CubaLIF) else []
     compared = False
+    if isinstance(last, Input) and not _is_power_of_two(piece.unit):
+        return _say(piece, f"SLAYER itself rounds inputs to multiples of 2/{piece.unit} inexactly")
     for rate, size in DRIVES:
         real, messages = _drive(piece, last, rate, size)
         trace = simulate(network, messages, record=["spikes", *states])
@@ -97,12 +95,19 @@ def prove(piece: Piece) -> None:
         if found.any() or (sent is None and trace.v[0].any()):
             return
     if not compared:
-        warnings.warn(
-            f"{piece.name}: its integers could not be compared with SLAYER: on no random input "
-            f"within the chip's number range does it send anything.",
-            UnprovenWarning,
-            stacklevel=4,
-        )
+        _say(piece, "on no random input within the chip's number range does it send anything")
+
+
+def _say(piece: Piece, why: str) -> None:
+    warnings.warn(
+        f"{piece.name}: its integers were not compared with SLAYER: {why}.",
+        UnprovenWarning,
+        stacklevel=5,
+    )
+
+
+def _is_power_of_two(n: int) -> bool:
+    return not n & (n - 1)
 
 
 def _compare(what: str, found: NDArray[Any], expected: Numbers) -> None:
@@ -168,7 +173,9 @@ def _answers(piece: Piece, real: Numbers, late: bool) -> tuple[Numbers | None, N
     if "spike" in vars(neuron):
         del neuron.spike
     sent, voltage = (
-        None if part is None else np.moveaxis(part.detach().double().numpy(), -1, 1)[:, : real.shape[1]]
+        None
+        if part is None
+        else np.moveaxis(part.detach().double().numpy(), -1, 1)[:, : real.shape[1]]
         for part in (out, torch.cat(voltages, -1) if voltages else None)
     )
     return (None, sent) if "Affine" in type(block).__name__ else (sent, voltage)
@@ -181,12 +188,7 @@ def _as_the_chip(block: Any, layer: Any) -> None:
     """Change a copy of a block where chip and training are known to differ."""
     neuron, made = block.neuron, layer.neuron
     neuron.clamp()  # which SLAYER does before each step of training
-    if isinstance(made, CubaLIF):
-        if neuron.threshold is not None and neuron.threshold * neuron.s_scale >= EXACT:
-            neuron.threshold_eps = 0.5 / neuron.s_scale  # v > threshold, not >=
-        if isinstance(layer, Conv) and neuron.current_decay.numel() > 1:  # SLAYER's CPU cannot
-            for decay in (neuron.current_decay, neuron.voltage_decay):
-                decay.data = decay.data.reshape(-1, 1, 1)
+    _without_weight_norm(block)
     if isinstance(made, ResonateFire) and made.decays != (made.sin_decay, made.cos_decay):
         neuron.requires_grad = False  # no clamping
         for decay, whole in zip((neuron.sin_decay, neuron.cos_decay), made.decays, strict=True):
@@ -194,29 +196,36 @@ def _as_the_chip(block: Any, layer: Any) -> None:
     if isinstance(made, SigmaDelta | Delta):
         neuron.delta.threshold.data.fill_(made.threshold / neuron.w_scale)
     if isinstance(made, SigmaDelta | Delta | Sigma):
-        _in_float64(block)
-    if neuron.s_scale & (neuron.s_scale - 1):
-        _to_the_nearest(neuron)
+        block.double()  # sums of messages with 12 fraction bits have more than float32 holds
+    if not _is_power_of_two(neuron.w_scale):
+        _with_scale_64(block)
+    if isinstance(made, CubaLIF) and neuron.threshold_eps > 0:  # too little for float32 at times
+        neuron.threshold_eps = 0.5 / neuron.s_scale
 
 
-def _in_float64(block: Any) -> None:
-    """Sums of messages with 12 fraction bits have more than float32 holds; weights stay the same."""
+def _without_weight_norm(block: Any) -> None:
+    """The normed weights as they are; a forward pass lets them overwrite masked ones."""
     for module in [*block.modules()]:
-        if hasattr(module, "_forward_pre_hooks") and weight_norm(module) is not None:
+        if weight_norm(module) is not None:
             remove_weight_norm(module)
-            block.mask = None  # a forward pass overwrites masked weights by normed ones
-    block.double()
+            block.mask = None
 
 
-def _to_the_nearest(neuron: Any) -> None:
-    """A scale that is no power of two makes whole numbers a little less, which SLAYER truncates."""
-    more = 0.25 / neuron.s_scale
+def _with_scale_64(block: Any) -> None:
+    """With a scale that is no power of two, SLAYER makes 13 of a whole number of 13.999999."""
+    neuron, scale = block.neuron, block.neuron.w_scale
 
-    def nudged(x: Any) -> Any:
-        if isinstance(x, tuple):
-            return tuple(nudged(part) for part in x)
-        return x + more * x.sign()
+    for module in block.modules():
+        for attribute in {"_pre_hook_fx", "pre_hook_fx"} & vars(module).keys():
+            hook = getattr(module, attribute) or _as_it_is
+            for name in {"weight", "running_mean"} & {*module._parameters, *module._buffers}:
+                value = getattr(module, name)
+                value.data = torch.round(hook(value.data) * scale) / 64
+            setattr(module, attribute, _as_it_is)
+    if neuron._threshold is not None and neuron._threshold > 0:
+        neuron._threshold = round(neuron._threshold * scale) / 64
+    neuron.w_scale, neuron.s_scale = 64, 1 << 12
 
-    neuron.register_forward_pre_hook(lambda module, args: (nudged(args[0]),))
-    if neuron.norm is not None:
-        neuron.norm.register_forward_hook(lambda module, args, output: nudged(output))
+
+def _as_it_is(value: torch.Tensor) -> torch.Tensor:
+    return value
