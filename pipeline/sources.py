@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from ..models.training import Settings, load
-from .frontends import from_nir
+from .frontends import from_nir, load_slayer
 
 Source: TypeAlias = nn.Module | nir.NIRGraph
 
@@ -98,7 +98,11 @@ def _load_weights(network: nn.Module, path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if is_slayer(network):
+            load_slayer(network, state)
+        else:
+            network.load_state_dict(state)
     except (RuntimeError, pickle.UnpicklingError, EOFError, AttributeError) as error:
         raise ValueError(f"{path}: not the weights of this network: {error}") from None
 

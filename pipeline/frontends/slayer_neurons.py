@@ -115,7 +115,8 @@ def _exponent(norm: Any) -> int:
 
 def neurons(block: Any) -> Any:
     """The integers of a block's neurons."""
-    if not block.neuron.shared_param and block.neuron.shape is None:
+    first = next(block.neuron.parameters())
+    if not block.neuron.shared_param and block.neuron.shape is None and first.numel() == 1:
         raise NetworkError(
             "its parameters per channel are drawn in its first forward pass. Run one step first."
         )

@@ -93,13 +93,19 @@ def detached_copy(model: nn.Module) -> nn.Module:
     for module in twin.modules():
         if hasattr(module, "delay_shift"):
             module.delay_shift = False
-        neuron = getattr(module, "neuron", None)
-        for name in ("current_decay", "voltage_decay"):  # SLAYER's CPU cannot spread them itself
-            decay = getattr(neuron, name, None)
-            if decay is not None and decay.numel() > 1 and len(neuron.shape or ()) == 3:
-                decay.data = decay.data.reshape(-1, 1, 1)
+        if hasattr(module, "current_decay"):
+            module.register_forward_pre_hook(_spread)
     forget(twin)
     return twin
+
+
+def _spread(neuron: Any, args: tuple[torch.Tensor]) -> None:
+    """Decays per channel of a convolution get its axes: SLAYER's CPU cannot run them otherwise."""
+    decays = [neuron.current_decay, neuron.voltage_decay]
+    if args[0].dim() == 5 and max(len(decay) for decay in decays) > 1:
+        neuron.shape = args[0].shape[1:-1]
+        for decay in decays:
+            decay.data = decay.data.reshape(-1, 1, 1)
 
 
 def forget(model: nn.Module) -> None:
