@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 import torch
 
+from spikeship.hw_targets import arithmetic
 from spikeship.hw_targets.engine import simulate
 from spikeship.hw_targets.network import Network, NetworkError, ResonateFire, Shape
 from spikeship.hw_targets.netx import read_netx
 from spikeship.pipeline.execute import execute
-from spikeship.pipeline.frontends import from_netx, from_slayer
+from spikeship.pipeline.frontends import from_netx, from_slayer, load_slayer
 from spikeship.pipeline.frontends.slayer import DIFFERENCES
 
 pytestmark = [
@@ -129,7 +130,7 @@ def test_published_checkpoints_equal_their_files(name: str, shared_data: Path) -
             for pair in itertools.pairwise(sizes)
         ]
     )
-    model.load_state_dict(torch.load(path.with_suffix(".pt"), map_location="cpu"))
+    load_slayer(model, torch.load(path.with_suffix(".pt"), map_location="cpu"))
     assert from_slayer(model) == read_netx(path.with_suffix(".net"))
 
 
@@ -318,10 +319,18 @@ def test_float_graph_equals_slayer(name: str) -> None:
     assert np.array_equal(found, expected)
 
 
+def _kept(period: float, decay: float) -> bool:
+    angle = 2 * np.pi / period
+    own = tuple(round(4096 * (1 - decay) * part(angle)) for part in (np.sin, np.cos))
+    return arithmetic.resonator_decays(*own) == own
+
+
 @pytest.mark.parametrize("kind", ["rf", "rf_iz"])
 def test_resonators_equal_slayers_where_lava_keeps_their_decays(kind: str) -> None:
+    """Which decays it keeps is a matter of the last bits of the machine's sine."""
+    kept = next(d for d in np.arange(0.05, 0.3, 0.01) if _kept(RF["period"], d))
     torch.manual_seed(2)
-    model = settled([block(f"{kind}.Dense", RF, 8, 6)], LINE)
+    model = settled([block(f"{kind}.Dense", RF | {"decay": kept}, 8, 6)], LINE)
     network = from_slayer(model)
     neuron = network.populations[0].layer.neuron
     assert isinstance(neuron, ResonateFire)
@@ -531,6 +540,23 @@ CASES = [
         PLANE,
         lambda: [block("cuba.Pool", CUBA, 2), flatten(), block("cuba.Dense", CUBA, 32, 4)],
         "layer type 'pool' cannot be built",
+    ),
+    Case(
+        "mixed messages",
+        LINE,
+        lambda: [block("cuba.Dense", CUBA, 8, 6), block("sigma_delta.Dense", SDNN, 6, 5, **LATE)],
+        here="4096 times too small",
+    ),
+    Case(
+        "mixed messages",
+        LINE,
+        lambda: [
+            block("sigma_delta.Input", SDNN),
+            block("sigma_delta.Dense", SDNN, 8, 6, **LATE),
+            block("cuba.Dense", CUBA, 6, 5, weight_scale=9),
+        ],
+        here="4096 times too large",
+        graded=True,
     ),
     Case(
         "no forward pass",

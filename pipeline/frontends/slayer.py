@@ -112,6 +112,12 @@ DIFFERENCES = (
     Difference("complex norm", "norms of resonators are not written", "refused"),
     Difference("dense over channels", "dense blocks over (C, H, W) crash", "Flatten and Dense"),
     Difference("pool", "written, and netx cannot build it", "its exact depthwise convolution"),
+    Difference(
+        "mixed messages",
+        "sigma-delta and other blocks in one network are written, though one sends 4096 for 1.0 and "
+        "the others 1",
+        "refused, but for sums (a sigma-delta output block) of spikes, which are multiples of 1/64",
+    ),
     Difference("no forward pass", "crashes: shapes are known after one only", "not needed"),
 )
 """Every row is a row of tests. Refused by both, as by `read_netx`: graded spikes, activations other
@@ -128,19 +134,25 @@ come out of Lava one smaller at times (see `ResonateFire.decays`)."""
 def from_slayer(model: nn.Module, input_shape: Sequence[int] | None = None) -> Network:
     """The integers with which a SLAYER network computes in evaluation mode.
 
-    `model`: one SLAYER (or bootstrap) block, a module that keeps its blocks in `blocks` and runs them
-    one after another as in lava-dl's tutorials, an `nn.Sequential` or `nn.ModuleList`, in any nesting;
-    `nn.Identity` and dropout count for nothing. `input_shape`: (N,) or (C, H, W) of one step, needed
-    where the network starts with a convolution, a pool or flatten and has no input block that has run.
+    `model`: one SLAYER (or bootstrap) block, or any module whose forward pass, (sample, *input shape,
+    time) to the last block's output (or a tuple that starts with it, or its sum or mean over time),
+    runs blocks one after another; lists of modules without a forward pass run in their order. A copy
+    of it is run to find that order (see `slayer_order`), and each block's layers are proven to answer
+    as the block does, message by message (see `slayer_proof`). `nn.Identity` and dropout count for
+    nothing. `input_shape`: (N,) or (C, H, W) of one step, needed where the network starts with a
+    convolution, a pool or flatten and has no input block that has run.
 
     Blocks: input, flatten, dense, conv, pool (where it is a depthwise convolution), affine,
     recurrent, sigma-delta output; neurons: CUBA, sigma-delta, RF and RF-Izhikevich (dense only), with
     weight norm, masks, any quantization hook that gives integers / scale, MeanOnlyBatchNorm (a bias),
     WgtScaleBatchNorm, axonal delays, decays per channel. `delay_shift` is the chip's latency of one
     step; a bias works in every layer from the first step on, one step before the first data (run
-    SLAYER with one blank frame first for the same spikes).
+    SLAYER with one blank frame first for the same spikes). Spikes are 1 on the chip; 1.0 in a message
+    of sigma-delta neurons is 4096, in their input block's input 64, in a sum of messages 2^18 (of
+    spikes 64).
 
-    Raises NetworkError that lists every block that cannot be converted, with the reason.
+    Raises NetworkError that lists every block that cannot be converted, or tells where the forward
+    pass is no chain. UnprovenWarning: a block could not be compared with its layers.
     """
     if type(model) is SlayerClassifier:  # its forward encodes and counts, as the recipe says
         model = model.blocks

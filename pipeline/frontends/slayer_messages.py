@@ -58,9 +58,9 @@ class Messages:
             )
         raise NetworkError(
             f"its neurons take a spike for 1, and {self._sender} sends sigma-delta messages, {MESSAGE} "
-            f"for 1.0 (12 fraction bits): on the chip its input would be {MESSAGE} times too large, and "
-            f"in its 24-bit states there is no room to raise the threshold as much. Use sigma-delta "
-            f"blocks up to the output, or none."
+            f"for 1.0 (12 fraction bits): on the chip its input would be {MESSAGE} times too large, "
+            f"and a threshold raised as much neither fits its 24-bit states nor lets its decays round "
+            f"the same. Use sigma-delta blocks up to the output, or none."
         )
 
 

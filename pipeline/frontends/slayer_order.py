@@ -270,7 +270,7 @@ def _check_chain(found: list[Call], x: torch.Tensor, answer: Any) -> None:
         if not torch.equal(call.given, known[before]):
             raise NetworkError(
                 f"{call} does not get {before} as it is, but {_origin(call.given, known)}: "
-                f"netx is a chain of layers, and forward is none. {_FIX}"
+                f"netx holds a chain of layers. {_FIX}"
             )
         before = f"the output of {call}"
         if before in known:
@@ -288,7 +288,7 @@ def _check_chain(found: list[Call], x: torch.Tensor, answer: Any) -> None:
         )
 
 
-_FIX = "Do that before or after the network, or write it as SLAYER blocks in a row."
+_FIX = "Do that outside of the network, or write it as SLAYER blocks in a row."
 
 
 def _origin(value: torch.Tensor, known: dict[str, torch.Tensor]) -> str:

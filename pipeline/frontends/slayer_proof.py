@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils import remove_weight_norm
 
+from ...hw_targets import arithmetic
 from ...hw_targets.network import (
     CubaLIF,
     Delta,
@@ -116,7 +117,7 @@ def _compare(what: str, found: NDArray[Any], expected: Numbers) -> None:
     if differing := int(np.count_nonzero(found != expected)):
         raise NetworkError(
             f"its forward pass is not understood: {differing} of {found.size} {what} on random "
-            f"input are not those of its integers. Use the block as SLAYER made it."
+            f"input are not those of its integers. Use the block and its neurons as SLAYER made them."
         )
 
 
@@ -189,12 +190,15 @@ def _as_the_chip(block: Any, layer: Any) -> None:
     neuron, made = block.neuron, layer.neuron
     neuron.clamp()  # which SLAYER does before each step of training
     _without_weight_norm(block)
-    if isinstance(made, ResonateFire) and made.decays != (made.sin_decay, made.cos_decay):
-        neuron.requires_grad = False  # no clamping
-        for decay, whole in zip((neuron.sin_decay, neuron.cos_decay), made.decays, strict=True):
-            decay.data.fill_(whole)
-    if isinstance(made, SigmaDelta | Delta):
-        neuron.delta.threshold.data.fill_(made.threshold / neuron.w_scale)
+    if isinstance(made, ResonateFire):  # Lava's decays are one smaller at times
+        neuron.requires_grad = False  # no clamping again
+        parts = neuron.sin_decay, neuron.cos_decay
+        own = [round(part.item()) for part in parts]
+        for part, whole in zip(parts, arithmetic.resonator_decays(*own), strict=True):
+            part.data.fill_(whole)
+    if isinstance(made, SigmaDelta | Delta):  # learned thresholds are truncated
+        threshold = neuron.delta.threshold
+        threshold.data = (threshold.data * neuron.w_scale).floor() / neuron.w_scale
     if isinstance(made, SigmaDelta | Delta | Sigma):
         block.double()  # sums of messages with 12 fraction bits have more than float32 holds
     if not _is_power_of_two(neuron.w_scale):
