@@ -31,16 +31,16 @@ import torch
 def build():
     import lava.lib.dl.slayer as slayer
     norm = slayer.neuron.norm.MeanOnlyBatchNorm
-    cuba = {"threshold": 0.7, "current_decay": 0.3, "voltage_decay": 0.1, "requires_grad": True}
+    cuba = {"threshold": 0.3, "current_decay": 0.3, "voltage_decay": 0.1, "requires_grad": True}
     dropout = slayer.neuron.Dropout(p=0.05)
     class Network(torch.nn.Module):
         def __init__(self):
             super().__init__()
             dense = slayer.block.cuba.Dense
             self.blocks = torch.nn.ModuleList([
-                dense({**cuba, "norm": norm}, 8, 7, weight_scale=3),
-                dense({**cuba, "dropout": dropout}, 7, 6, weight_norm=True, delay=True, weight_scale=3),
-                dense(cuba, 6, 3, weight_norm=True, weight_scale=3),
+                dense({**cuba, "norm": norm}, 8, 7, weight_scale=5),
+                dense({**cuba, "dropout": dropout}, 7, 6, weight_norm=True, delay=True, weight_scale=5),
+                dense(cuba, 6, 3, weight_norm=True, weight_scale=5),
             ])
         def forward(self, x):
             for block in self.blocks:

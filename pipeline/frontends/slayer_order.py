@@ -1,9 +1,10 @@
 """In which order a SLAYER network runs its blocks: found by running it, not by reading its attributes.
 
 A copy of the network runs once on random numbers, and each block with neurons answers with random
-numbers of its own, so that nothing depends on who happens to be silent. The network is a chain where
-the first block gets the network's input, each other one exactly what the block before it gave, and the
-network returns what the last one gave (or its sum or mean over time, which is a way to read it out).
+numbers of its own, so that nothing depends on who happens to be silent. The network is a chain if what
+it returns is what some block gave (or its sum or mean over time, which is a way to read it out), that
+block got exactly what another one gave, and so on to the network's input. Calls beside the chain, which
+the answer does not need, are no part of it.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class Link:
         return label(self.name, self.block)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Call:
     """One use of a block in the forward pass of a copy."""
 
@@ -165,7 +166,8 @@ def _calls(model: nn.Module, shape: Shape) -> list[Call]:
     handles = []
     for name, module in _once(members(model)):
         handles += watch.hooks(name, module)
-    x = torch.randint(-3, 8, (SAMPLES, *shape, STEPS), generator=watch.generator).float()
+    x = torch.randint(-3, 8, (SAMPLES, *shape, STEPS), generator=watch.generator)
+    x = x.to(next(model.parameters(), torch.zeros(0)).dtype)
     forget(model)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
@@ -179,8 +181,7 @@ def _calls(model: nn.Module, shape: Shape) -> list[Call]:
         for handle in handles:
             handle.remove()
         forget(model)
-    _check_chain(watch.calls, x, answer)
-    return [call for call in watch.calls if not _counts_for_nothing(call)]
+    return _path(watch.calls, x, answer)
 
 
 def _once(found: Iterator[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn.Module]]:
@@ -234,15 +235,18 @@ class _Watch:
         given: list[Any] = []
 
         def before(module: nn.Module, args: Any, options: dict[str, Any]) -> Any:
-            x = args[0] if args else next(iter(options.values()))
-            given.append(x.clone())  # what follows may change it in place
+            x = args[0] if args else next(iter(options.values()), None)
+            given.append(x.clone() if isinstance(x, torch.Tensor) else None)  # may change in place
             return (args[:1], {**options, "mode": _spiking()}) if _is_bootstrap(module) else None
 
         def after(module: nn.Module, args: Any, output: Any) -> Any:
             first = output[0] if isinstance(output, tuple) else output
+            took = given.pop()
+            if took is None or not isinstance(first, torch.Tensor):
+                return None  # a measure, or a loss
             if is_block(module) and getattr(module, "neuron", None) is not None:
                 first = self._random(module, first)
-            self.calls.append(Call(name, module, given.pop(), first.clone()))
+            self.calls.append(Call(name, module, took, first.clone()))
             return (first, *output[1:]) if isinstance(output, tuple) else first
 
         return [
@@ -263,44 +267,63 @@ def _counts_for_nothing(call: Call) -> bool:
     return not is_block(call.block) and torch.equal(call.given, call.gave)
 
 
-def _check_chain(found: list[Call], x: torch.Tensor, answer: Any) -> None:
-    before = "the network's input"
-    known = {before: x}
-    for i, call in enumerate(found):
-        if not torch.equal(call.given, known[before]):
-            raise NetworkError(
-                f"{call} does not get {before} as it is, but {_origin(call.given, known)}: "
-                f"netx holds a chain of layers. {_FIX}"
-            )
-        before = f"the output of {call}"
-        if before in known:
-            before += f" (its use {i + 1})"
-        known[before] = call.gave
-    first = answer[0] if isinstance(answer, tuple | list) and answer else answer
-    last = known[before]
-    if not isinstance(first, torch.Tensor) or not any(
-        torch.equal(first, read) for read in (last, last.sum(-1), last.mean(-1))
-    ):
-        origin = _origin(first, known) if isinstance(first, torch.Tensor) else type(first).__name__
+def _path(found: list[Call], x: torch.Tensor, answer: Any) -> list[Call]:
+    """The calls on the way from the network's input to what it returns; its answer needs no others."""
+    found = [call for call in found if not _counts_for_nothing(call)]
+    returned = [*_tensors(answer)]
+    last = next((c for c in reversed(found) if returned and _reads(returned[0], c.gave)), None)
+    if last is None:
         raise NetworkError(
-            f"its forward pass does not return {before}, nor that summed or averaged over "
-            f"time, but {origin}. {_FIX}"
+            f"its forward pass returns {_origin(returned[0], found, x) if returned else 'no tensor'}, "
+            f"not the output of a block as it is, nor that summed or averaged over time. {_FIX}"
         )
+    path = [last]
+    while not torch.equal(path[0].given, x):
+        earlier = found[: next(i for i, call in enumerate(found) if call is path[0])]
+        before = next((c for c in reversed(earlier) if torch.equal(c.gave, path[0].given)), None)
+        if before is None:
+            raise NetworkError(
+                f"{path[0]} gets {_origin(path[0].given, earlier, x)}, neither the network's input nor "
+                f"the output of one block as it is. netx holds a chain of layers. {_FIX}"
+            )
+        path.insert(0, before)
+    for call in found:
+        beside = all(call is not other for other in path)
+        if beside and any(_reads(tensor, call.gave) for tensor in returned[1:]):
+            raise NetworkError(
+                f"its forward pass returns the output of {call} beside that of {last}. netx holds a "
+                f"chain of layers. Return one of them."
+            )
+    return path
+
+
+def _tensors(answer: Any) -> Iterator[torch.Tensor]:
+    if isinstance(answer, torch.Tensor):
+        yield answer
+    elif isinstance(answer, tuple | list):
+        for part in answer:
+            yield from _tensors(part)
+
+
+def _reads(value: torch.Tensor, sent: torch.Tensor) -> bool:
+    """Whether it is what a block sent, or that summed or averaged over time."""
+    return any(torch.equal(value, read) for read in (sent, sent.sum(-1), sent.mean(-1)))
 
 
 _FIX = "Do that outside of the network, or write it as SLAYER blocks in a row."
 
 
-def _origin(value: torch.Tensor, known: dict[str, torch.Tensor]) -> str:
+def _origin(value: torch.Tensor, calls: list[Call], x: torch.Tensor) -> str:
     """Where a tensor comes from, as far as it shows."""
-    for name, tensor in known.items():
+    known = [("the network's input", x), *((f"the output of {c}", c.gave) for c in calls)]
+    for name, tensor in known:
         if torch.equal(value, tensor):
             return name
-        if len(value) == len(tensor) and value.numel() == tensor.numel():
+        if value.dim() and len(value) == len(tensor) and value.numel() == tensor.numel():
             flat = tensor.reshape(len(tensor), -1, tensor.shape[-1])
             if torch.equal(value.reshape(flat.shape), flat):
                 return f"{name} in another shape (a Flatten block does that)"
-    for (a, one), (b, other) in itertools.combinations(known.items(), 2):
+    for (a, one), (b, other) in itertools.combinations(known, 2):
         if one.shape == other.shape == value.shape and torch.equal(value, one + other):
             return f"the sum of {a} and {b} (a skip connection)"
-    return "something that forward computes in between"
+    return "something that forward computes itself"

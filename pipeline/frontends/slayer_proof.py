@@ -8,9 +8,10 @@ every message and, of CUBA neurons, every voltage. Where training and chip are k
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ class UnprovenWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Piece:
-    """A block, in a copy that may be changed, and the layers made of it."""
+    """A block and the layers made of it."""
 
     name: str
     block: Any
@@ -71,6 +72,7 @@ def prove(piece: Piece) -> None:
 
     UnprovenWarning: it sends nothing on any input that was tried.
     """
+    piece = replace(piece, block=copy.deepcopy(piece.block))  # it may have a second place
     last: Any = piece.layers[-1]
     network = Network(
         piece.layers if isinstance(last, Input) else [Input(piece.shape), *piece.layers]
