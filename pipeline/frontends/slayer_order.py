@@ -86,11 +86,12 @@ def detached_copy(model: nn.Module) -> nn.Module:
     `delay_shift` is off: it is the latency of the chip, and moves all spikes by one step.
     """
     memo: dict[int, Any] = {}
-    for module in model.modules():
-        for value in (*vars(module).values(), *module._buffers.values()):
+    for part in model.modules():
+        for value in (*vars(part).values(), *part._buffers.values()):
             if isinstance(value, torch.Tensor) and not value.is_leaf:
                 memo[id(value)] = value.detach().clone()
     twin = copy.deepcopy(model, memo).cpu().eval()
+    module: Any
     for module in twin.modules():
         if hasattr(module, "delay_shift"):
             module.delay_shift = False
@@ -196,8 +197,8 @@ def _run(module: nn.Module, x: Any) -> Any:
     """The forward pass; that of a list of modules is one after another."""
     if type(module) is nn.Sequential or type(module).forward is nn.Module.forward:
         blocks = getattr(module, "blocks", None)
-        inner = [blocks] if isinstance(blocks, nn.Module) else module._modules.values()
-        for child in inner:
+        inner = [blocks] if isinstance(blocks, nn.Module) else [*module._modules.values()]
+        for child in filter(None, inner):
             x = _run(child, x)
             x = x[0] if isinstance(x, tuple) else x
         return x

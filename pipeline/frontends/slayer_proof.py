@@ -84,7 +84,7 @@ def prove(piece: Piece) -> None:
         return _say(piece, f"SLAYER itself rounds inputs to multiples of 2/{piece.unit} inexactly")
     for rate, size in DRIVES:
         real, messages = _drive(piece, last, rate, size)
-        trace = simulate(network, messages, record=["spikes", *states])
+        trace: Any = simulate(network, messages, record=["spikes", *states])
         if any(trace.overflow):
             continue  # the chip wraps or clips, training does not
         sent, voltage = _answers(piece, real, late=not isinstance(last, Input))
