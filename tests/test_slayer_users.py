@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -406,6 +407,13 @@ def test_what_cannot_be_compared_is_said() -> None:
     model.synapse.real.weight.data.zero_()
     model.synapse.imag.weight.data.zero_()
     with pytest.warns(UnprovenWarning, match=r"model \(Dense\): .* were not compared with SLAYER"):
+        from_slayer(model)
+
+
+def test_a_network_that_cannot_be_copied_is_refused() -> None:
+    model = row(dense(6, 5))
+    model.lock = threading.Lock()  # type: ignore[assignment]
+    with pytest.raises(NetworkError, match=r"cannot be copied: cannot pickle '_thread.lock'"):
         from_slayer(model)
 
 

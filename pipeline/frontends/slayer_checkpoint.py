@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .slayer_order import is_block
+from .slayer_run import is_block
 
 _SIZED = ("delay.delay", "running_mean", "_decay", "delta.threshold", "neuron.bias", "spike_state")
 """Endings of the keys of such tensors; all but the last have an entry per channel."""

@@ -9,9 +9,6 @@ the answer does not need, are no part of it.
 
 from __future__ import annotations
 
-import copy
-import importlib
-import inspect
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +18,7 @@ import torch
 from torch import nn
 
 from ...hw_targets.network import NetworkError, Shape
+from .slayer_run import detached_copy, forget, is_block, is_bootstrap, run, spiking
 
 SAMPLES, STEPS = 3, 8
 """Of the run; a mean over 8 steps of what it sends is exact."""
@@ -71,53 +69,6 @@ def members(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]
         yield from members(child, f"{name}.{key}" if name else key)
 
 
-def is_block(module: nn.Module) -> bool:
-    """Whether it is a SLAYER or bootstrap block, or a subclass of one."""
-    return any(
-        c.__module__.startswith(("lava.lib.dl.slayer.block.", "lava.lib.dl.bootstrap.block."))
-        for c in type(module).__mro__
-    )
-
-
-def detached_copy(model: nn.Module) -> nn.Module:
-    """A deep copy on the CPU in evaluation mode, without the states of earlier runs.
-
-    Weight norm and states leave tensors within a graph in the modules, which `deepcopy` refuses.
-    `delay_shift` is off: it is the latency of the chip, and moves all spikes by one step.
-    """
-    memo: dict[int, Any] = {}
-    for part in model.modules():
-        for value in (*vars(part).values(), *part._buffers.values()):
-            if isinstance(value, torch.Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
-    twin = copy.deepcopy(model, memo).cpu().eval()
-    module: Any
-    for module in twin.modules():
-        if hasattr(module, "delay_shift"):
-            module.delay_shift = False
-        if hasattr(module, "current_decay"):
-            module.register_forward_pre_hook(_spread)
-    forget(twin)
-    return twin
-
-
-def _spread(neuron: Any, args: tuple[torch.Tensor]) -> None:
-    """Decays per channel of a convolution get its axes: SLAYER's CPU cannot run them otherwise."""
-    decays = [neuron.current_decay, neuron.voltage_decay]
-    if args[0].dim() == 5 and max(len(decay) for decay in decays) > 1:
-        neuron.shape = args[0].shape[1:-1]
-        for decay in decays:
-            decay.data = decay.data.reshape(-1, 1, 1)
-
-
-def forget(model: nn.Module) -> None:
-    """Drop the states that SLAYER keeps from one call to the next."""
-    for module in model.modules():
-        for name in module._buffers:
-            if name.endswith("_state"):
-                setattr(module, name, torch.zeros(1))
-
-
 def chain(model: nn.Module, shape: Shape | None) -> tuple[list[Link], str]:
     """The blocks of a network in the order in which its forward pass runs them, and what forbids it.
 
@@ -134,7 +85,13 @@ def chain(model: nn.Module, shape: Shape | None) -> tuple[list[Link], str]:
     if shape is None:
         return registered, "the shape of its input is not known. Give input_shape, (C, H, W)."
     try:
-        found = _calls(detached_copy(model), shape)
+        twin = detached_copy(model)
+    except Exception as error:  # whatever the network's own attributes raise
+        raise NetworkError(
+            f"a copy of the network is to be run, and it cannot be copied: {error}"
+        ) from error
+    try:
+        found = _calls(twin, shape)
     except _NotRunError as error:
         return registered, str(error)
     modules = dict(model.named_modules())
@@ -172,7 +129,7 @@ def _calls(model: nn.Module, shape: Shape) -> list[Call]:
     forget(model)
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            answer = _run(model, x.clone())
+            answer = run(model, x.clone())
     except Exception as error:  # whatever the network's own code raises
         raise _NotRunError(
             f"its forward pass fails on an input of shape {tuple(x.shape)}, (sample, *input shape, "
@@ -193,38 +150,6 @@ def _once(found: Iterator[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn.Modu
             yield name, module
 
 
-def _run(module: nn.Module, x: Any) -> Any:
-    """The forward pass; that of a list of modules is one after another."""
-    if type(module) is nn.Sequential or type(module).forward is nn.Module.forward:
-        blocks = getattr(module, "blocks", None)
-        inner = [blocks] if isinstance(blocks, nn.Module) else [*module._modules.values()]
-        for child in filter(None, inner):
-            x = _run(child, x)
-            x = x[0] if isinstance(x, tuple) else x
-        return x
-    parameters = [*inspect.signature(module.forward).parameters.values()]
-    if [p.name for p in parameters[1:] if p.default is p.empty] == ["mode"]:
-        return module(x, itertools.repeat(_spiking()))  # as lava-dl's bootstrap tutorials
-    return module(x)
-
-
-def run_block(block: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """What a block answers from rest to x (sample, *shape, time)."""
-    forget(block)
-    out = block(x, mode=_spiking()) if _is_bootstrap(block) else block(x)
-    first: torch.Tensor = out[0] if isinstance(out, tuple) else out
-    return first
-
-
-def _is_bootstrap(block: nn.Module) -> bool:
-    """Then it runs as an ANN unless it is told to spike."""
-    return any(c.__module__.startswith("lava.lib.dl.bootstrap") for c in type(block).__mro__)
-
-
-def _spiking() -> Any:
-    return importlib.import_module("lava.lib.dl.bootstrap").Mode.SNN
-
-
 @dataclass
 class _Watch:
     """What each module was given and gave; blocks with neurons give random numbers instead."""
@@ -238,7 +163,7 @@ class _Watch:
         def before(module: nn.Module, args: Any, options: dict[str, Any]) -> Any:
             x = args[0] if args else next(iter(options.values()), None)
             given.append(x.clone() if isinstance(x, torch.Tensor) else None)  # may change in place
-            return (args[:1], {**options, "mode": _spiking()}) if _is_bootstrap(module) else None
+            return (args[:1], {**options, "mode": spiking()}) if is_bootstrap(module) else None
 
         def after(module: nn.Module, args: Any, output: Any) -> Any:
             first = output[0] if isinstance(output, tuple) else output

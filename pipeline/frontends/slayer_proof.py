@@ -36,7 +36,7 @@ from ...hw_targets.network import (
 from ...hw_targets.reference import simulate
 from .slayer_messages import MESSAGE, sends
 from .slayer_neurons import weight_norm
-from .slayer_order import run_block
+from .slayer_run import run_block
 
 SAMPLES, STEPS = 2, 24
 DRIVES = ((0.3, 1), (0.5, 4), (0.7, 16), (0.9, 64), (0.05, 1), (0.01, 1))
