@@ -204,9 +204,11 @@ def _path(found: list[Call], x: torch.Tensor, answer: Any) -> list[Call]:
             f"not the output of a block as it is, nor that summed or averaged over time. {_FIX}"
         )
     path = [last]
-    while not torch.equal(path[0].given, x):
+    while True:
         earlier = found[: next(i for i, call in enumerate(found) if call is path[0])]
         before = next((c for c in reversed(earlier) if torch.equal(c.gave, path[0].given)), None)
+        if before is None and torch.equal(path[0].given, x):
+            break
         if before is None:
             raise NetworkError(
                 f"{path[0]} gets {_origin(path[0].given, earlier, x)}, neither the network's input nor "
