@@ -1,7 +1,7 @@
 """Random networks for the fuzzer: every kind that netx holds, parameters at their ends, odd inputs.
 
 A `Case` follows from one seed alone. Sizes are small, as faults show in small networks and the reference
-takes a step at a time; a few are as large as people use.
+takes a step at a time; a few are as large as people use, and a few run until states reach their ends.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from ..hw_targets import arithmetic
 from ..hw_targets.network import (
     Conv,
     CubaLIF,
@@ -74,6 +75,10 @@ def draw(seed: int) -> Case:
         return _case(rng, network)
 
 
+EDGES = (128, 129, 130, 512, 516, 517)
+"""Widths whose sums of the largest weights are about 2^15 and 2^17, where the engine changes its ways."""
+
+
 def pick(rng: Rng, *choices: Any) -> Any:
     return choices[int(rng.integers(len(choices)))]
 
@@ -88,7 +93,7 @@ def _layers(rng: Rng) -> list[Layer]:
     shape: Shape = (
         (int(rng.integers(1, 5)), *map(int, rng.integers(1, side, 2)))
         if image
-        else (int(rng.integers(1, 400 if large else 9)),)
+        else (int(pick(rng, rng.integers(1, 400), *EDGES) if large else rng.integers(1, 9)),)
     )
     exponent = int(pick(rng, 0, 6, 6, 7, rng.integers(8)))
     layers: list[Layer] = []
@@ -129,6 +134,9 @@ def _dense(rng: Rng, into: int, exponent: int, out: int) -> Dense:
     kind = rng.random()
     if kind < 0.25:
         extra["recurrent"] = _weights(rng, out, out)
+        if isinstance(neuron, CubaLIF) and rng.random() < 0.3:  # fires though nothing arrives
+            i_decay, v_decay = int(rng.integers(1, 200)), int(pick(rng, 4096, 4095, 2048))
+            neuron, bias = CubaLIF(i_decay, v_decay, 0), np.ones(out, np.int64)
     elif kind < 0.5:
         shape = pick(rng, (), (out,), (into,), (out, into))
         extra["delay"] = rng.integers(0, pick(rng, 1, 3, 8, 63), shape)
@@ -152,7 +160,19 @@ def _conv(rng: Rng, shape: Shape, exponent: int) -> Conv:
     return Conv(weight, bias, neuron, **options)  # type: ignore[arg-type]
 
 
-STYLES = ["any", "small", "small", "positive", "negative", "even", "power", "few", "ends", "zero"]
+STYLES = [
+    "any",
+    "small",
+    "small",
+    "positive",
+    "negative",
+    "even",
+    "power",
+    "few",
+    "ends",
+    "zero",
+    "same",
+]
 """Of weights."""
 
 
@@ -162,6 +182,8 @@ def _weights(rng: Rng, *shape: int) -> Array:
         return pick(rng, -1, 1, 1) * (1 << rng.integers(0, 8, shape))
     if style == "ends":
         return rng.choice([-256, -1, 0, 254], shape)
+    if style == "same":
+        return np.full(shape, pick(rng, -256, -128, 127, 254, 254))
     low, high = {"small": (-9, 9), "positive": (0, 254), "negative": (-256, 0), "zero": (0, 0)}.get(
         style, (-256, 254)
     )
@@ -176,7 +198,9 @@ def _weights(rng: Rng, *shape: int) -> Array:
 def _bias(rng: Rng, *shapes: Shape) -> Array | None:
     if rng.random() < 0.4:
         return None
-    limit = pick(rng, 5, 300, 4095)
+    if rng.random() < 0.2:
+        return np.full(pick(rng, *shapes), pick(rng, arithmetic.BIAS_MIN, 1, arithmetic.BIAS_MAX))
+    limit = pick(rng, 5, 300, arithmetic.BIAS_MAX)
     return rng.integers(-limit, limit, pick(rng, *shapes), endpoint=True)
 
 
@@ -240,6 +264,8 @@ def _case(rng: Rng, network: Network) -> Case:
     if driven:
         limit = (1 << 24) - 1
     samples, time = int(rng.integers(1, 5)), int(rng.integers(1, 14))
+    if rng.random() < 0.1:  # long enough for slow states to reach their ends
+        samples, time = 1, int(rng.integers(14, 80))
     constant = rng.random() < 0.1
     shape = (samples, *(() if constant else (time,)), *network.input_shape)
     if constant and driven and isinstance(first, Input) and isinstance(first.neuron, CubaLIF):
@@ -262,7 +288,9 @@ def _case(rng: Rng, network: Network) -> Case:
 
 
 def _values(rng: Rng, shape: Shape, limit: int) -> Array:
-    """Spikes, small, large or slow numbers; perhaps first quiet and then loud; perhaps of both signs."""
+    """Nothing, spikes, small, large or slow numbers; perhaps first quiet and then loud, of both signs."""
+    if rng.random() < 0.08:
+        return np.zeros(shape, np.int64)
     style = pick(rng, *["spikes", "spikes", "spikes", "small", "large", "slow"])
     if style == "spikes":
         return (rng.random(shape) < pick(rng, 0.02, 0.3, 0.7, 1.0)).astype(np.int64)

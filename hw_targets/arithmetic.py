@@ -68,6 +68,15 @@ def wrap24(x: Integers) -> Integers:
     return ((x + STATE_LIMIT) % (2 * STATE_LIMIT)) - STATE_LIMIT
 
 
+def convolved(x: Integers) -> Integers:
+    """What a convolution of Lava makes of its sums x: `wrap24`, or 0 for those beyond 32 bits.
+
+    Lava takes sums in float64 and casts them to int32; C leaves beyond 32 bits open what comes out. On
+    x86 it is -2^31, which wraps to 0. Source: `lava.proc.conv.utils.conv`, `signed_clamp`.
+    """
+    return wrap24(np.where((x >= -(1 << 31)) & (x < 1 << 31), x, 0))
+
+
 def wrap32(x: Integers) -> NDArray[np.int32]:
     """x modulo 2^32 as a signed 32-bit integer."""
     return x.astype(np.int64).astype(np.int32)

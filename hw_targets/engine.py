@@ -427,6 +427,8 @@ class _Block:
         run, layer = self.run_, self.run_.layers[i]
         graded = before.dtype == np.int32
         reach = run.drive.largest if i == 0 else self.largest[i - 1]
+        if layer.recurrent.size:
+            reach = max(reach, 1)  # its own single spikes, though nothing else may have arrived
         if (i, reach) in self.options:
             return self.options[i, reach]
         direct = isinstance(layer.population.layer, Input)

@@ -185,7 +185,7 @@ class Conv(Stored):
 
     `weight`: integers (out channels, in channels / groups, kernel y, kernel x) within [-256, 254];
     `stride`, `padding` (zeros), `dilation`: (y, x); `bias`: None, per channel (C,) or per neuron
-    (C, H, W). Lava's CPU backend wraps the sums at 24 bit.
+    (C, H, W). Lava's CPU backend wraps the sums at 24 bit, see `arithmetic.convolved`.
     """
 
     weight: IntArray

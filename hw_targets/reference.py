@@ -373,7 +373,7 @@ class _Convolution:
 
     def __call__(self, message: Array) -> tuple[Array, int]:
         exact = _correlate(message, self.layer)
-        wrapped = arithmetic.wrap24(exact)
+        wrapped = arithmetic.convolved(exact)
         return wrapped.astype(np.int32), int(np.count_nonzero(wrapped != exact))
 
 

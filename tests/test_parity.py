@@ -229,6 +229,21 @@ def conv_sum_beyond_24_bits(rng: Rng) -> Case:
     )
 
 
+def conv_sum_beyond_32_bits(rng: Rng) -> Case:
+    """Sums that Lava's cast to 32 bits makes nothing of."""
+    layer = Conv(weights(rng, 3, 2, 2, 2), None, neuron(rng))
+    x = draw(rng, -(1 << 24) + 1, (1 << 24) - 1, SAMPLES, 9, 2, 4, 3)
+    return Case(Network([Input((2, 4, 3)), layer]), x * draw(rng, 0, 1, SAMPLES, 9, 1, 1, 1))
+
+
+def recurrent_after_silence(rng: Rng) -> Case:
+    """Nothing but the layer's own spikes arrives, from a layer whose messages are graded."""
+    out = int(rng.integers(1, 5))
+    cell = CubaLIF(int(rng.integers(1, 30)), 4096, 0)
+    layer = Dense(np.zeros((out, 1), int), [1] * out, cell, recurrent=np.full((out, out), 254))
+    return Case(Network([Input((1,), Delta(1)), layer]), np.zeros((SAMPLES, 60, 1), int))
+
+
 def flatten_dense(rng: Rng) -> Case:
     image = (2, 2, 3)
     network = Network([Input(image), Flatten(), Dense(weights(rng, 3, 12), None, neuron(rng))])
@@ -567,12 +582,14 @@ KINDS: dict[Callable[[Rng], Case], int] = {
     conv_per_neuron: 2,
     conv_graded: 2,
     conv_sum_beyond_24_bits: 2,
+    conv_sum_beyond_32_bits: 2,
     flatten_dense: 1,
     input_bias: 1,
     input_bias_reset: 2,
     input_currents: 1,
     input_vector: 1,
     recurrent: 3,
+    recurrent_after_silence: 1,
     recurrent_of_one_sign: 1,
     weights_that_lava_changes: 2,
     delays: 3,

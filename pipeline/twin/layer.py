@@ -358,7 +358,7 @@ def _exact_type(bound: float) -> torch.dtype:
 
 
 def convolution(x: Tensor, weight: Tensor, layer: Conv, largest: float) -> tuple[Tensor, float]:
-    """Messages (time, sample, C, H, W) to sums, wrapped at 24 bit; and what these can reach."""
+    """Messages (time, sample, C, H, W) to `arithmetic.convolved` sums, and what these can reach."""
     bound = float(weight.detach().abs().sum(dim=(1, 2, 3)).max()) * largest
     dtype = _exact_type(bound)
     sums = nn.functional.conv2d(
@@ -372,6 +372,8 @@ def convolution(x: Tensor, weight: Tensor, layer: Conv, largest: float) -> tuple
     )
     sums = sums.reshape(*x.shape[:2], *sums.shape[1:])
     limit = arithmetic.STATE_LIMIT
+    if bound >= _INT32:  # Lava's cast, see `arithmetic.convolved`
+        sums = torch.where((sums >= -_INT32) & (sums < _INT32), sums, sums - sums.detach())
     return sums if bound < limit else st.wrap(sums.double(), 24), min(bound, limit)
 
 
