@@ -67,7 +67,7 @@ def errors() -> Iterator[None]:
 
 
 def note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-    if issubclass(category, NetxWarning):
+    if category.__module__.startswith("spikeship."):
         say(f"note: {message}")
     else:
         sys.stderr.write(warnings.formatwarning(message, category, *where[:2]))
