@@ -392,6 +392,9 @@ def _delayed(
         per_input = np.repeat(waiting, last.weight.shape[1] // len(waiting))
         delay = per_input + np.zeros((len(last.weight), 1), np.int32)
         delay += 0 if of_outputs is None else of_outputs[:, None]
+    plain = last.recurrent is None and last.imaginary is None
+    if delay is None and own is None and plain and getattr(block, "delay", None) is not None:
+        delay = np.zeros(len(last.weight), np.int32)  # written by lava-dl: Lava sums as with delays
     if delay is not None:
         last = replace(last, delay=delay)
     return [*before, last], own if biased else None
