@@ -18,6 +18,7 @@ from .console import DataRoot, Json, Seed, dataset_of, errors, fail, say, show
 
 if TYPE_CHECKING:
     import nir
+    import torch
 
     from ..hw_targets.network import Recipe
 
@@ -643,6 +644,20 @@ def _graph_beside(net: Path, graph: Path | None) -> nir.NIRGraph | None:
     return from_nir(path)
 
 
+def _module(model: str | None, checkpoint: Path | None) -> torch.nn.Module | None:
+    """The Norse network that `verify` is given."""
+    if model is None:
+        if checkpoint is not None:
+            fail("--checkpoint goes with --model module:function.")
+        return None
+    from .sources import is_slayer, load_source
+
+    network, _ = load_source(model, checkpoint)
+    if not hasattr(network, "forward") or is_slayer(network):
+        fail(f"--model {model}: only a Norse network's own forward is compared.")
+    return network
+
+
 @app.command()
 def verify(
     net: NetArgument,
@@ -656,6 +671,16 @@ def verify(
             "--input",
             help="Or your own inputs: integers (sample, time, *input shape) in a .npy file.",
         ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The Norse network that was exported, to run its own forward too: module:function, or "
+            "a checkpoint of `spikeship train`."
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="--model module:function only: a torch state dict to load.")
     ] = None,
     samples: Annotated[
         int, typer.Option(help="Test samples compared with the float network.", min=1)
@@ -676,8 +701,9 @@ def verify(
 ) -> None:
     """Compare float network, rounded numbers, integers, simulators, Lava and the file, layer by layer.
 
-    Each layer that differs gets its likely cause. Status 1 where spikes of float network and
-    integers differ by more than the tolerance, or anything else at all.
+    With --model, your module's own forward is compared as well; without it, the float network is the
+    one that `export` wrote. Each layer that differs gets its likely cause. Status 1 where spikes of
+    float network and integers differ by more than the tolerance, or anything else at all.
     """
     with errors():
         from . import views
@@ -686,6 +712,7 @@ def verify(
 
         network = read_netx(net)
         recipe = needed_recipe(network)
+        module = _module(model, checkpoint)
         labels = None
         if input_ is not None:
             messages = _load_array(input_)[:samples]
@@ -699,6 +726,7 @@ def verify(
             network,
             messages,
             _graph_beside(net, graph),
+            module=module,
             labels=labels,
             lava_samples=lava_samples,
             tolerance=tolerance,

@@ -56,7 +56,7 @@ def run_demo(
     priced = profile(network, data, ann=ann, float_accuracy=float_right, progress=True)
     messages = np.concatenate([m for m, _ in encoded(recipe, data.test)])
     say(f"checking {lava_samples} images on Lava's CPU backend")
-    checked = verify(network, messages, exported.graph, lava_samples=lava_samples)
+    checked = verify(network, messages, exported.graph, module=snn.net, lava_samples=lava_samples)
     assert checked.to_float is not None
     assert priced.ann is not None
     result: dict[str, Any] = {

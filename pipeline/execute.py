@@ -81,6 +81,9 @@ class FloatNetwork(nn.Module):
     `state_grid` = N: i and v - v_leak are whole multiples of 1/N; products with decays and gains
     are truncated toward zero, as SLAYER does with N = 4096.
 
+    Where the graph's metadata say `update` = "current, voltage, current decay", as `from_norse` writes,
+    IF, LIF, CubaLIF, LI and CubaLI compute this in Norse's order of operations: to the last bit.
+
     Weights and biases of linear maps are parameters, everything else buffers; spikes and resets are
     not differentiated, but for z, whose derivative is `surrogate` of v - v_threshold. Both
     float32 and float64 work, on any device. Raises GraphError.
@@ -95,6 +98,8 @@ class FloatNetwork(nn.Module):
         super().__init__()
         graph = check(graph)
         dt = float(graph.metadata["dt"])
+        update = graph.metadata.get("update")
+        update = update.decode() if isinstance(update, bytes) else update
         nodes, loops = chain(graph), recurrence(graph)
         self.input_shape = input_shape(graph)
         self.names = tuple(name for name, node in nodes if isinstance(node, NEURONS))
@@ -102,7 +107,7 @@ class FloatNetwork(nn.Module):
         for name, node in nodes:
             if isinstance(node, NEURONS):
                 maps = [LinearMap(inner) for _, inner in loops.get(name, [])]
-                self.steps.append(Neurons(node, maps, dt, surrogate))
+                self.steps.append(Neurons(node, maps, dt, surrogate, update))
             elif isinstance(node, nir.Delay):
                 self.steps.append(Delay(node, dt))
             else:

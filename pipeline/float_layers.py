@@ -15,6 +15,10 @@ from .graph import PARAMETERS, READOUTS, Dynamics, delay_steps, dynamics
 
 Surrogate: TypeAlias = Callable[[Tensor], Tensor]
 
+DECAYS_LAST = "current, voltage, current decay"
+"""`update` in the metadata of graphs whose framework computes a step in this order, as Norse does."""
+LAST_BITS = 1e-14
+"""What dividing by 1/x instead of multiplying by x may change, of 1."""
 GRID_GUARD = 1e-6
 """Part of a grid step by which rounding errors of parameters may not change a truncation."""
 
@@ -77,7 +81,14 @@ class Delay(nn.Module):
 class Neurons(nn.Module):
     """One layer of neurons, with the linear maps from itself to itself."""
 
-    def __init__(self, node: Any, loop: list[LinearMap], dt: float, surrogate: Surrogate) -> None:
+    def __init__(
+        self,
+        node: Any,
+        loop: list[LinearMap],
+        dt: float,
+        surrogate: Surrogate,
+        update: str | None = None,
+    ) -> None:
         super().__init__()
         self.node, self.dt, self.surrogate = node, dt, surrogate
         self.silent = isinstance(node, READOUTS)
@@ -85,6 +96,11 @@ class Neurons(nn.Module):
         self.dynamics = Dynamics() if isinstance(node, nir.Threshold) else dynamics(node)
         for field in PARAMETERS[type(node)]:
             self.register_buffer(field, _tensor(getattr(node, field)))
+        timed = isinstance(node, (nir.IF, nir.LIF, nir.LI, nir.CubaLIF, nir.CubaLI))
+        self.decays_last = timed and update == DECAYS_LAST and self.dynamics.state_grid is None
+        if self.decays_last:
+            for fraction, gain in _fractions(node, dt).items():
+                self.register_buffer(fraction, gain)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         reset = (None, 0) if self.silent else (self.dynamics.reset, self.dynamics.reset_delay)
@@ -97,14 +113,17 @@ class Neurons(nn.Module):
         i, z = torch.zeros_like(v), torch.zeros_like(v)
         spikes, voltage = [], []
         for now in x:
-            if len(self.loop):
-                now = now + self.loop(z[None])[0]
-            if isinstance(self.node, (nir.CubaLIF, nir.CubaLI)):
-                fresh = self.dt / self.tau_syn
-                i = self._grid((1 - fresh) * i) + self._grid(fresh * self.w_in * now)
+            feedback = self.loop(z[None])[0] if len(self.loop) else None
+            if self.decays_last:
+                v, i = self._decay_last(now, feedback, v, i)
             else:
-                i = now
-            v = rest + self._grid(decay * (v - rest)) + self._grid(gain * i)
+                now = now if feedback is None else now + feedback
+                if isinstance(self.node, (nir.CubaLIF, nir.CubaLI)):
+                    fresh = self.dt / self.tau_syn
+                    i = self._grid((1 - fresh) * i) + self._grid(fresh * self.w_in * now)
+                else:
+                    i = now
+                v = rest + self._grid(decay * (v - rest)) + self._grid(gain * i)
             if reset == ("subtract", 1):
                 v = v - z.detach() * (threshold - bottom)
             elif reset == ("zero", 1):
@@ -119,6 +138,23 @@ class Neurons(nn.Module):
             elif reset == ("subtract", 0):
                 v = v - z.detach() * (threshold - bottom)
         return torch.stack(voltage if self.silent else spikes), torch.stack(voltage)
+
+    def _decay_last(
+        self, now: Tensor, feedback: Tensor | None, v: Tensor, i: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The same step in Norse's order of operations, to the last bit: i decays after its use."""
+        node = self.node
+        if isinstance(node, (nir.CubaLIF, nir.CubaLI)):
+            i = i + self.gain * now
+            if feedback is not None:
+                i = i + self.gain * feedback
+            return v + self.mem * ((self.v_leak - v) + self.r * i), i - self.syn * i
+        now = now if feedback is None else now + feedback
+        if isinstance(node, nir.IF):
+            return v + self.gain * now, i
+        if isinstance(node, nir.LI):
+            return v + self.mem * ((self.v_leak - v) + self.r * now), i
+        return v + self.mem * ((self.r * now + self.v_leak) - v), i
 
     def _membrane(self) -> tuple[Tensor | float, Tensor | float, Tensor]:
         """(decay, gain, rest) of v <- rest + decay (v - rest) + gain i."""
@@ -161,6 +197,36 @@ class _Spike(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
         return grads[0] * ctx.surrogate(x), None
+
+
+def _fractions(node: Any, dt: float) -> dict[str, Tensor]:
+    """`mem` = dt/tau (of the voltage), `syn` = dt/tau_syn, `gain` of the input.
+
+    Metadata may hold the rates 1/tau as the framework has them: dividing by tau loses last bits. They
+    count only where they are the rates of the node's own time constants. A gain that is 1 but for
+    its last bits is 1.
+    """
+    found = {}
+    fields = {"tau": "mem", "tau_mem": "mem", "tau_syn": "syn"}
+    for field, name in fields.items():
+        if (tau := getattr(node, field, None)) is None:
+            continue
+        tau = np.asarray(tau, float)
+        fraction = dt / tau
+        rate = np.asarray((node.metadata or {}).get(f"{name}_rate", np.nan), float)
+        if rate.size in (1, tau.size):
+            exact = dt * np.broadcast_to(
+                rate if rate.size == 1 else rate.reshape(tau.shape), tau.shape
+            )
+            fraction = np.where(abs(exact / fraction - 1) < LAST_BITS, exact, fraction)
+        found[name] = fraction
+    if isinstance(node, nir.IF):
+        found["gain"] = dt * np.asarray(node.r, float)
+    elif "syn" in found:
+        found["gain"] = found["syn"] * np.asarray(node.w_in, float)
+    if "gain" in found:
+        found["gain"] = np.where(abs(found["gain"] - 1) < LAST_BITS, 1.0, found["gain"])
+    return {name: _tensor(values) for name, values in found.items()}
 
 
 def _tensor(values: Any) -> Tensor:

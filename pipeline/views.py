@@ -153,6 +153,7 @@ def divergence(a: Agreement) -> str:
 def verification_tables(result: Verification) -> list[Table | str]:
     """Everything `verify` found: the spikes of neighbouring sides, answers, exact checks, verdicts."""
     columns = {
+        "module / float": result.to_module,
         "float / quantized": result.to_quantized,
         "quantized / integers": result.from_quantized,
         "float / integers": result.to_float,
@@ -175,6 +176,8 @@ def verification_tables(result: Verification) -> list[Table | str]:
         out.append(f"no rounded numbers with real states: {result.quantized_skipped}")
     if result.same_answers is not None:
         out.append(f"same answer as the float network: {percent(result.same_answers)}")
+    if result.same_module_answers is not None:
+        out.append(f"same answer as the module itself: {percent(result.same_module_answers)}")
     if result.accuracy:
         parts = [
             f"{a.side} {percent(a.accuracy)} ({100 * a.delta:+.2f}; {a.samples} samples)"

@@ -18,7 +18,7 @@ from spikeship.pipeline.execute import FloatTrace, execute
 from spikeship.pipeline.frontends import from_norse
 from spikeship.pipeline.frontends.norse import UnsupportedModuleError, leaves
 from spikeship.pipeline.frontends.norse_modules import CONVERSIONS
-from spikeship.pipeline.graph import READOUTS, chain
+from spikeship.pipeline.graph import NEURONS, READOUTS, chain
 from spikeship.pipeline.graph import input_shape as graph_input_shape
 from spikeship.pipeline.lower.passes import LoweringError, lower
 
@@ -79,6 +79,11 @@ NETWORKS = {
         nn.Conv2d(2, 4, 3, padding=1), batch_norm(nn.BatchNorm2d(4)), nn.Dropout2d(0.5),
         lif_box(), nn.AvgPool2d(2),
         nn.Conv2d(4, 6, 2), lif_box(), nn.AvgPool2d(3), nn.Flatten(), nn.Linear(6, 5), lif_box(),
+    ],
+    "max pooling of spikes": lambda: [
+        nn.Conv2d(2, 4, 3, padding=1), lif_box(), nn.MaxPool2d(3, stride=2, padding=1),
+        nn.Conv2d(4, 4, 2), lif(), nn.MaxPool2d((1, 2), 1, dilation=(1, 2)),
+        nn.Flatten(), nn.Linear(12, 5), lif_box(),
     ],
     "pooling into a padded conv": lambda: [
         nn.Conv2d(2, 4, 1), lif_box(), nn.AvgPool2d(2), nn.Conv2d(4, 6, 3, padding=1, bias=False),
@@ -154,9 +159,11 @@ def run_norse(model: nn.Module, frames: torch.Tensor, over_time: bool) -> list[n
     """What every stateful module puts out, (sample, time, *shape)."""
     seen: dict[str, list[torch.Tensor]] = {}
     for name, module in leaves(model):
-        if hasattr(module, "dt"):
+        if hasattr(module, "dt") or isinstance(module, nn.MaxPool2d):
             module.register_forward_hook(
-                lambda _, __, out, name=name: seen.setdefault(name, []).append(out[0])
+                lambda _, __, out, name=name: seen.setdefault(name, []).append(
+                    out[0] if isinstance(out, tuple) else out
+                )
             )
     state = None
     with torch.no_grad():
@@ -182,7 +189,7 @@ def test_the_graph_and_its_lowered_form_spike_as_norse(name: str) -> None:
     graph = from_norse(model, shape)
     for form in (graph,) if name in SOFT_RESET else (graph, lower(graph)):
         trace = run(form, frames.numpy())
-        nodes = [node for _, node in chain(form) if hasattr(node, "r")]
+        nodes = [node for _, node in chain(form) if isinstance(node, NEURONS)]
         assert len(trace.spikes) == len(theirs) == len(nodes)
         for node, spikes, voltage, expected in zip(
             nodes, trace.spikes, trace.voltage, theirs, strict=True
@@ -252,7 +259,11 @@ REFUSED = [
     ([norse.CobaLIFCell(4, 4)], (4,), "module 0 is a CobaLIFCell, .*: its synapses are conductances"),
     ([norse.LIFMCRecurrentCell(4, 4)], (4,), "module 0 is a LIFMCRecurrentCell, .*: it has several compartments"),
     ([norse.RecurrentSequential(nn.Linear(4, 4), lif())], (4,), "module 0 is a RecurrentSequential, .*: give a LIFRecurrentCell"),
-    ([nn.Conv2d(2, 2, 3), nn.MaxPool2d(2), lif_box()], SHAPE, "module 1 is a MaxPool2d, .*: a maximum is no weighted sum"),
+    ([nn.Conv2d(2, 2, 3), lif_box(), nn.AvgPool2d(2), nn.MaxPool2d(2), lif_box()], SHAPE, "module 3 .MaxPool2d.: a maximum is exact only"),
+    ([nn.Conv2d(2, 2, 3), lif_box(), nn.MaxPool2d(2, ceil_mode=True), lif_box()], SHAPE, "module 2 .MaxPool2d.: ceil_mode"),
+    ([nn.Conv2d(2, 2, 3), lif_box(), nn.MaxPool2d(2, return_indices=True), lif_box()], SHAPE, "return_indices"),
+    ([nn.Sequential(nn.Linear(4, 4), lif_box())], (4,), "module 0 is an nn.Sequential with cells in it, which loses their states"),
+    ([nn.Conv2d(2, 2, 3), nn.MaxPool2d(2), lif_box()], SHAPE, "module 1 .MaxPool2d.: a maximum is exact only of spikes"),
     (
         [nn.Linear(3, 4), nn.ReLU(), nn.Sequential(nn.Flatten(0), norse.LIFRefracCell())], (4,),
         r"(?s)no exact image:\n  - module 0 \(Linear\): expects 3 inputs.*  - module 1 is a ReLU.*"

@@ -7,17 +7,24 @@ convolutions, and has no recurrence; here all of them are in the graph.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import nir
 import norse.torch as norse
+import numpy as np
 import torch
 from norse.torch.module.snn import SNN, SNNCell, SNNRecurrent, SNNRecurrentCell
+from numpy.typing import NDArray
 from torch import nn
 
-from ..graph import Node, chain_graph
+from ...models.networks import SpikingClassifier
+from ..float_layers import DECAYS_LAST
+from ..graph import NEURONS, READOUTS, Node, chain_graph
 from .norse_modules import CONVERSIONS, Shape, UnsupportedModuleError
+from .norse_proof import prove, random_frames
+from .norse_trace import Place, is_container, leaf_modules, trace
 
-__all__ = ["UnsupportedModuleError", "answers", "from_norse", "leaves"]
+__all__ = ["UnsupportedModuleError", "check_norse", "from_norse", "leaves", "run_norse"]
 
 REASONS = {
     "Refrac": "Loihi-style neurons have no refractory period",
@@ -27,7 +34,7 @@ REASONS = {
     "Correlation": "its weights change while it runs",
     "Izhikevich": "its voltage equation is quadratic",
     "LIFMC": "it has several compartments",
-    "MaxPool": "a maximum is no weighted sum of spikes; train with AvgPool2d",
+    "MaxPool": "a maximum of spikes is exact as an nn.MaxPool2d on (C, H, W)",
     "RecurrentSequential": "give a LIFRecurrentCell",
     "Encoder": "encode outside of the network",
 }
@@ -37,10 +44,20 @@ REASONS = {
 def from_norse(model: nn.Module, input_shape: Sequence[int]) -> nir.NIRGraph:
     r"""The NIR graph of a chain of torch layers and Norse cells, in evaluation mode.
 
-    `model`: a `norse.SequentialState`, an `nn.Sequential`, any nesting of the two, or a
-    `SpikingClassifier`. `input_shape`: (C, H, W), (C, L) or (N,) of one frame. Supported: Linear,
-    Conv1d and Conv2d (zero padding), BatchNorm1d and 2d (as the affine map of their running
-    statistics), AvgPool2d, Flatten, Dropout and Identity (nothing), and these cells, of which one
+    `model`: a `norse.SequentialState`, with further ones, `nn.Sequential` and `norse.Lift` in it, says
+    the order of its layers itself. Any other class is run, and the order in which its own `forward`
+    calls its layers is the chain: `forward(x, state) -> (out, state)` for one step, or `forward(x)`
+    over a leading time axis that returns the last layer's outputs, their sum or their mean. A layer
+    that is used at several places stands in the graph as often. `input_shape`: (C, H, W), (C, L) or
+    (N,) of one frame.
+
+    What is returned is proven (see `prove`): the model's own forward and the graph run on random frames,
+    and every layer is compared.
+
+    Supported: Linear, Conv1d and Conv2d (zero padding), BatchNorm1d and 2d (as the affine map of their
+    running statistics), AvgPool2d, MaxPool2d of spikes (a depthwise convolution of ones and
+    nir.Threshold, which takes one step more on the hardware), Flatten, Dropout and Identity (nothing),
+    and these cells, of which one
     step on the input x is, with dt the step of the cell::
 
         LIFBoxCell        nir.LIF      v <- v + dt/tau (v_leak - v + x)
@@ -66,20 +83,79 @@ def from_norse(model: nn.Module, input_shape: Sequence[int]) -> nir.NIRGraph:
     Metadata of the graph: `dt` (seconds), `update` ("current, voltage, current decay"), `framework`.
     Raises UnsupportedModuleError.
     """
-    nodes: list[Node] = []
-    loops: dict[str, list[Node]] = {}
-    shape: Shape | None = tuple(int(n) for n in input_shape)
-    steps: dict[str, float] = {}
-    problems: list[str] = []
-    modules = list(leaves(model))
+    shape = tuple(int(n) for n in input_shape)
+    root = model.body if type(model) is SpikingClassifier else model
+    over_time = _over_time(root)
+    frames = random_frames(shape)
+    names = {id(module): name for name, module in leaf_modules(model)}
+    layers: list[tuple[str, nn.Module]]
+    places: list[Place] | None = None
+    if _says_its_order(root):
+        layers = list(leaves(root))
+        problems = _sequences_of_cells(root)
+    else:
+        places = trace(model, frames, over_time)
+        layers, problems = [], []
+        modules = dict(leaf_modules(model))
+        for place in places:
+            if place.flatten:
+                layers.append((f"{place.name}.flatten", nn.Flatten()))
+            layers.append((place.name, modules[place.name.split("#")[0]]))
     lifted = {
         id(inner)
         for lift in model.modules()
         if isinstance(lift, norse.Lift)
         for inner in lift.modules()
     }
-    over_time = bool(lifted) or any(isinstance(m, (SNN, SNNRecurrent)) for _, m in modules)
-    for name, module in modules:
+    graph = _converted(layers, shape, over_time, lifted, problems, places is not None)
+    if places is None:
+        places = trace(model, frames, over_time)
+        theirs = [place.name.split("#")[0] for place in places]
+        if theirs != [names[id(module)] for _, module in layers]:
+            raise UnsupportedModuleError(
+                f"forward calls the layers {', '.join(theirs)}, which is not the order in which the "
+                f"containers hold them."
+            )
+    prove(graph, frames, places)
+    return graph
+
+
+def check_norse(model: nn.Module, graph: nir.NIRGraph, frames: NDArray[Any]) -> None:
+    """The proof of `from_norse` again, on frames (sample, time, *input shape) of one's own."""
+    inputs = torch.as_tensor(frames, dtype=torch.float64).transpose(0, 1)
+    prove(graph, inputs, trace(model, inputs, _over_time(model)))
+
+
+def run_norse(model: nn.Module, frames: NDArray[Any]) -> list[NDArray[np.float64]]:
+    """What every layer of neurons gives when the model's own forward runs on `frames`, in float64.
+
+    `frames`: (sample, time, *input shape); spikes, and a readout's voltages, are
+    (sample, time, *layer shape). Raises UnsupportedModuleError where the layers are no chain.
+    """
+    inputs = torch.as_tensor(frames, dtype=torch.float64).transpose(0, 1)
+    places = trace(model, inputs, _over_time(model))
+    return [p.outputs.transpose(0, 1).numpy() for p in places if p.answers]
+
+
+def _converted(
+    layers: Sequence[tuple[str, nn.Module]],
+    input_shape: Shape,
+    over_time: bool,
+    lifted: set[int],
+    containers: list[str],
+    traced: bool,
+) -> nir.NIRGraph:
+    """The graph of layers one after another; UnsupportedModuleError with all problems.
+
+    `containers`: problems of what the layers are in. `traced`: the layers were seen at work.
+    """
+    problems: list[str] = []
+    nodes: list[Node] = []
+    loops: dict[str, list[Node]] = {}
+    shape: Shape | None = input_shape
+    steps: dict[str, float] = {}
+    spikes = False
+    for name, module in layers:
         kind = type(module)
         if hasattr(module, "dt"):
             steps[name] = float(module.dt)
@@ -88,7 +164,13 @@ def from_norse(model: nn.Module, input_shape: Sequence[int]) -> nir.NIRGraph:
             shape = None  # what follows cannot be checked against it
             continue
         try:
-            _check_time_axis(module, over_time, id(module) in lifted)
+            if not traced:
+                _check_time_axis(module, over_time, id(module) in lifted)
+            if kind is nn.MaxPool2d and not spikes and shape:
+                raise UnsupportedModuleError(
+                    "a maximum is exact only of spikes. Put it right behind spiking neurons, or train "
+                    "with AvgPool2d."
+                )
             converted = [
                 (f"{name}:{type(node).__name__.lower()}", node)
                 for node in (CONVERSIONS[kind](module, shape) if shape else ())
@@ -103,7 +185,11 @@ def from_norse(model: nn.Module, input_shape: Sequence[int]) -> nir.NIRGraph:
             _, recurrent = converted.pop()
             loops[converted[-1][0]] = [(f"{name}:recurrent", recurrent)]
         nodes += converted
-        shape = tuple(int(n) for n in converted[-1][1].output_type["output"])
+        last = converted[-1][1]
+        if not isinstance(last, nir.Flatten):
+            spikes = isinstance(last, NEURONS) and not isinstance(last, READOUTS)
+        shape = tuple(int(n) for n in last.output_type["output"])
+    problems += containers
     if not steps:
         problems.append(
             "the network has no Norse neuron. Give the spiking network, not its ANN twin."
@@ -120,37 +206,42 @@ def from_norse(model: nn.Module, input_shape: Sequence[int]) -> nir.NIRGraph:
         )
     metadata = {
         "dt": next(iter(steps.values())),
-        "update": "current, voltage, current decay",
+        "update": DECAYS_LAST,
         "framework": f"norse {norse.__version__}" if hasattr(norse, "__version__") else "norse",
     }
     return chain_graph(nodes, tuple(int(n) for n in input_shape), metadata, loops)
 
 
 def leaves(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The layers of a (nested) sequential network in order, with their dotted names."""
-    module = getattr(module, "body", module)
-    containers = (nn.Sequential, norse.SequentialState, norse.Lift)
-    if not isinstance(module, containers):
+    """The layers of a (nested) sequential network in order, with their dotted names.
+
+    A module at two places comes twice.
+    """
+    if type(module) not in (nn.Sequential, norse.SequentialState, norse.Lift):
         yield prefix or type(module).__name__, module
         return
-    for name, child in module.named_children():
-        yield from leaves(child, f"{prefix}.{name}" if prefix else name)
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from leaves(child, f"{prefix}.{name}" if prefix else name)
 
 
-def answers(model: nn.Module, frames: torch.Tensor) -> torch.Tensor:
-    """What the last layer of a model that `from_norse` accepts puts out in every step.
+def _says_its_order(model: nn.Module) -> bool:
+    """Whether the layers are in sequential containers only, with no class of the user's around some."""
+    return not any(is_container(module) for _, module in leaves(model))
 
-    `frames`: (time, sample, *input shape); the result is (time, sample, *output shape).
-    """
-    modules = [module for _, module in leaves(model)]
-    if any(isinstance(module, (SNN, SNNRecurrent)) for module in modules):
-        out: torch.Tensor = getattr(model, "body", model)(frames)[0]
-        return out
-    body, state, outputs = norse.SequentialState(*modules), None, []
-    for frame in frames:
-        out, state = body(frame, state)
-        outputs.append(out)
-    return torch.stack(outputs)
+
+def _over_time(model: nn.Module) -> bool:
+    return any(isinstance(m, (SNN, SNNRecurrent, norse.Lift)) for m in model.modules())
+
+
+def _sequences_of_cells(model: nn.Module) -> list[str]:
+    """Containers that would take a cell's (spikes, state) for the next layer's input."""
+    return [
+        f"{f'module {name}' if name else 'the network'} is an nn.Sequential with cells in it, which "
+        f"loses their states. Give a norse.SequentialState."
+        for name, module in model.named_modules()
+        if type(module) is nn.Sequential and any(hasattr(m, "dt") for m in module)
+    ]
 
 
 def _not_supported(kind: type) -> str:

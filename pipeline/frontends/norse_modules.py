@@ -136,6 +136,22 @@ def _pool(module: nn.AvgPool2d, shape: Shape) -> Nodes:
     return (node,)
 
 
+def _max_pool(module: nn.MaxPool2d, shape: Shape) -> Nodes:
+    """max of 0s and 1s = (their sum > 1/2): a depthwise convolution of ones, and Threshold."""
+    if len(shape) != 3:
+        raise UnsupportedModuleError(f"expects (C, H, W), got shape {shape}.")
+    if module.ceil_mode or module.return_indices:
+        raise UnsupportedModuleError("ceil_mode and return_indices are not supported. Drop them.")
+    kernel, stride, padding, dilation = (
+        (n, n) if isinstance(n, int) else tuple(n)
+        for n in (module.kernel_size, module.stride, module.padding, module.dilation)
+    )
+    ones = np.ones((shape[0], 1, *kernel))
+    total = _convolution(shape, ones, np.zeros(shape[0]), stride, padding, dilation, shape[0])
+    threshold = nir.Threshold(np.full(tuple(int(n) for n in total.output_type["output"]), 0.5))
+    return (total, threshold)
+
+
 def _flatten(module: nn.Flatten, shape: Shape) -> Nodes:
     if len(shape) == 1:
         return ()
@@ -159,6 +175,16 @@ def _spiking(
     reset = np.zeros(shape) if subtract else _array(cell.p.v_reset, shape)
     node = kind(**fields, v_threshold=_array(cell.p.v_th, shape), v_reset=reset)
     node.metadata = {"reset": "subtract"} if subtract else {}
+    return _with_rates(node, cell)
+
+
+def _with_rates(node: nir.NIRNode, cell: Any) -> nir.NIRNode:
+    """The node with Norse's 1/tau in its metadata, since NIR's tau loses their last bits."""
+    for name in ("mem", "syn"):
+        rate = getattr(cell.p, f"tau_{name}_inv", None)
+        if rate is not None:
+            rates = _array(rate, node.v_leak.shape) if rate.ndim else float(rate)
+            node.metadata[f"{name}_rate"] = rates
     return node
 
 
@@ -196,11 +222,11 @@ def _iaf(cell: Any, shape: Shape) -> Nodes:
 
 
 def _li_box(cell: Any, shape: Shape) -> Nodes:
-    return (nir.LI(**_leaky(cell, shape)),)
+    return (_with_rates(nir.LI(**_leaky(cell, shape)), cell),)
 
 
 def _li(cell: Any, shape: Shape) -> Nodes:
-    return (nir.CubaLI(**_current_based(cell, shape)),)
+    return (_with_rates(nir.CubaLI(**_current_based(cell, shape)), cell),)
 
 
 def _li_linear(cell: Any, shape: Shape) -> Nodes:
@@ -215,6 +241,7 @@ CONVERSIONS: dict[type, Callable[[Any, Shape], Nodes]] = {
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.AvgPool2d: _pool,
+    nn.MaxPool2d: _max_pool,
     nn.Flatten: _flatten,
     nn.Dropout: _nothing,
     nn.Dropout2d: _nothing,

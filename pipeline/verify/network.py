@@ -1,4 +1,4 @@
-"""Do float network, integers, simulator, Lava and file agree, layer by layer, and where do they part?"""
+"""Do module, float network, integers, simulator, Lava and file agree, layer by layer, and where do they part?"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import nir
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from ...hw_targets import lava_cpu
 from ...hw_targets.inputs import QUANTITIES
@@ -23,7 +24,16 @@ from ..quantize import agree
 from ..run import Target, needed_recipe, run_recipe, scores
 from .cell import Cell, UnknownNeuronError, cell_of
 from .diagnosis import Diagnosis, diagnose
-from .sides import Hardware, Membrane, Side, float_layers, float_side, hardware, quantized_side
+from .sides import (
+    Hardware,
+    Membrane,
+    Side,
+    float_layers,
+    float_side,
+    hardware,
+    module_side,
+    quantized_side,
+)
 
 Array = NDArray[Any]
 
@@ -122,7 +132,9 @@ class Verification:
     quantized against integers (None where neurons are not CubaLIF: `quantized_skipped` says which);
     `to_float`: float against integers, the layers that spike. `same_answers`: fraction of samples for
     which float network and integers give the same answer. All of these are None without a float
-    graph, apart from `from_quantized`. `accuracy`: of each side, where labels were given.
+    graph, apart from `from_quantized`. `to_module`: the float graph against the user's own module, run in
+    float64 by its own forward, and `same_module_answers`: fraction of samples for which the module gives
+    the same answer as the integers; None where no module was given. `accuracy`: of each side, where labels were given.
     `diagnoses`: one for each layer in which float (without a graph: quantized) and integers differ.
     `lava_skipped` says why there is no Lava column where there is none.
     """
@@ -145,12 +157,15 @@ class Verification:
     lava_skipped: str | None
     reread: bool
     tolerance: float
+    to_module: tuple[Agreement, ...] | None = None
+    same_module_answers: float | None = None
 
     @property
     def ok(self) -> bool:
-        """Reference, Lava and the file agree exactly; float spikes agree within the tolerance."""
+        """Module, reference, Lava and the file agree exactly; float spikes within the tolerance."""
         close = all(a.equal >= 1 - self.tolerance for a in self.to_float or ())
-        exact = all(a.exact for a in (*self.to_reference, *(self.to_lava or ())))
+        sides = (*(self.to_module or ()), *self.to_reference, *(self.to_lava or ()))
+        exact = all(a.exact for a in sides)
         return self.reread and close and exact
 
 
@@ -159,6 +174,7 @@ def verify(
     messages: NDArray[np.int32],
     graph: nir.NIRGraph | None = None,
     *,
+    module: nn.Module | None = None,
     labels: NDArray[np.integer[Any]] | None = None,
     lava_samples: int = 3,
     reference_samples: int = 3,
@@ -169,6 +185,8 @@ def verify(
     - float (the NIR `graph`) against the integers: every layer's spikes, aligned for the one step
       of latency per layer, directly and by way of the quantized side (see `Verification`); for each
       layer that differs the likely cause (see `diagnose`);
+    - with `module`, the Norse network that the graph came from: the graph against what the module's own
+      forward does, every spike of every layer (needs `graph`);
     - the simulator against the reference simulator and against Lava's CPU backend on the first
       `reference_samples` and `lava_samples`: every spike and state;
     - written to a file and read again: the same digest.
@@ -195,6 +213,10 @@ def verify(
     except UnknownNeuronError as error:
         quantized_skipped = str(error)
     sides["integers"] = integers.side
+    if module is not None:
+        if graph is None or stages_ is None:
+            raise ValueError("a module is compared with its float graph: give the graph as well.")
+        sides["module"] = module_side(module, graph, stages_, messages, recipe)
     real = sides.get("float", sides.get("quantized", integers.side))
 
     def pair(first: str, second: str) -> tuple[Agreement, ...] | None:
@@ -231,6 +253,8 @@ def verify(
         skipped,
         _survives_writing(network),
         tolerance,
+        pair("module", "float"),
+        float(np.mean(answers["module"] == answers["integers"])) if "module" in answers else None,
     )
 
 

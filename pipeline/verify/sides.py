@@ -1,5 +1,5 @@
-"""A network as seen from three sides, aligned so that they can be compared: float graph, its numbers
-rounded (`quantized`), its integers."""
+"""A network as seen from four sides, aligned so that they can be compared: the user's module, its float
+graph, the numbers rounded (`quantized`), its integers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 import nir
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from ...hw_targets.network import Network, Recipe
 from ...hw_targets.trace import Overflow, Trace
@@ -27,6 +28,7 @@ __all__ = [
     "float_layers",
     "float_side",
     "hardware",
+    "module_side",
     "quantized_side",
 ]
 
@@ -109,6 +111,44 @@ def float_side(
         np.concatenate(answers),
         len(layers) - 1 if readout else None,
         membrane,
+    )
+
+
+def module_side(
+    module: nn.Module,
+    graph: nir.NIRGraph,
+    layers: Sequence[Stage],
+    messages: Array,
+    recipe: Recipe,
+) -> Side:
+    """A Norse network as its own forward runs it, in float64; `graph`, `layers`: what it became.
+
+    Raises UnsupportedModuleError where its layers cannot be followed, ValueError where they are others.
+    """
+    from ..frontends.norse import run_norse
+
+    readout = isinstance(layers[-1].neuron, READOUTS)
+    frames = messages.reshape(*messages.shape[:2], *input_shape(graph)) / recipe.levels
+    shapes = [tuple(int(n) for n in layer.neuron.output_type["output"]) for layer in layers]
+    blocks, answers = [], []
+    for start in range(0, len(messages), BLOCK):
+        outputs = run_norse(module, frames[start : start + BLOCK])
+        theirs = [y.shape[2:] for y in outputs]
+        if [int(np.prod(s)) for s in theirs] != [int(np.prod(s)) for s in shapes]:
+            raise ValueError(
+                f"the module has layers of other shapes than its float graph: {theirs}, not {shapes}. "
+                f"Give the module that this file was made from."
+            )
+        last = outputs[-1]
+        answers.append(_decoded(last, last, recipe, readout))
+        spikes = [y.astype(np.int8) for y in outputs[:-1]]
+        spikes.append(np.zeros(last.shape, np.int8) if readout else last.astype(np.int8))
+        blocks.append([x.reshape(*x.shape[:2], *s) for x, s in zip(spikes, shapes, strict=True)])
+    return Side(
+        tuple(np.concatenate(one) for one in zip(*blocks, strict=True)),
+        np.concatenate(answers),
+        len(layers) - 1 if readout else None,
+        lambda *_: None,
     )
 
 
