@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,8 @@ def from_nir(
     graph returned
 
     - subgraphs are dissolved, their nodes named `subgraph.node`;
-    - every node has its shapes, derived from the Input node on. Leading axes of 1 in Input and
-      Output, which exporters leave there that trace with a sample, are dropped;
+    - every node has its shapes, derived from the Input node on. Leading axes of 1 in Input, Output
+      and neurons, which exporters leave there that trace with a sample, are dropped;
     - parameters are float64 arrays of the layer's shape: one number stands for all neurons.
 
     NIR states differential equations; they are solved by Euler steps of `dt` (see `FloatNetwork`)::
@@ -51,7 +51,8 @@ def from_nir(
 
     `dt`, in the unit of the file's time constants (nearly always seconds), comes from the metadata of
     the graph or of its nodes, or from the argument. snnTorch and spikingjelly export with 1e-4,
-    Norse with `to_nir(..., dt=1)` and the dt of its cells, sinabs' IF neurons with 1.
+    sinabs' IF neurons with 1. Norse's `to_nir` loses the time step, the reset and the strength of
+    synaptic currents, so that no dt gives the network that was trained: import it by `from_norse`.
 
     NIR has no reset by subtraction. `reset`, for all neurons or by node name, is "zero" (v <- v_reset,
     NIR's own) or "subtract" (v <- v - (v_threshold - v_reset)); `reset_delay` = 1 resets one step
@@ -60,6 +61,8 @@ def from_nir(
     Raises NIRFileError, and GraphError with all problems: those of `check`, missing fields, no dt,
     and where argument and metadata contradict each other.
     """
+    if isinstance(source, nir.NIRGraph) and (empty := list(_empty_nodes(source))):
+        raise GraphError(empty)
     raw = source.to_dict() if isinstance(source, nir.NIRGraph) else read_raw(source)
     if raw["type"] != "NIRGraph":
         raise GraphError([f"the root is a {raw['type']}, not a NIRGraph. Wrap it in one."])
@@ -79,6 +82,20 @@ def from_nir(
     if problems:
         raise GraphError(problems)
     return checked
+
+
+def _empty_nodes(graph: nir.NIRGraph, prefix: str = "") -> Iterator[str]:
+    """One problem for each node that the exporter left empty."""
+    for name, node in graph.nodes.items():
+        if node is None:
+            yield (
+                f"node {prefix}{name} is None: the exporter did not know the module of that name. "
+                f"snnTorch's leaves None for BatchNorm2d, MaxPool2d, Dropout and Alpha. Fold batch norm "
+                f"into the layer before it, take dropout out, train with AvgPool2d and Leaky or "
+                f"Synaptic, and export again."
+            )
+        elif isinstance(node, nir.NIRGraph):
+            yield from _empty_nodes(node, f"{prefix}{name}.")
 
 
 def _drop_sample_axes(nodes: dict[str, Any], edges: list[Edge]) -> None:
@@ -103,7 +120,8 @@ def _axes(node: nir.NIRNode | None) -> int | None:
     if node is None or type(node) in _AXES:
         return _AXES.get(type(node))
     arrays = [np.asarray(getattr(node, name)) for name in PARAMETERS.get(type(node), ())]
-    return max((array.ndim for array in arrays if array.size > 1), default=None)
+    axes = max((array.ndim for array in arrays if array.size > 1), default=None)
+    return None if axes is None else min(axes, 3)  # (C, H, W) is the most that there is
 
 
 def _time_step(
@@ -172,6 +190,7 @@ def _check_time_constants(nodes: Mapping[str, Any], dt: float, problems: list[st
             if 0 < shortest < dt * (1 - 1e-6):
                 problems.append(
                     f"node {name}: {field} = {shortest:.4g} is shorter than dt = {dt:.4g}, so one step "
-                    f"would overshoot. Give dt in the unit of {field}; Norse's to_nir multiplies "
-                    f"every tau by its own dt, so export with to_nir(..., dt=1)."
+                    f"would overshoot. Give dt in the unit of {field}. Norse's to_nir multiplies every "
+                    f"tau by its own dt, and loses resets and the strength of currents: give Norse's "
+                    f"network itself, from_norse(model, ...) or `spikeship export mynet:build`."
                 )

@@ -243,8 +243,13 @@ def _output_shape(node: Any, shape: Shape) -> Shape:
 def _elementwise_shape(node: Any, shape: Shape) -> Shape:
     for field in PARAMETERS[type(node)]:
         array = np.asarray(getattr(node, field))
+        extra = array.ndim - len(shape)
         if array.size == 1:
             setattr(node, field, np.full(shape, array.item()))
+        elif (
+            extra > 0 and array.shape == (1,) * extra + shape
+        ):  # exporters leave the axis of a sample
+            setattr(node, field, array.reshape(shape))
         elif array.shape != shape:
             raise ValueError(f"has {field} of shape {array.shape}, got shape {shape}.")
     return shape

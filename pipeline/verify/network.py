@@ -1,4 +1,4 @@
-"""Do module, float network, integers, simulator, Lava and file agree, layer by layer, and where do they part?"""
+"""Do module, float network, integers, simulator, Lava and file agree, and in which layer do they part?"""
 
 from __future__ import annotations
 
@@ -132,9 +132,10 @@ class Verification:
     quantized against integers (None where neurons are not CubaLIF: `quantized_skipped` says which);
     `to_float`: float against integers, the layers that spike. `same_answers`: fraction of samples for
     which float network and integers give the same answer. All of these are None without a float
-    graph, apart from `from_quantized`. `to_module`: the float graph against the user's own module, run in
-    float64 by its own forward, and `same_module_answers`: fraction of samples for which the module gives
-    the same answer as the integers; None where no module was given. `accuracy`: of each side, where labels were given.
+    graph, apart from `from_quantized`. `to_module`: the user's own module, run in
+    float64 by its own forward, against the float graph: spikes, and the answers of a readout;
+    `same_module_answers`: fraction of samples for which the module gives the same answer as the
+    integers. Both are None where no module was given. `accuracy`: of each side, where labels were given.
     `diagnoses`: one for each layer in which float (without a graph: quantized) and integers differ.
     `lava_skipped` says why there is no Lava column where there is none.
     """
@@ -228,6 +229,10 @@ def verify(
 
     to_float, from_quantized = pair("float", "integers"), pair("quantized", "integers")
     answers = {name: side.scores.argmax(axis=1) for name, side in sides.items()}
+    to_module = pair("module", "float")
+    if to_module is not None and sides["float"].readout is not None:
+        theirs, ours = (answers[side][:, None] for side in ("module", "float"))
+        to_module += (compare(layers[-1].layer, "answers", theirs, ours),)
     diagnoses = _diagnoses(integers, layers, real, float_cells, to_float or from_quantized or ())
     skipped = lava_cpu.why_unavailable() if lava_samples else "not asked for"
     to_lava = None
@@ -253,7 +258,7 @@ def verify(
         skipped,
         _survives_writing(network),
         tolerance,
-        pair("module", "float"),
+        to_module,
         float(np.mean(answers["module"] == answers["integers"])) if "module" in answers else None,
     )
 
