@@ -353,7 +353,7 @@ def test_our_own_files_come_back(tmp_path: Path) -> None:
     nir.write(tmp_path / "own.nir", graph)
     read = from_nir(tmp_path / "own.nir")
     assert read.metadata == graph.metadata
-    assert read.nodes["2:lif"].metadata == {"reset": "subtract"}
+    assert read.nodes["2:lif"].metadata["reset"] == "subtract"
     x = np.random.default_rng(0).random((3, 20, 6))
     for ours, theirs in zip(execute(read, x).voltage, execute(graph, x).voltage, strict=True):
         assert (ours == theirs).all()
@@ -485,3 +485,47 @@ def test_images_of_one_channel_keep_it() -> None:
     for more in ([], [("levels", nir.Scale(np.full(shape, 16.0)))]):
         graph = from_nir(chain_graph([*more, *nodes], shape, {"dt": 1e-4}))
         assert graph.nodes["input"].output_type["output"].tolist() == [1, 2, 3]
+
+
+# ---- what exporters leave behind ----
+
+
+def empty(nodes: dict[str, Any]) -> nir.NIRGraph:
+    """A graph as an exporter builds it, without the checks of the constructor."""
+    graph = nir.NIRGraph.__new__(nir.NIRGraph)
+    graph.nodes = {"input": nir.Input({"input": np.array([4])}), **nodes}
+    graph.nodes["output"] = nir.Output({"output": np.array([4])})
+    graph.edges = list(itertools.pairwise(graph.nodes))
+    graph.metadata = {}
+    graph.input_type, graph.output_type = {"input": np.array([4])}, {"output": np.array([4])}
+    return graph
+
+
+def test_nodes_of_none_are_named_all_at_once() -> None:
+    graph = empty({"fc": nir.Linear(np.eye(4)), "bn": None, "sub": empty({"drop": None})})
+    with pytest.raises(
+        GraphError, match="node bn is None: .*snnTorch's leaves None for BatchNorm2d"
+    ) as e:
+        from_nir(graph, dt=1e-4)
+    assert [problem.split()[1] for problem in e.value.problems] == ["bn", "sub.drop"]
+
+
+@pytest.mark.parametrize("first", ["conv", "neurons"])
+def test_the_sample_axis_of_neurons_is_dropped(first: str) -> None:
+    """As that of Input: parameters of shape (1, C, H, W) are those of (C, H, W)."""
+    weight = np.random.default_rng(0).normal(size=(2, 2, 3, 3))
+
+    def graph(*sample: int) -> nir.NIRGraph:
+        shape = (*sample, 2, 4, 4)
+        level = np.random.default_rng(1).random((2, 4, 4)).reshape(shape)
+        conv = nir.Conv2d((4, 4), weight, 1, 1, 1, 1, np.zeros(2))
+        neurons = nir.IF(r=np.full(shape, 1e4), v_threshold=level, v_reset=np.zeros(shape))
+        nodes = {"input": nir.Input({"input": np.array(shape)})}
+        nodes |= {"conv": conv, "neurons": neurons} if first == "conv" else {"neurons": neurons}
+        nodes["output"] = nir.Output({"output": np.array(shape)})
+        return nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), type_check=False)
+
+    x = np.random.default_rng(2).random((3, 6, 2, 4, 4))
+    plain, sampled = (spikes(from_nir(graph(*s), dt=1e-4), x) for s in ((), (1,)))
+    assert 0 < plain.mean() < 1
+    assert (plain == sampled).all()

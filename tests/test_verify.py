@@ -190,6 +190,41 @@ def test_a_readout_has_answers_but_no_spikes(conv: Network) -> None:
     assert [list(column.cells)[1] for column in table.columns][2:5] == ["readout"] * 3
 
 
+def shared_cells() -> norse.SequentialState:
+    torch.manual_seed(0)
+    cell = norse.LIFCell(norse.LIFParameters(v_th=torch.tensor(0.2)))
+    return norse.SequentialState(
+        nn.Flatten(), nn.Linear(36, 20), cell, nn.Linear(20, 12), cell, nn.Linear(12, 5), readout()
+    )
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_the_module_itself_is_a_side(wrong: bool) -> None:
+    """Its own forward against the float graph, every spike; a graph of another network is not ok."""
+    net = shared_cells()
+    graph = from_norse(net, SHAPE)
+    network = quantize(graph, inputs(), replace(RECIPE, decode="mean voltage")).network
+    if wrong:
+        with torch.no_grad():
+            net[3].weight[0] += 0.1
+    found = verify(network, inputs(seed=1), graph, module=net, lava_samples=0, tolerance=1.0)
+    assert found.to_module is not None
+    assert [a.quantity for a in found.to_module] == ["spikes", "spikes", "answers"]
+    assert found.ok is not wrong
+    assert found.to_module[0].exact
+    assert found.to_module[1].exact is not wrong
+    assert any("the module itself" in str(line) for line in views.verification_tables(found))
+
+
+def test_a_module_needs_its_graph(dense: Network) -> None:
+    with pytest.raises(ValueError, match="give the graph as well"):
+        verify(dense, inputs(), module=shared_cells(), lava_samples=0)
+    with pytest.raises(
+        ValueError, match="layers of other shapes .*module that this file was made from"
+    ):
+        verify(dense, inputs(), DENSE, module=shared_cells(), lava_samples=0)
+
+
 def test_tolerance_decides(dense: Network, result: Verification) -> None:
     worst = 1 - min(a.equal for a in result.to_float or ())
     assert 0 < worst < 0.2

@@ -41,7 +41,7 @@ PROMISES: dict[type[nn.Module], float] = {
 
 0: they are equal, bit for bit. `LAST_BITS`: the cell sums over synapses itself, which torch does in
 another order for another batch. Behind any layer with weights, voltages are equal up to `LAST_BITS`
-for that reason. Spikes are compared with `==` always.
+for that reason. Spikes are compared with `==` always. norse.LI itself starts from v_leak in float32.
 """
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
@@ -263,28 +262,27 @@ def _place(name: str, group: list[_Call], axes: tuple[int, int], calls: Sequence
 
 def _check_states(name: str, group: Sequence[_Call], calls: Sequence[_Call]) -> None:
     """A cell starts from its own initial state and is given back what it left one step before."""
-    first = group[0]
-    if first.given is not None:
-        initial = getattr(first.module, "state_fallback", lambda _: None)(first.x)
-        if not _same(first.given, initial):
-            source = next((c.name for c in calls if _same(c.left, first.given)), None)
-            raise UnsupportedModuleError(
-                f"module {name}: forward gives it the state of {source}; on the hardware, every layer "
-                f"has its own state. Keep one state for each place."
-                if source
-                else f"module {name}: forward starts it from a state of its own; netx starts from rest."
-            )
-    for before, now in itertools.pairwise(group):
-        if _same(now.given, before.left):
+    expected = [_initial(group[0]), *(call.left for call in group[:-1])]
+    for step, (call, state) in enumerate(zip(group, expected, strict=True)):
+        if (call.given is None and step == 0) or _same(call.given, state):
             continue
-        if now.given is None:
-            raise UnsupportedModuleError(
-                f"module {name}: forward forgets its state after every step. Hand it on."
+        if call.given is None:
+            found = "forgets its state after every step. Hand it on"
+        elif any(_same(call.given, other.left) for other in calls):
+            found = (
+                "gives it a state that was left at another place or time; on the hardware, every layer "
+                "has its own. Keep one state for each place"
             )
-        raise UnsupportedModuleError(
-            f"module {name}: forward gives it another state than it left one step before. Keep one "
-            f"state for each place, and change none."
-        )
+        elif step == 0:
+            found = "starts it from a state of its own; netx starts from rest. Start from None"
+        else:
+            found = "changes its state between two steps. Hand it on as it is"
+        raise UnsupportedModuleError(f"module {name}: forward {found}.")
+
+
+def _initial(call: _Call) -> Any:
+    """The state with which a cell starts by itself, where it says it."""
+    return getattr(call.module, "state_fallback", lambda _: None)(call.x)
 
 
 def _same(a: Any, b: Any) -> bool:
