@@ -260,3 +260,31 @@ def test_slayer_from_training_to_verification(
     checked = ok("verify", "s.net", "--lava-samples", 2, "--tolerance", 0)
     assert checked["ok"]
     assert [row["equal"] for row in checked["result"]["to_float"]] == [1, 1]
+
+
+def test_verify_runs_the_module_itself() -> None:
+    """With --model and --checkpoint, its own forward is a side; other weights are not verified."""
+    Path("shared_cell.py").write_text(
+        "import norse.torch as norse, torch\n"
+        "from torch import nn\n"
+        "def build():\n"
+        "    torch.manual_seed(0)\n"
+        "    cell = norse.LIFCell(norse.LIFParameters(v_th=torch.tensor(0.2)))\n"
+        "    a, b = nn.Linear(20, 12, bias=False), nn.Linear(12, 5, bias=False)\n"
+        "    return norse.SequentialState(a, cell, b, cell)\n"
+        "def other():\n"
+        "    net = build()\n"
+        "    net[2].weight.data *= -1\n"
+        "    return net\n"
+    )
+    rng = np.random.default_rng(0)
+    np.save("x.npy", (rng.random((12, 15, 20)) < 0.5).astype(np.int32))
+    ok("export", "shared_cell:build", "--input", "x.npy", "--out", "m.net")
+    words = ["verify", "m.net", "--input", "x.npy", "--lava-samples", 0, "--tolerance", 1]
+    result = ok(*words, "--model", "shared_cell:build")["result"]
+    assert [a["equal"] for a in result["to_module"]] == [1.0, 1.0]
+    assert result["layers"][1]["source"] == "3:cubalif"
+    found = call(*words, "--model", "shared_cell:other")
+    assert found.exit_code == 1
+    alone = call(*words, "--checkpoint", "w.pt")
+    assert "--checkpoint goes with --model" in alone.stderr

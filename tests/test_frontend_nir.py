@@ -504,7 +504,7 @@ def empty(nodes: dict[str, Any]) -> nir.NIRGraph:
 def test_nodes_of_none_are_named_all_at_once() -> None:
     graph = empty({"fc": nir.Linear(np.eye(4)), "bn": None, "sub": empty({"drop": None})})
     with pytest.raises(
-        GraphError, match="node bn is None: .*snnTorch's leaves None for BatchNorm2d"
+        GraphError, match=r"node bn is None: .*snnTorch's leaves None for BatchNorm2d"
     ) as e:
         from_nir(graph, dt=1e-4)
     assert [problem.split()[1] for problem in e.value.problems] == ["bn", "sub.drop"]

@@ -194,7 +194,13 @@ def shared_cells() -> norse.SequentialState:
     torch.manual_seed(0)
     cell = norse.LIFCell(norse.LIFParameters(v_th=torch.tensor(0.2)))
     return norse.SequentialState(
-        nn.Flatten(), nn.Linear(36, 20), cell, nn.Linear(20, 12), cell, nn.Linear(12, 5), readout()
+        nn.Flatten(),
+        nn.Linear(36, 20, bias=False),
+        cell,
+        nn.Linear(20, 12, bias=False),
+        cell,
+        nn.Linear(12, 5),
+        readout(),
     )
 
 
@@ -220,7 +226,7 @@ def test_a_module_needs_its_graph(dense: Network) -> None:
     with pytest.raises(ValueError, match="give the graph as well"):
         verify(dense, inputs(), module=shared_cells(), lava_samples=0)
     with pytest.raises(
-        ValueError, match="layers of other shapes .*module that this file was made from"
+        ValueError, match=r"layers of other shapes .*module that this file was made from"
     ):
         verify(dense, inputs(), DENSE, module=shared_cells(), lava_samples=0)
 
