@@ -727,6 +727,7 @@ def verify(
             messages,
             _graph_beside(net, graph),
             module=module,
+            file=net,
             labels=labels,
             lava_samples=lava_samples,
             tolerance=tolerance,

@@ -56,7 +56,14 @@ def run_demo(
     priced = profile(network, data, ann=ann, float_accuracy=float_right, progress=True)
     messages = np.concatenate([m for m, _ in encoded(recipe, data.test)])
     say(f"checking {lava_samples} images on Lava's CPU backend")
-    checked = verify(network, messages, exported.graph, module=snn.net, lava_samples=lava_samples)
+    checked = verify(
+        network,
+        messages,
+        exported.graph,
+        module=snn.net,
+        file=net,
+        lava_samples=lava_samples,
+    )
     assert checked.to_float is not None
     assert priced.ann is not None
     result: dict[str, Any] = {
@@ -76,7 +83,8 @@ def run_demo(
     }
     if checked.to_lava is not None:
         some = messages[:lava_samples]
-        answers = scores(network, run_recipe(network, some, target="lava")).argmax(axis=1)
+        on_lava = run_recipe(network, some, target="lava", file=net)
+        answers = scores(network, on_lava).argmax(axis=1)
         right = answers == data.test.labels[: len(some)].numpy()
         result["accuracy"]["lava"] = float(right.mean())
     records.write_json({**result, **records.environment()}, out / "demo.json")

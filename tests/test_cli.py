@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -266,6 +267,26 @@ def test_a_recipe_of_single_spikes_takes_no_others(
     ok(*words, "--message-bits", 0)
     with np.load(folder / "t.npz") as got:
         assert (got["spikes.0"] == simulate(network, x, record="spikes").spikes[0]).all()
+
+
+def test_lava_is_given_the_file_itself(
+    dense: tuple[Path, Network, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not a copy that we wrote, in which what we read wrongly would not show."""
+    folder, network, _ = dense
+    write_netx(Network(network.layers, Recipe(12)), folder / "dense.net")
+    given: list[Path | None] = []
+
+    def on_lava(*args: Any, file: Path | None = None, **options: Any) -> Trace:
+        given.append(file)
+        return simulate(*args, **options)
+
+    monkeypatch.setattr(lava_cpu, "run", on_lava)
+    monkeypatch.setattr(lava_cpu, "why_unavailable", lambda: None)
+    words = [folder / "dense.net", "--input", folder / "x.npy"]
+    ok("simulate", *words, "--out", folder / "t.npz", "--target", "lava")
+    ok("verify", *words, "--lava-samples", 1)
+    assert given == [folder / "dense.net"] * 2
 
 
 def test_inspect_and_simulate_need_no_torch(dense: tuple[Path, Network, np.ndarray]) -> None:

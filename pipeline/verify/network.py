@@ -176,6 +176,7 @@ def verify(
     graph: nir.NIRGraph | None = None,
     *,
     module: nn.Module | None = None,
+    file: str | Path | None = None,
     labels: NDArray[np.integer[Any]] | None = None,
     lava_samples: int = 3,
     reference_samples: int = 3,
@@ -189,7 +190,8 @@ def verify(
     - with `module`, the Norse network that the graph came from: the graph against what the module's own
       forward does, every spike of every layer (needs `graph`);
     - the simulator against the reference simulator and against Lava's CPU backend on the first
-      `reference_samples` and `lava_samples`: every spike and state;
+      `reference_samples` and `lava_samples`: every spike and state; Lava loads `file`, which the
+      network was read from, or where that is not given one that is written here;
     - written to a file and read again: the same digest.
 
     `tolerance`: fraction of a layer's spikes that may differ between float and integers. `labels`:
@@ -237,7 +239,7 @@ def verify(
     skipped = lava_cpu.why_unavailable() if lava_samples else "not asked for"
     to_lava = None
     if skipped is None:
-        to_lava, answers["lava"] = _exact(network, messages[:lava_samples], "lava")
+        to_lava, answers["lava"] = _exact(network, messages[:lava_samples], "lava", file)
     to_reference, _ = _exact(network, messages[:reference_samples], "reference")
     return Verification(
         network.digest,
@@ -335,7 +337,7 @@ def _diagnoses(
 
 
 def _exact(
-    network: Network, some: NDArray[np.int32], target: Target
+    network: Network, some: NDArray[np.int32], target: Target, file: str | Path | None = None
 ) -> tuple[tuple[Agreement, ...], NDArray[np.int64]]:
     """Every spike and state of the simulator beside another backend; the other's answers."""
     every = [
@@ -346,7 +348,7 @@ def _exact(
     ]
     record = [f"{quantity}.{p.index}" for p, quantity in every]
     ours: Trace = run_recipe(network, some, record=record)
-    other: Trace = run_recipe(network, some, target=target, record=record)
+    other: Trace = run_recipe(network, some, target=target, record=record, file=file)
     agreements = tuple(
         compare(
             p.name, quantity, getattr(ours, quantity)[p.index], getattr(other, quantity)[p.index]
@@ -372,5 +374,5 @@ def _accuracy(
 def _survives_writing(network: Network) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.net"
-        write_netx(network, path)
+        write_netx(network, path, for_lava=False)
         return read_netx(path) == network
