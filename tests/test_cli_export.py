@@ -262,8 +262,9 @@ def test_slayer_from_training_to_verification(
     assert [row["equal"] for row in checked["result"]["to_float"]] == [1, 1]
 
 
-def test_verify_runs_the_module_itself() -> None:
-    """With --model and --checkpoint, its own forward is a side; other weights are not verified."""
+def test_verify_runs_the_module_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --model its own forward is a side; another network's is not verified."""
+    monkeypatch.chdir(tmp_path)
     Path("shared_cell.py").write_text(
         "import norse.torch as norse, torch\n"
         "from torch import nn\n"

@@ -193,7 +193,7 @@ def test_a_readout_has_answers_but_no_spikes(conv: Network) -> None:
 def shared_cells() -> norse.SequentialState:
     torch.manual_seed(0)
     cell = norse.LIFCell(norse.LIFParameters(v_th=torch.tensor(0.2)))
-    return norse.SequentialState(
+    net = norse.SequentialState(
         nn.Flatten(),
         nn.Linear(36, 20, bias=False),
         cell,
@@ -202,6 +202,9 @@ def shared_cells() -> norse.SequentialState:
         nn.Linear(12, 5),
         readout(),
     )
+    with torch.no_grad():
+        net[3].weight *= 3
+    return net
 
 
 @pytest.mark.parametrize("wrong", [False, True])
@@ -212,7 +215,7 @@ def test_the_module_itself_is_a_side(wrong: bool) -> None:
     network = quantize(graph, inputs(), replace(RECIPE, decode="mean voltage")).network
     if wrong:
         with torch.no_grad():
-            net[3].weight[0] += 0.1
+            net[3].weight *= -1
     found = verify(network, inputs(seed=1), graph, module=net, lava_samples=0, tolerance=1.0)
     assert found.to_module is not None
     assert [a.quantity for a in found.to_module] == ["spikes", "spikes", "answers"]
