@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import nir
 import norse.torch as norse
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..execute import execute
@@ -84,7 +86,7 @@ def prove(graph: nir.NIRGraph, frames: Tensor, places: Sequence[Place]) -> None:
             raise _difference(name, place, f"voltages by {off:.3g} of their largest")
 
 
-def _distance(a: np.ndarray, b: np.ndarray) -> float:
+def _distance(a: NDArray[Any], b: NDArray[Any]) -> float:
     return float(np.abs(a - b).max(initial=0) / max(1.0, np.abs(b).max(initial=0)))
 
 

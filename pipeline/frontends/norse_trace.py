@@ -151,7 +151,7 @@ def _output(returned: Any) -> Tensor:
 
 def _float64_copy(model: nn.Module) -> nn.Module:
     """The model in float64 on the CPU, with all tensors that it holds, registered or not."""
-    kept = [v for m in model.modules() for v in vars(m).values() if torch.is_tensor(v)]
+    kept = [v for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor)]
     made = {id(v): v.detach().clone() for v in kept if not v.is_leaf}
     try:
         net = copy.deepcopy(model, made)
@@ -169,7 +169,7 @@ def _float64_copy(model: nn.Module) -> nn.Module:
 
 
 def _double(value: Any) -> Any:
-    if torch.is_tensor(value):
+    if isinstance(value, Tensor):
         return value.detach().cpu().double() if value.is_floating_point() else value.cpu()
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*map(_double, value))
@@ -188,7 +188,7 @@ def _recorder(name: str, calls: list[_Call]) -> Callable[..., None]:
 
 def _kept(state: Any) -> Any:
     """A state as it is now."""
-    if torch.is_tensor(state):
+    if isinstance(state, Tensor):
         return state.clone()
     if isinstance(state, tuple) and hasattr(state, "_fields"):
         return type(state)(*map(_kept, state))
@@ -247,7 +247,8 @@ def _place(name: str, group: list[_Call], axes: tuple[int, int], calls: Sequence
         (call,) = group
         if call.x.shape[:2] == axes:
             return Place(name, module, call.x, call.out)
-        return Place(name, module, *(y.reshape(*axes, *y.shape[1:]) for y in (call.x, call.out)))
+        x, out = (y.reshape(*axes, *y.shape[1:]) for y in (call.x, call.out))
+        return Place(name, module, x, out)
     if hasattr(module, "dt"):
         _check_states(name, group, calls)
     voltages = [call.left.v for call in group if hasattr(call.left, "v")]
@@ -286,9 +287,10 @@ def _initial(call: _Call) -> Any:
 
 
 def _same(a: Any, b: Any) -> bool:
-    if torch.is_tensor(a) and torch.is_tensor(b):
-        shape = torch.broadcast_shapes(a.shape, b.shape) if a.ndim * b.ndim == 0 else None
-        return torch.equal(a.expand(shape), b.expand(shape)) if shape else torch.equal(a, b)
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        if a.ndim * b.ndim == 0:  # one number for all neurons
+            return bool((a == b).all())
+        return torch.equal(a, b)
     if isinstance(a, tuple) and isinstance(b, tuple):
         return len(a) == len(b) > 0 and all(map(_same, a, b))
     return False
