@@ -238,8 +238,7 @@ def files_hold_the_network(case: Case) -> str | None:
 
 def copies_are_equal(case: Case) -> str | None:
     """Pickled and copied."""
-    for how in (lambda n: pickle.loads(pickle.dumps(n)), copy.deepcopy):
-        copied = how(case.network)
+    for copied in (pickle.loads(pickle.dumps(case.network)), copy.deepcopy(case.network)):
         if copied != case.network or copied.layers != case.network.layers:
             return f"a copy: {copied!r}, not {case.network!r}"
     return None

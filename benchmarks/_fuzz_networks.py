@@ -179,7 +179,8 @@ STYLES = [
 def _weights(rng: Rng, *shape: int) -> Array:
     style = str(rng.choice(STYLES))
     if style == "power":
-        return pick(rng, -1, 1, 1) * (1 << rng.integers(0, 8, shape))
+        powers: Array = pick(rng, -1, 1, 1) * (1 << rng.integers(0, 8, shape))
+        return powers
     if style == "ends":
         return rng.choice([-256, -1, 0, 254], shape)
     if style == "same":
@@ -201,7 +202,8 @@ def _bias(rng: Rng, *shapes: Shape) -> Array | None:
     if rng.random() < 0.2:
         return np.full(pick(rng, *shapes), pick(rng, arithmetic.BIAS_MIN, 1, arithmetic.BIAS_MAX))
     limit = pick(rng, 5, 300, arithmetic.BIAS_MAX)
-    return rng.integers(-limit, limit, pick(rng, *shapes), endpoint=True)
+    array: Array = rng.integers(-limit, limit, pick(rng, *shapes), endpoint=True)
+    return array
 
 
 # -- neurons --------------------------------------------------------------------------------------
@@ -293,7 +295,8 @@ def _values(rng: Rng, shape: Shape, limit: int) -> Array:
         return np.zeros(shape, np.int64)
     style = pick(rng, *["spikes", "spikes", "spikes", "small", "large", "slow"])
     if style == "spikes":
-        return (rng.random(shape) < pick(rng, 0.02, 0.3, 0.7, 1.0)).astype(np.int64)
+        spikes: Array = (rng.random(shape) < pick(rng, 0.02, 0.3, 0.7, 1.0)).astype(np.int64)
+        return spikes
     top = min(limit, {"small": 9, "slow": 40, "large": int(pick(rng, 300, 1 << 16, limit))}[style])
     low = -top if rng.random() < 0.5 else 0
     values: Array = rng.integers(low, top, shape, endpoint=True)
@@ -304,7 +307,8 @@ def _values(rng: Rng, shape: Shape, limit: int) -> Array:
         values[:, :until] = (rng.random(values[:, :until].shape) < 0.3).astype(np.int64)
     if rng.random() < 0.3:
         values[int(rng.integers(len(values)))] = 0
-    return values * (rng.random(shape) < pick(rng, 0.2, 1.0, 1.0))
+    kept: Array = values * (rng.random(shape) < pick(rng, 0.2, 1.0, 1.0))
+    return kept
 
 
 TYPES = ("bool", "int8", "uint8", "int16", "int32", "uint32", "int64", "float32", "float64")
@@ -312,8 +316,8 @@ TYPES = ("bool", "int8", "uint8", "int16", "int32", "uint32", "int64", "float32"
 
 
 def _typed(rng: Rng, values: Array) -> Array:
-    fitting = [kind for kind in TYPES if fits(values, kind)]
-    return values.astype(pick(rng, *fitting))
+    typed: Array = values.astype(pick(rng, *(kind for kind in TYPES if fits(values, kind))))
+    return typed
 
 
 def fits(values: Array, kind: str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import MISSING, fields, is_dataclass, replace
+from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import replace as _replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from ..hw_targets.network import Conv, Dense, Flatten, Input, Layer, Network, NetworkError
 from ._fuzz_networks import Array, Case
 
+replace: Callable[..., Any] = _replace  # fields are named by what was found
 SECONDS = 60
 """A case that is still large then stays so."""
 
@@ -49,8 +51,8 @@ def _smaller(case: Case) -> Iterator[Case]:
         yield replace(case, network=Network(case.network.layers))
     layers = case.network.layers
     for i, layer in enumerate(layers):
-        for simple in _simpler_layers(layer):
-            yield from _with_layers(case, [*layers[:i], simple, *layers[i + 1 :]])
+        for simpler in _simpler_layers(layer):
+            yield from _with_layers(case, [*layers[:i], simpler, *layers[i + 1 :]])
     yield from _narrower(case)
 
 
@@ -164,7 +166,7 @@ def _halves(n: int) -> Iterator[slice]:
         yield from (slice(0, n // 2), slice(n // 2, n))
 
 
-def _with_inputs(layer: Dense, keep: slice) -> Dense:
+def _with_inputs(layer: Dense, keep: slice) -> Any:
     out, into = layer.weight.shape
     changed: dict[str, Any] = {"weight": layer.weight[:, keep]}
     if layer.imaginary is not None:

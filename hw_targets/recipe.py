@@ -71,6 +71,7 @@ class Recipe:
     template: int | None = None
 
     def __post_init__(self) -> None:
+        coding: Any = self.coding  # of a file: it may be anything
         for name, limits in _WHOLE.items():
             value = getattr(self, name)
             if value is not None or name not in _OPTIONAL:
@@ -79,13 +80,14 @@ class Recipe:
         object.__setattr__(self, "output_unit", _real("output_unit", self.output_unit))
         if self.output_unit == 0:
             raise NetworkError("recipe: output_unit = 0; integers per 1.0 are more than 0.")
-        if not isinstance(self.coding, str) or not self.coding:
-            raise NetworkError(f"recipe: coding = {self.coding!r}; the name of a coding is needed.")
+        if not isinstance(coding, str) or not coding:
+            raise NetworkError(f"recipe: coding = {coding!r}; the name of a coding is needed.")
         if self.decode not in get_args(Decode):
             raise NetworkError(
                 f"recipe: decode = {self.decode!r}; choose from {', '.join(get_args(Decode))}."
             )
-        for key, text in self.provenance.items():
+        texts: Mapping[Any, Any] = self.provenance
+        for key, text in texts.items():
             if not (isinstance(key, str) and isinstance(text, str)):
                 raise NetworkError(f"recipe: provenance {key!r} = {text!r}; texts are needed.")
         object.__setattr__(self, "provenance", MappingProxyType(dict(self.provenance)))
