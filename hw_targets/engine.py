@@ -231,7 +231,10 @@ class _Run:
     def samples(self, low: int, high: int, pool: ThreadPoolExecutor | None) -> Array:
         """Run samples low .. high - 1; returns the overflow of each layer, (layer, 3)."""
         slow: set[int] = set()
-        buffers = self.spare.pop() if self.spare else None
+        try:
+            buffers: _Buffers | None = self.spare.pop()
+        except IndexError:  # asked beforehand, another thread might be quicker
+            buffers = None
         if buffers is None or buffers.samples != high - low:
             buffers = _Buffers(self, high - low)
         try:

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -174,6 +175,19 @@ def test_a_layer_may_go_to_the_reference_in_any_block(
                 found = engine.simulate(network, x, threads=threads, counter=counter, **options)
                 assert same(found, expected), (falling, start)
                 assert tally(network, found.activity) == tally(network, usual), (falling, start)
+
+
+def test_buffers_that_another_thread_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was there a moment ago may be gone."""
+
+    class Taken(list[Any]):
+        def __bool__(self) -> bool:
+            return True
+
+    monkeypatch.setattr(engine, "_Run", partial(engine._Run, spare=Taken()))
+    network = conv_net()
+    x = spikes(network, 2, 5)
+    assert same(engine.simulate(network, x, record=ALL), reference.simulate(network, x, record=ALL))
 
 
 @pytest.mark.parametrize("band", [1, 20, 10**6])
