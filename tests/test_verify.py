@@ -245,8 +245,8 @@ def test_tolerance_decides(dense: Network, result: Verification) -> None:
 def test_a_backend_that_differs_is_seen(dense: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """One state of one neuron off by one in the reference: not ok, and the place is named."""
 
-    def off(network: Network, messages: Any, *, target: Target = "engine", record: Any) -> Any:
-        trace = run_recipe(network, messages, target=target, record=record)
+    def off(network: Network, messages: Any, *, target: Target = "engine", **options: Any) -> Any:
+        trace = run_recipe(network, messages, target=target, **options)
         if target == "reference":
             assert trace.v is not None
             arrays = [a.copy() for a in trace.v]
