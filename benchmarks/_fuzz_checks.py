@@ -303,10 +303,14 @@ def features(case: Case) -> list[str]:
         kind = getattr(neuron, "kind", "") if type(neuron).__name__ == "ResonateFire" else ""
         found.add(f"{type(layer).__name__} {type(neuron).__name__} {kind}".rstrip())
         for f in fields(layer):
-            if f.name in ("bias", "recurrent", "delay") and getattr(layer, f.name) is not None:
-                found.add(f"{type(layer).__name__} {f.name}")
-        if getattr(layer, "groups", 1) > 1:
-            found.add("Conv groups")
+            value = getattr(layer, f.name)
+            if f.name in ("bias", "recurrent", "delay") and value is not None:
+                per = " per neuron" if np.size(value) > 1 else ""
+                found.add(f"{type(layer).__name__} {f.name}{per}")
+            if f.name in ("stride", "dilation", "groups") and np.any(np.greater(value, 1)):
+                found.add(f"Conv {f.name}")
+            if f.name == "padding" and np.any(value):
+                found.add("Conv padding")
     found.add("input constant" if case.constant else f"input {case.inputs.dtype}")
     if case.reset_interval:
         found.add("reset")
