@@ -17,14 +17,15 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..hw_targets import engine, lava_cpu, reference
-from ..hw_targets.counting import Counter
-from ..hw_targets.counts import Counts, count, tally
-from ..hw_targets.inputs import prepare_input
-from ..hw_targets.network import Network
-from ..hw_targets.netx import NetxError, read_netx, write_netx
-from ..hw_targets.placement import Box, Core, Placement
-from ..hw_targets.trace import Trace
+from ..hw_targets.counts.counter import Counter
+from ..hw_targets.counts.counts import Counts, count, tally
+from ..hw_targets.counts.placement import Box, Core, Placement
+from ..hw_targets.network.network import Network
+from ..hw_targets.netx.file import NetxError, read_netx, write_netx
+from ..hw_targets.simulate import engine, reference
+from ..hw_targets.simulate import lava as lava_cpu
+from ..hw_targets.simulate.inputs import prepare_input
+from ..hw_targets.simulate.trace import Trace
 from ._fuzz_networks import TYPES, Case, Rng, fits
 
 Check: TypeAlias = Callable[[Case], str | None]
@@ -248,7 +249,7 @@ def twin_equals_reference(case: Case) -> str | None:
     """The torch module of fine-tuning and attacks."""
     import torch
 
-    from ..pipeline.twin.network import Twin
+    from ..pipeline.twin.twin import Twin
 
     inputs = torch.tensor(case.inputs.astype(np.float64))
     with torch.no_grad():

@@ -13,22 +13,18 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from ..hw_targets import arithmetic
-from ..hw_targets.network import (
-    Conv,
+from ..hw_targets.network import arithmetic
+from ..hw_targets.network.layers import Conv, Dense, Flatten, Input, Layer
+from ..hw_targets.network.network import Network
+from ..hw_targets.network.neurons import (
     CubaLIF,
     Delta,
-    Dense,
-    Flatten,
-    Input,
-    Layer,
-    Network,
     NetworkError,
-    Recipe,
     ResonateFire,
     Sigma,
     SigmaDelta,
 )
+from ..hw_targets.network.recipe import Recipe
 
 Array: TypeAlias = NDArray[Any]
 Rng: TypeAlias = np.random.Generator

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..hw_targets.network import Conv, Dense, Flatten, Input, Layer, Network, NetworkError
+from ..hw_targets.network.layers import Conv, Dense, Flatten, Input, Layer
+from ..hw_targets.network.network import Network
+from ..hw_targets.network.neurons import NetworkError
 from ._fuzz_networks import Array, Case
 
 replace: Callable[..., Any] = _replace  # fields are named by what was found

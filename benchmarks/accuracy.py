@@ -18,18 +18,23 @@ import numpy as np
 import typer
 from rich.console import Console
 
-from ..hw_targets.netx import read_netx
-from ..models import datasets, training
-from ..pipeline import records, views
-from ..pipeline.execute import execute
-from ..pipeline.export import export, file_digest
+from ..hw_targets.netx.file import read_netx
+from ..models import training
+from ..models.data.dataset import Dataset
+from ..models.data.load import load
+from ..models.settings import Settings
+from ..pipeline import records
+from ..pipeline.cli.screen import table
+from ..pipeline.deploy.export import export, file_digest
+from ..pipeline.deploy.run import encoded, evaluate, float_accuracy, needed_recipe
+from ..pipeline.float.execute import execute
 from ..pipeline.lower import lower
-from ..pipeline.run import encoded, evaluate, float_accuracy, needed_recipe
+from ..pipeline.text import percent
 from ..pipeline.verify import verify
 
 SETTINGS = {
-    "digits": training.Settings(),
-    "mnist": training.Settings(
+    "digits": Settings(),
+    "mnist": Settings(
         model="cnn", readout="voltage", epochs=4, batch=64, learning_rate=2e-3, sigma=0.1
     ),
 }
@@ -37,7 +42,7 @@ LIMITS = {"digits": 0.010, "mnist": 0.005}
 """Largest loss of accuracy from float to integers that the project promises."""
 
 
-def measure(settings: training.Settings, data: datasets.Dataset, folder: Path) -> dict[str, Any]:
+def measure(settings: Settings, data: Dataset, folder: Path) -> dict[str, Any]:
     """One seed: float and integer accuracy, agreement, digest."""
     snn, checkpoint = training.train(settings, data, folder)
     net = folder / f"{data.name}.net"
@@ -80,7 +85,7 @@ def main(
     seeds: Annotated[int | None, typer.Option(help="Default: 3 for digits, 1 for MNIST.")] = None,
 ) -> None:
     """Measure, print, write JSON."""
-    dataset = datasets.load(data, data_root)
+    dataset = load(data, data_root)
     count = seeds if seeds is not None else {"digits": 3, "mnist": 1}[data]
     runs = [
         measure(replace(SETTINGS[data], seed=seed), dataset, work / f"{data}-{seed}")
@@ -102,15 +107,15 @@ def main(
     rows = [
         (
             f"seed {run['seed']}",
-            views.percent(run["float_accuracy"]),
-            views.percent(run["integer_accuracy"]),
-            ", ".join(views.percent(a.equal) for a in run["verification"].to_float),
+            percent(run["float_accuracy"]),
+            percent(run["integer_accuracy"]),
+            ", ".join(percent(a.equal) for a in run["verification"].to_float),
             run["network_digest"][:12],
         )
         for run in runs
     ]
     columns = ("", "float", "integers", "spikes equal, by layer", "digest")
-    Console(width=120).print(views.table(f"{data}, {len(dataset.test)} test images", columns, rows))
+    Console(width=120).print(table(f"{data}, {len(dataset.test)} test images", columns, rows))
     print(f"wrote {path}")
 
 

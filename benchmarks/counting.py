@@ -22,12 +22,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from ..hw_targets import engine
-from ..hw_targets.counting import Counter
-from ..hw_targets.counts import count, tally
-from ..hw_targets.mapper import map_network
+from ..hw_targets.chips.mapper import map_network
+from ..hw_targets.counts.counter import Counter
+from ..hw_targets.counts.counts import count, tally
+from ..hw_targets.simulate import engine
 from ..pipeline import records
-from ._speed_networks import PLANS, QUICK_PLANS, Plan, build, random_input
+from .speed.networks import PLANS, QUICK_PLANS, Plan, build, random_input
 
 RATES = (0.01, 0.05, 0.2, 1.0)
 BATCHES = {"mlp": 64, "nmnist": 16, "pilotnet": 4}

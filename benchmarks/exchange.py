@@ -30,15 +30,18 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from ..hw_targets.engine import simulate
-from ..hw_targets.network import CubaLIF, Dense, Network, Recipe
-from ..models.datasets import nmnist
+from ..hw_targets.network.layers import Dense
+from ..hw_targets.network.network import Network
+from ..hw_targets.network.neurons import CubaLIF
+from ..hw_targets.network.recipe import Recipe
+from ..hw_targets.simulate.engine import simulate
+from ..models.data.nmnist import nmnist
 from ..pipeline import records
-from ..pipeline.execute import execute
+from ..pipeline.deploy.run import run_recipe
+from ..pipeline.float.execute import execute
 from ..pipeline.frontends import from_nir
 from ..pipeline.lower import bias_channel, copies
 from ..pipeline.quantize import Quantized, agree, quantize
-from ..pipeline.run import run_recipe
 
 Array: TypeAlias = NDArray[Any]
 Result: TypeAlias = dict[str, Any]

@@ -24,16 +24,21 @@ import typer
 from rich.console import Console
 from torch import nn
 
-from ..hw_targets.network import Network
-from ..hw_targets.netx import read_netx
-from ..models import datasets, slayer, training
-from ..pipeline import records, views
-from ..pipeline.export import export, export_slayer, file_digest, recipe_for
-from ..pipeline.run import encoded, evaluate, float_accuracy, needed_recipe, run_recipe
+from ..hw_targets.network.network import Network
+from ..hw_targets.netx.file import read_netx
+from ..models import slayer, training
+from ..models.data.dataset import Dataset, Split
+from ..models.data.load import load
+from ..models.settings import FRAMEWORKS, Settings
+from ..pipeline import records
+from ..pipeline.cli.screen import table
+from ..pipeline.deploy.export import export, export_slayer, file_digest, recipe_for
+from ..pipeline.deploy.run import encoded, evaluate, float_accuracy, needed_recipe, run_recipe
+from ..pipeline.text import percent
 
 SETTINGS = {
-    "digits": training.Settings(),
-    "mnist": training.Settings(dataset="mnist", epochs=4, batch=64, learning_rate=5e-3),
+    "digits": Settings(),
+    "mnist": Settings(dataset="mnist", epochs=4, batch=64, learning_rate=5e-3),
 }
 SEEDS = {"digits": 3, "mnist": 1}
 COMPARED = 256
@@ -42,7 +47,7 @@ ON_LAVA = 2
 TIMED = 1000
 
 
-def deploy(classifier: training.Classifier, data: datasets.Dataset, checkpoint: Path) -> Network:
+def deploy(classifier: training.Classifier, data: Dataset, checkpoint: Path) -> Network:
     """The integers, written to a netx file beside the checkpoint and read again."""
     settings, path = classifier.settings, checkpoint.with_name("network.net")
     net, shape, encoding, seed = classifier.net, settings.shape, settings.encoding, settings.seed
@@ -71,10 +76,10 @@ def spikes_of(net: nn.Module, frames: torch.Tensor) -> list[torch.Tensor]:
     return [torch.stack(steps, dim=1) for steps in sent]
 
 
-def seconds_to_train(settings: training.Settings, data: datasets.Dataset) -> float:
+def seconds_to_train(settings: Settings, data: Dataset) -> float:
     """Processor time of one epoch of the first `TIMED` training images, the least of three."""
-    some = datasets.Split(*data.train[list(range(TIMED))])
-    few = replace(data, train=some, validation=datasets.Split(*some[list(range(100))]))
+    some = Split(*data.train[list(range(TIMED))])
+    few = replace(data, train=some, validation=Split(*some[list(range(100))]))
     times = []
     for _ in range(3):
         with tempfile.TemporaryDirectory() as folder:
@@ -84,7 +89,7 @@ def seconds_to_train(settings: training.Settings, data: datasets.Dataset) -> flo
     return min(times)
 
 
-def measure(settings: training.Settings, data: datasets.Dataset, folder: Path) -> dict[str, Any]:
+def measure(settings: Settings, data: Dataset, folder: Path) -> dict[str, Any]:
     """One framework and seed."""
     classifier, checkpoint = training.train(settings, data, folder)
     network = deploy(classifier, data, checkpoint)
@@ -135,7 +140,7 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     )
     rows: list[dict[str, Any]] = []
     for name in dict.fromkeys(run["dataset"] for run in runs):
-        for framework in training.FRAMEWORKS:
+        for framework in FRAMEWORKS:
             some = [r for r in runs if (r["dataset"], r["framework"]) == (name, framework)]
             row = {"dataset": name, "framework": framework, "seeds": len(some)}
             row |= {key: mean(run[key] for run in some) for key in averaged}
@@ -157,9 +162,9 @@ def main(
     names = ["digits"] if data_root is None else list(SETTINGS)
     runs = []
     for name in names:
-        data = datasets.load(name, data_root)
+        data = load(name, data_root)
         for seed in range(SEEDS[name]):
-            for framework in training.FRAMEWORKS:
+            for framework in FRAMEWORKS:
                 settings = replace(SETTINGS[name], framework=framework, seed=seed)
                 runs.append(measure(settings, data, work / f"{name}-{framework}-{seed}"))
     rows = summary(runs)
@@ -186,17 +191,17 @@ def main(
         (
             f"{row['dataset']}, {row['seeds']} seed{'s' * (row['seeds'] > 1)}",
             row["framework"],
-            views.percent(row["float_accuracy"]),
-            views.percent(row["integer_accuracy"]),
+            percent(row["float_accuracy"]),
+            percent(row["integer_accuracy"]),
             f"{row['spikes_per_inference']:,.0f}",
             f"{row['synops_per_inference']:,.0f}",
-            views.percent(row["equal_spikes"]),
+            percent(row["equal_spikes"]),
             f"{row['time_over_norse']:.2f}",
         )
         for row in rows
     ]
     title = "MLPs; per inference; time of training over Norse's"
-    Console(width=120).print(views.table(title, columns, cells))
+    Console(width=120).print(table(title, columns, cells))
     print(f"wrote {out}")
 
 

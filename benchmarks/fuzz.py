@@ -27,8 +27,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..hw_targets import lava_cpu
-from ..hw_targets.trace import atomic_path
+from ..hw_targets.files import atomic_path
+from ..hw_targets.simulate import lava as lava_cpu
 from ..pipeline import records
 from ._fuzz_checks import CHECKS, NotRunError, choose, features
 from ._fuzz_networks import Case, draw

@@ -17,10 +17,10 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from ..hw_targets.engine import simulate
-from ..hw_targets.network import Network
-from ..hw_targets.netx import read_netx
-from ..models import datasets
+from ..hw_targets.network.network import Network
+from ..hw_targets.netx.file import read_netx
+from ..hw_targets.simulate.engine import simulate
+from ..models.data.load import load
 from ..pipeline import records
 
 PUBLISHED = {20: 0.9532, 32: 0.9523}
@@ -61,7 +61,7 @@ def main(
 ) -> None:
     """Measure, print, write JSON."""
     network = read_netx(net)
-    test = datasets.load("mnist", data_root).test
+    test = load("mnist", data_root).test
     images, labels = test.images.flatten(1).numpy(), test.labels.numpy()
     runs = []
     for count in steps or PUBLISHED:

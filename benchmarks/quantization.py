@@ -21,21 +21,26 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from ..hw_targets.network import Network
-from ..models import datasets, training
-from ..pipeline import records, views
-from ..pipeline.export import calibration_messages, import_norse, recipe_for
+from ..hw_targets.network.network import Network
+from ..models import training
+from ..models.data.dataset import Dataset
+from ..models.data.load import load
+from ..models.settings import Settings
+from ..pipeline import records
+from ..pipeline.cli.screen import table
+from ..pipeline.deploy.export import calibration_messages, import_norse, recipe_for
+from ..pipeline.deploy.run import classify, float_accuracy
 from ..pipeline.quantize import quantize
-from ..pipeline.run import classify, float_accuracy
+from ..pipeline.text import percent
 from ..pipeline.twin import Tuning, finetune
 
-_MLP = training.Settings(epochs=10, batch=128, learning_rate=5e-3)
-_CNN = training.Settings(
+_MLP = Settings(epochs=10, batch=128, learning_rate=5e-3)
+_CNN = Settings(
     model="cnn", widths=(8, 16), readout="voltage", steps=4, epochs=4, batch=64, learning_rate=4e-3
 )
 NETWORKS = {
-    "digits mlp": training.Settings(),
-    "digits cnn": training.Settings(model="cnn", epochs=40),
+    "digits mlp": Settings(),
+    "digits cnn": Settings(model="cnn", epochs=40),
     "mnist mlp": replace(_MLP, dataset="mnist"),
     "mnist cnn": replace(_CNN, dataset="mnist"),
     "fashion_mnist mlp": replace(_MLP, dataset="fashion_mnist"),
@@ -56,7 +61,7 @@ LIMITS = {8: ("search", 0.003), 4: ("fine-tuned", 0.01)}
 """Largest mean loss of accuracy that the project promises, by bits: method and loss."""
 
 
-def measure(name: str, seed: int, data: datasets.Dataset, folder: Path) -> list[dict[str, Any]]:
+def measure(name: str, seed: int, data: Dataset, folder: Path) -> list[dict[str, Any]]:
     """All cells of one trained network; those measured before are read from `folder`."""
     snn, _ = training.train(replace(NETWORKS[name], seed=seed), data, folder)
     encoding = snn.settings.encoding
@@ -100,8 +105,8 @@ def measure(name: str, seed: int, data: datasets.Dataset, folder: Path) -> list[
             cells.append(json.loads(path.read_text()))
             print(
                 f"{name}, seed {seed}, {bits} bits, {method}: float "
-                f"{views.percent(real)}, integers "
-                f"{views.percent(cells[-1]['integer_accuracy'])}",
+                f"{percent(real)}, integers "
+                f"{percent(cells[-1]['integer_accuracy'])}",
                 flush=True,
             )
     return cells
@@ -148,7 +153,7 @@ def main(
     cells = []
     for seed in range(seeds):
         for name in names:
-            data = datasets.load(NETWORKS[name].dataset, data_root)
+            data = load(NETWORKS[name].dataset, data_root)
             cells += measure(name, seed, data, work / f"{name.replace(' ', '-')}-{seed}")
     found = summary(cells)
     result = {
@@ -172,17 +177,17 @@ def main(
             rows.append(
                 (
                     name if bits == BITS[0] else "",
-                    views.percent(row[0]["float_accuracy"]) if bits == BITS[0] else "",
+                    percent(row[0]["float_accuracy"]) if bits == BITS[0] else "",
                     bits,
                     *(
-                        views.percent(c["integer_accuracy"])
+                        percent(c["integer_accuracy"])
                         + ("" if c["spread"] is None else f" ± {100 * c['spread']:.2f}")
                         for c in row
                     ),
                 )
             )
     columns = ("network", "float", "bits", *METHODS)
-    Console(width=120).print(views.table(f"test accuracy, mean of {seeds} seeds", columns, rows))
+    Console(width=120).print(table(f"test accuracy, mean of {seeds} seeds", columns, rows))
     print(f"wrote {out}; cells in {work}")
 
 

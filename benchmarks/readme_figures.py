@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from . import _energy_report
+from .energy import report as energy_report
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -190,9 +190,9 @@ def energy_rows(results: list[dict[str, Any]]) -> list[str]:
         found = {row["label"]: row for row in result["summary"]}
         for label in ENERGY_NETWORKS:
             row = found[label]
-            levels = _energy_report.LEVELS
+            levels = energy_report.LEVELS
             ann = row["ann_accuracy"][levels]
-            skipping = row["ratio"][levels + _energy_report.SKIPS][0]
+            skipping = row["ratio"][levels + energy_report.SKIPS][0]
             one, two = (
                 row["energy"].get(device, {})
                 for device in ("loihi1-davies2018", "loihi2-derived-pilotnet")
@@ -200,10 +200,10 @@ def energy_rows(results: list[dict[str, Any]]) -> list[str]:
             shown = (
                 f"{result['name']}, {label}",
                 f"{100 * row['accuracy']:.1f} / {100 * ann:.1f} %",
-                f"{row['spikes_per_synapse']:.2g}; {_energy_report.numbers(row['break_even'][levels])}",
-                "; ".join(_energy_report.joules(one[part]) for part in ("dynamic", "total") if one),
-                _energy_report.joules(two["dynamic"]),
-                f"{_energy_report.numbers(row['ratio'][levels])}; {skipping:.3g}",
+                f"{row['spikes_per_synapse']:.2g}; {energy_report.numbers(row['break_even'][levels])}",
+                "; ".join(energy_report.joules(one[part]) for part in ("dynamic", "total") if one),
+                energy_report.joules(two["dynamic"]),
+                f"{energy_report.numbers(row['ratio'][levels])}; {skipping:.3g}",
             )
             rows.append(f"| {' | '.join(shown)} |")
     return rows

@@ -1,28 +1,18 @@
 """What a chip holds and does: integer networks, their file format, simulation and costs."""
 
+from .chips.mapper import map_network
+from .counts.counter import Counter
+from .counts.counts import Counts, count, tally
+from .network.layers import Conv, Dense, Flatten, Input
+from .network.network import Network
+from .network.neurons import CubaLIF, Delta, NetworkError, ResonateFire, Sigma, SigmaDelta
+from .network.recipe import Recipe
+from .netx.file import NetxError, NetxWarning, read_netx, write_netx
+from .simulate.engine import simulate
+from .simulate.trace import Trace
+
 if __name__ == "hw_targets":
     raise ImportError("`pip install -e .`, then import this folder as spikeship.hw_targets")
-
-from .counting import Counter
-from .counts import Counts, count, tally
-from .engine import simulate
-from .mapper import map_network
-from .network import (
-    Conv,
-    CubaLIF,
-    Delta,
-    Dense,
-    Flatten,
-    Input,
-    Network,
-    NetworkError,
-    Recipe,
-    ResonateFire,
-    Sigma,
-    SigmaDelta,
-)
-from .netx import NetxError, NetxWarning, read_netx, write_netx
-from .trace import Trace
 
 __all__ = [
     "Conv",

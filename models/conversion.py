@@ -16,8 +16,6 @@ from .networks import Readout, SpikingClassifier, thresholds
 from .settings import Settings
 from .training import Classifier, digest
 
-__all__ = ["calibrate", "convert", "fine_tuning", "reestimate_norms", "scale_thresholds"]
-
 Frames: TypeAlias = Callable[[], Iterable[Tensor]]
 """Mini-batches of frames (steps, sample, *shape), the same in every call."""
 

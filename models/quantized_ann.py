@@ -19,16 +19,6 @@ from torch.nn.utils import fusion
 from .encoding import generator
 from .training import Classifier
 
-__all__ = [
-    "IMAGE_BITS",
-    "LayerWork",
-    "Quantizer",
-    "Work",
-    "activation_bits_for",
-    "quantize",
-    "work",
-]
-
 IMAGE_BITS = 8
 """Images are bytes, for every quantized ANN."""
 RANGES = tuple(i / 40 for i in range(4, 41))

@@ -23,23 +23,9 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from . import hire, networks, objectives, slayer
 from .activity import Activity, activity
 from .checkpoints import MONITOR, Checkpoints, anew, read, read_last, write
-from .datasets import Dataset, Split
+from .data.dataset import Dataset, Split
 from .encoding import generator
-from .settings import FRAMEWORKS, Framework, Settings
-
-__all__ = [
-    "FRAMEWORKS",
-    "LOGIT_SCALE",
-    "Classifier",
-    "Framework",
-    "Settings",
-    "accuracy",
-    "load",
-    "save",
-    "suited",
-    "threads",
-    "train",
-]
+from .settings import Settings
 
 LOGIT_SCALE = {"spikes": 0.4, "voltage": 4.0, "ann": 1.0}
 """Readouts to logits for the softmax: spike counts reach 8 and saturate it, voltages stay near 1."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..hw_targets.trace import atomic_path
+from ..hw_targets.files import atomic_path
 
 PACKAGES = (
     "spikeship",

@@ -15,10 +15,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 
-from ..hw_targets import arithmetic
-from ..hw_targets.network import Conv, CubaLIF, Layer, NetworkError, Neuron, Recipe
-
-__all__ = ["Field", "Kind", "Part", "slayer_name", "supported"]
+from ..hw_targets.network import arithmetic
+from ..hw_targets.network.layers import Conv, Layer
+from ..hw_targets.network.neurons import CubaLIF, NetworkError, Neuron
+from ..hw_targets.network.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _codings() -> Iterable[Kind]:
 
 
 def _bits() -> Iterable[Kind]:
-    return (Kind(str(bits)) for bits in _module(".quantize.network").BITS)
+    return (Kind(str(bits)) for bits in _module(".quantize.quantize").BITS)
 
 
 def _surrogates() -> Iterable[Kind]:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from spikeship.hw_targets import lava_cpu
-from spikeship.hw_targets.lava_cpu import why_unavailable
-from spikeship.hw_targets.trace import Trace
+from spikeship.hw_targets.simulate import lava as lava_cpu
+from spikeship.hw_targets.simulate.lava import why_unavailable
+from spikeship.hw_targets.simulate.trace import Trace
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = Path(
@@ -54,6 +54,6 @@ def _lava(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="module")
 def lava() -> Iterator[Callable[..., Trace]]:
-    """`lava_cpu.run` in a process that stays."""
+    """`lava.run` in a process that stays."""
     with lava_cpu.kept_ready():
         yield lava_cpu.run

@@ -14,13 +14,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from spikeship.models import datasets, training
+from spikeship.models import training
+from spikeship.models.data.load import load
 from spikeship.models.encoding import Encoding, generator
+from spikeship.models.settings import Settings
 from spikeship.models.surrogates import FEW_MODES, MODES, SURROGATES, USUAL, Fixed, Gradient
-from spikeship.pipeline.robustness.adaptive import SAPGD, Adaptive, tuned
-from spikeship.pipeline.robustness.attack import Attack, Attacked, attack, starts
-from spikeship.pipeline.robustness.ensemble import Ensemble, ensemble_of
-from spikeship.pipeline.robustness.gradient_attacks import FGSM, PGD, RandomNoise
+from spikeship.pipeline.robustness.attacks.adaptive import SAPGD, Adaptive, tuned
+from spikeship.pipeline.robustness.attacks.attack import Attack, Attacked, attack, starts
+from spikeship.pipeline.robustness.attacks.ensemble import Ensemble, ensemble_of
+from spikeship.pipeline.robustness.attacks.gradient import FGSM, PGD, RandomNoise
 from spikeship.pipeline.robustness.victims import DeployedVictim, FloatVictim, Victim
 
 EPSILON = 0.1
@@ -181,8 +183,8 @@ class Network:
 @pytest.fixture(scope="module")
 def spread(tmp_path_factory: pytest.TempPathFactory) -> Network:
     """A digits network whose neurons are, for their weights, up to 200 times as far from threshold."""
-    data = datasets.load("digits")
-    settings = training.Settings(
+    data = load("digits")
+    settings = Settings(
         coding="direct", sigma=0.0, levels=64, epochs=5, widths=(64,), readout="voltage"
     )
     start = training.Classifier(asdict(settings))

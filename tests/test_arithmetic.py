@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikeship.hw_targets import arithmetic
+from spikeship.hw_targets.network import arithmetic
 
 L = 1 << 23
 EDGES = sorted({s * (x + d) for x in (0, 4096, L, 3 * L) for d in (-1, 0, 1) for s in (1, -1)})

@@ -14,11 +14,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from spikeship.models.encoding import generator
+from spikeship.models.settings import Settings
 from spikeship.models.surrogates import SURROGATES, USUAL, Fixed, Gradient
-from spikeship.models.training import Classifier, Settings
+from spikeship.models.training import Classifier
 from spikeship.pipeline import records
-from spikeship.pipeline.robustness.apgd import APGD, TargetedAPGD, checkpoints, dlr, targeted_dlr
-from spikeship.pipeline.robustness.attack import (
+from spikeship.pipeline.robustness.attacks.apgd import (
+    APGD,
+    TargetedAPGD,
+    checkpoints,
+    dlr,
+    targeted_dlr,
+)
+from spikeship.pipeline.robustness.attacks.attack import (
     Attack,
     Attacked,
     Expected,
@@ -28,7 +35,7 @@ from spikeship.pipeline.robustness.attack import (
     expected,
     score,
 )
-from spikeship.pipeline.robustness.gradient_attacks import FGSM, PGD, RFGSM, RandomNoise
+from spikeship.pipeline.robustness.attacks.gradient import FGSM, PGD, RFGSM, RandomNoise
 from spikeship.pipeline.robustness.victims import DeployedVictim, FloatVictim, Victim
 
 SHAPE = (1, 4, 4)

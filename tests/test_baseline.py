@@ -11,11 +11,13 @@ import torch
 from torch import nn
 
 from spikeship.models import networks
-from spikeship.models.datasets import Split
-from spikeship.models.training import Classifier, Settings
+from spikeship.models.data.dataset import Split
+from spikeship.models.settings import Settings
+from spikeship.models.training import Classifier
 from spikeship.pipeline import records
-from spikeship.pipeline.console import show
-from spikeship.pipeline.measure import (
+from spikeship.pipeline.cli.ann_tables import baseline_notes, baseline_table
+from spikeship.pipeline.cli.screen import show
+from spikeship.pipeline.energy.measure import (
     Baseline,
     Conditions,
     Mean,
@@ -26,11 +28,10 @@ from spikeship.pipeline.measure import (
     Unavailable,
     baselines,
 )
-from spikeship.pipeline.measure import baseline as baseline_module
-from spikeship.pipeline.measure.baseline import PEAKS
-from spikeship.pipeline.measure.precisions import Precision, variants
-from spikeship.pipeline.measure.sweep import MOST_BATCH, Tried, filled, sweep
-from spikeship.pipeline.measure.views import baseline_notes, baseline_table
+from spikeship.pipeline.energy.measure import baseline as baseline_module
+from spikeship.pipeline.energy.measure.baseline import PEAKS
+from spikeship.pipeline.energy.measure.precisions import Precision, variants
+from spikeship.pipeline.energy.measure.sweep import MOST_BATCH, Tried, filled, sweep
 
 
 class NoMeter:

@@ -11,17 +11,12 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from spikeship.benchmarks import (
-    _speed_report,
-    frameworks,
-    mnist_mlp,
-    quantization,
-    readme_figures,
-    speed,
-)
-from spikeship.benchmarks._speed_lava import lava_process
-from spikeship.benchmarks._speed_networks import QUICK_PLANS, build, random_input
-from spikeship.benchmarks._speed_peers import CONTENDERS, NOTES, disagreement
+from spikeship.benchmarks import frameworks, mnist_mlp, quantization, readme_figures
+from spikeship.benchmarks.speed import report as speed_report
+from spikeship.benchmarks.speed import run as speed
+from spikeship.benchmarks.speed.lava import lava_process
+from spikeship.benchmarks.speed.networks import QUICK_PLANS, build, random_input
+from spikeship.benchmarks.speed.peers import CONTENDERS, NOTES, disagreement
 from spikeship.hw_targets import simulate
 
 REPOSITORY = Path(__file__).parents[1]
@@ -253,8 +248,8 @@ def test_slow_contenders_are_left_out_aloud(quick: tuple[str, dict]) -> None:
     cell = speed.cell(setup, plan, build(plan, 0.05), 0.05, 4, {})
     assert cell["contenders"]["engine"]["left_out"].startswith("estimated 0 s for 4 steps")
     result = {**quick[1], "cells": [cell]}
-    assert _speed_report.goals(result)  # the fresh processes; no ratio without a measurement
-    assert list(_speed_report.tables(result))
+    assert speed_report.goals(result)  # the fresh processes; no ratio without a measurement
+    assert list(speed_report.tables(result))
 
 
 @pytest.mark.parametrize("rate", [0.05, 0.2, 1.0])

@@ -14,20 +14,23 @@ import pytest
 import torch
 from scipy.stats import binom, binomtest, norm
 
-from spikeship.hw_targets.network import Dense, Flatten, Input, Network, Recipe
+from spikeship.hw_targets.network.layers import Dense, Flatten, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.models.encoding import Coding, Encoding, generator
-from spikeship.models.training import Classifier, Settings
+from spikeship.models.settings import Settings
+from spikeship.models.training import Classifier
 from spikeship.pipeline.robustness import DeployedVictim, FloatVictim, Victim
-from spikeship.pipeline.robustness.certificates import ABSTAIN, Certified
-from spikeship.pipeline.robustness.certify import certify, method_for, predict
-from spikeship.pipeline.robustness.smoothing import (
+from spikeship.pipeline.robustness.certificates.certificates import ABSTAIN, Certified
+from spikeship.pipeline.robustness.certificates.certify import certify, method_for, predict
+from spikeship.pipeline.robustness.certificates.smoothing import (
     SAMPLER_BOUND,
     bernoulli_radius,
     gaussian_radius,
     truncation,
 )
-from spikeship.pipeline.robustness.statistics import lower_bound, sign_test
-from spikeship.pipeline.robustness.votes import answers
+from spikeship.pipeline.robustness.certificates.statistics import lower_bound, sign_test
+from spikeship.pipeline.robustness.certificates.votes import answers
 
 # -- counting --------------------------------------------------------------------------------------
 

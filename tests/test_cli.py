@@ -15,22 +15,17 @@ import pytest
 import torch
 from typer.testing import CliRunner, Result
 
-from spikeship.hw_targets import lava_cpu
-from spikeship.hw_targets.network import (
-    Conv,
-    CubaLIF,
-    Dense,
-    Input,
-    Network,
-    NetworkError,
-    Recipe,
-)
-from spikeship.hw_targets.netx import read_netx, write_netx
-from spikeship.hw_targets.reference import simulate
-from spikeship.hw_targets.trace import Trace
-from spikeship.models import datasets
-from spikeship.pipeline import run as run_module
-from spikeship.pipeline.cli import app
+from spikeship.hw_targets.network.layers import Conv, Dense, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError
+from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.hw_targets.netx.file import read_netx, write_netx
+from spikeship.hw_targets.simulate import lava as lava_cpu
+from spikeship.hw_targets.simulate.reference import simulate
+from spikeship.hw_targets.simulate.trace import Trace
+from spikeship.models.data.load import load
+from spikeship.pipeline.cli.app import app
+from spikeship.pipeline.deploy import run as run_module
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -109,7 +104,7 @@ def test_evaluate(trained: Path) -> None:
     """The same accuracy as `profile` finds, which counts too."""
     result = ok("evaluate", trained / "net.net")
     network = read_netx(trained / "net.net")
-    split = datasets.load("digits").test
+    split = load("digits").test
     assert result["accuracy"] == run_module.evaluate(network, split).accuracy
     assert (result["data"], result["samples"], result["steps"]) == ("digits", 359, 8)
     assert result["samples_per_second"] > 0
@@ -295,7 +290,7 @@ def test_inspect_and_simulate_need_no_torch(dense: tuple[Path, Network, np.ndarr
         "import sys\n"
         "for name in ('torch', 'nir', 'norse', 'lightning'):\n"
         "    sys.modules[name] = None\n"  # importing it now fails
-        "from spikeship.pipeline.cli import app\n"
+        "from spikeship.pipeline.cli.app import app\n"
         "app()\n"
     )
     for words in (

@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 from spikeship.hw_targets import Dense, read_netx
-from spikeship.pipeline.cli import app
+from spikeship.pipeline.cli.app import app
 from spikeship.pipeline.graph import chain_graph
 
 OXFORD = """

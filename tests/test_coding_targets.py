@@ -22,20 +22,22 @@ from spikeship.hw_targets import (
     SigmaDelta,
     read_netx,
 )
-from spikeship.hw_targets.messages import (
+from spikeship.hw_targets.chips.messages import (
     PAYLOADS,
     MessageTarget,
     check_messages,
     message_problems,
     message_summary,
 )
-from spikeship.models import datasets, training
+from spikeship.models import training
+from spikeship.models.data.load import load
 from spikeship.models.encoding import CODINGS, Coding, Encoding, generator
-from spikeship.pipeline.cli import app
-from spikeship.pipeline.export import recipe_for
-from spikeship.pipeline.robustness.attack import expected
+from spikeship.models.settings import Settings
+from spikeship.pipeline.cli.app import app
+from spikeship.pipeline.deploy.export import recipe_for
+from spikeship.pipeline.deploy.run import encoded, encoding_of, float_accuracy
+from spikeship.pipeline.robustness.attacks.attack import expected
 from spikeship.pipeline.robustness.victims import DeployedVictim, FloatVictim
-from spikeship.pipeline.run import encoded, encoding_of, float_accuracy
 
 LIF = CubaLIF(4096, 2048, 5)
 WEIGHT = [[2, -4], [6, 8]]
@@ -122,14 +124,14 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> dict[Coding, Path]:
     folders = {}
     for coding in TRAINED:
         folders[coding] = folder = tmp_path_factory.mktemp(coding)
-        settings = training.Settings(
+        settings = Settings(
             coding=coding,
             sigma=0.1 if coding in ("rsc1", "rsc2") else 0.0,
             epochs=4,
             widths=(32,),
             **(PHASE if coding == "phase" else {}),
         )
-        training.train(settings, datasets.load("digits"), folder, progress=False)
+        training.train(settings, load("digits"), folder, progress=False)
         call("export", folder / "best.ckpt", "--out", folder / "net.net", "--seed", 3)
     return folders
 
@@ -166,7 +168,7 @@ def test_a_checkpoint_from_before_the_phase_code_is_read(
 @pytest.mark.parametrize("coding", TRAINED)
 def test_both_forms_answer_the_same_draw(nets: dict[Coding, Path], coding: Coding) -> None:
     folder = nets[coding]
-    test = datasets.load("digits").test
+    test = load("digits").test
     classifier = training.load(folder / "best.ckpt")
     network = read_netx(folder / "net.net")
     assert network.recipe is not None
@@ -198,7 +200,7 @@ def test_lava_runs_single_spikes_alike(nets: dict[Coding, Path], coding: Coding)
 @pytest.mark.parametrize("coding", TRAINED)
 def test_gradients_reach_the_image_on_both_sides(nets: dict[Coding, Path], coding: Coding) -> None:
     """Float and integers see the same draw, so their input gradients point the same way."""
-    images, labels = datasets.load("digits").test[list(range(40))]
+    images, labels = load("digits").test[list(range(40))]
     float_ = FloatVictim(training.load(nets[coding] / "best.ckpt"))
     deployed = DeployedVictim(read_netx(nets[coding] / "net.net"))
     slopes = [

@@ -13,21 +13,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spikeship.hw_targets.netx import read_netx
-from spikeship.models import conversion, datasets, networks, training
+from spikeship.hw_targets.netx.file import read_netx
+from spikeship.models import conversion, networks, training
 from spikeship.models.activity import activity
-from spikeship.models.datasets import Dataset
+from spikeship.models.data.dataset import Dataset
+from spikeship.models.data.load import load
 from spikeship.models.encoding import Encoding, generator
 from spikeship.models.networks import SpikingClassifier
-from spikeship.models.training import Classifier, Settings
-from spikeship.pipeline.execute import execute
-from spikeship.pipeline.export import calibration_messages, export
+from spikeship.models.settings import Settings
+from spikeship.models.training import Classifier
+from spikeship.pipeline.deploy.export import calibration_messages, export
+from spikeship.pipeline.deploy.run import classify
+from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_norse
 from spikeship.pipeline.lower import lower
 from spikeship.pipeline.robustness import FloatVictim
-from spikeship.pipeline.robustness.attack import attack
-from spikeship.pipeline.robustness.gradient_attacks import PGD
-from spikeship.pipeline.run import classify
+from spikeship.pipeline.robustness.attacks.attack import attack
+from spikeship.pipeline.robustness.attacks.gradient import PGD
 from spikeship.pipeline.verify import verify
 
 EIGHT = Encoding.of("direct", 8, 64)
@@ -244,7 +246,7 @@ def test_a_converted_network_is_saved(
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    return datasets.load("digits")
+    return load("digits")
 
 
 @pytest.fixture(scope="module")

@@ -16,32 +16,24 @@ import numpy as np
 import pytest
 
 from spikeship.benchmarks import counting
-from spikeship.hw_targets import engine, reference
-from spikeship.hw_targets.counting import Counter
-from spikeship.hw_targets.counts import (
+from spikeship.hw_targets.counts.counter import Counter
+from spikeship.hw_targets.counts.counts import (
     CoreCounts,
     Counts,
     LayerCounts,
     activity_of,
     count,
-    fan_out,
-    routes,
     tally,
 )
-from spikeship.hw_targets.inputs import prepare_input
-from spikeship.hw_targets.network import (
-    Conv,
-    CubaLIF,
-    Dense,
-    Flatten,
-    Input,
-    Network,
-    NetworkError,
-    Population,
-    Recipe,
-)
-from spikeship.hw_targets.placement import Box, Core, Mesh, Placement, layer_per_core
-from spikeship.hw_targets.trace import Trace
+from spikeship.hw_targets.counts.placement import Box, Core, Mesh, Placement, layer_per_core
+from spikeship.hw_targets.counts.routes import fan_out, routes
+from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
+from spikeship.hw_targets.network.network import Network, Population
+from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError
+from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.hw_targets.simulate import engine, reference
+from spikeship.hw_targets.simulate.inputs import prepare_input
+from spikeship.hw_targets.simulate.trace import Trace
 
 
 def _parity_table() -> ModuleType:

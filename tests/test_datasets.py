@@ -13,7 +13,10 @@ import pytest
 import torch
 from PIL import Image
 
-from spikeship.models import datasets
+from spikeship.models.data.cifar10 import CIFAR10_CLASSES, cifar10
+from spikeship.models.data.dataset import DatasetError
+from spikeship.models.data.load import load
+from spikeship.models.data.nmnist import nmnist
 
 
 def write_idx(path: Path, array: np.ndarray, pack: bool = False) -> None:
@@ -33,7 +36,7 @@ def make_mnist(root: Path, folder: str = "MNIST", pack: bool = False) -> Path:
 
 
 def test_digits_are_on_the_grid_and_split_without_overlap() -> None:
-    data = datasets.load("digits")
+    data = load("digits")
     assert (data.shape, data.classes) == ((1, 8, 8), 10)
     assert [len(s) for s in (data.train, data.validation, data.test)] == [1294, 144, 359]
     everything = torch.cat([data.train.images, data.validation.images, data.test.images])
@@ -48,7 +51,7 @@ def test_digits_are_on_the_grid_and_split_without_overlap() -> None:
 )
 def test_torchvision_layout(tmp_path: Path, name: str, folder: str, pack: bool) -> None:
     make_mnist(tmp_path, folder, pack)
-    data = datasets.load(name, tmp_path)
+    data = load(name, tmp_path)
     assert [len(s) for s in (data.train, data.validation, data.test)] == [18, 2, 5]
     assert data.test.images.shape == (5, 1, 28, 28)
     assert data.test.images[0, 0, 0, :3].tolist() == pytest.approx([0, 1 / 255, 2 / 255])
@@ -59,7 +62,7 @@ def make_cifar(path: Path, count: int = 2) -> None:
     """A zip like cifar10_jpeg.zip: `count` images of one colour per class and part."""
     with zipfile.ZipFile(path, "w") as archive:
         for part in ("train", "test"):
-            for label, name in enumerate(datasets.CIFAR10_CLASSES):
+            for label, name in enumerate(CIFAR10_CLASSES):
                 for number in range(count * (10 if part == "train" else 1)):
                     file = io.BytesIO()
                     Image.new("RGB", (32, 32), (20 * label, 0, 255)).save(file, "JPEG", quality=100)
@@ -70,7 +73,7 @@ def make_cifar(path: Path, count: int = 2) -> None:
 def test_cifar10_in_jpeg(tmp_path: Path, folder: str) -> None:
     (tmp_path / folder).mkdir(exist_ok=True)
     make_cifar(tmp_path / folder / "cifar10_jpeg.zip")
-    data = datasets.load("cifar10", tmp_path)
+    data = load("cifar10", tmp_path)
     assert [len(s) for s in (data.train, data.validation, data.test)] == [180, 20, 20]
     assert (data.shape, data.classes) == ((3, 32, 32), 10)
     for split in (data.train, data.test):
@@ -95,7 +98,7 @@ def test_cifar10_as_torchvision_keeps_it(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(torchvision.datasets, "CIFAR10", Stored)
     (tmp_path / "cifar-10-batches-py").mkdir()
-    test = datasets.load("cifar10", tmp_path).test
+    test = load("cifar10", tmp_path).test
     assert test.labels.tolist() == [*range(10)]
     assert torch.equal(
         torch.round(test.images[3, :, 5, 7] * 255), torch.tensor(pixels[3, 5, 7]).float()
@@ -121,12 +124,12 @@ def test_bad_cifar10(tmp_path: Path, content: bytes | str | None, says: str) -> 
         with zipfile.ZipFile(path, "w") as archive:
             if content != "empty":
                 archive.writestr(f"train/{content}/0.jpg", file.getvalue())
-    with pytest.raises(datasets.DatasetError, match=says):
-        datasets.load("cifar10", tmp_path)
+    with pytest.raises(DatasetError, match=says):
+        load("cifar10", tmp_path)
 
 
 def test_real_cifar10(shared_data: Path) -> None:
-    test = datasets.cifar10(shared_data / "datasets", "test")
+    test = cifar10(shared_data / "datasets", "test")
     assert test.images.shape == (10_000, 3, 32, 32)
     assert torch.bincount(test.labels).tolist() == [1000] * 10
     assert 0.4 < float(test.images.mean()) < 0.55
@@ -135,7 +138,7 @@ def test_real_cifar10(shared_data: Path) -> None:
 def test_real_mnist(shared_data: Path, tmp_path: Path) -> None:
     (tmp_path / "MNIST").mkdir()
     (tmp_path / "MNIST" / "raw").symlink_to(shared_data / "datasets" / "mnist")
-    data = datasets.load("mnist", tmp_path)
+    data = load("mnist", tmp_path)
     assert [len(s) for s in (data.train, data.validation, data.test)] == [54000, 6000, 10000]
     assert data.test.labels[:5].tolist() == [7, 2, 1, 0, 4]
 
@@ -148,8 +151,8 @@ def test_real_mnist(shared_data: Path, tmp_path: Path) -> None:
     ("nmnist", "empty", "no such file. --data-root must hold nmnist_small.tar"),
 ])  # fmt: skip
 def test_missing_data(tmp_path: Path, name: str, root: str | None, message: str) -> None:
-    with pytest.raises(datasets.DatasetError, match=message):
-        datasets.load(name, root and tmp_path / root)
+    with pytest.raises(DatasetError, match=message):
+        load(name, root and tmp_path / root)
 
 
 @pytest.mark.parametrize(("pack", "message"), [
@@ -160,15 +163,15 @@ def test_damaged_data(tmp_path: Path, pack: bool, message: str) -> None:
     raw = make_mnist(tmp_path, pack=pack)
     path = raw / ("train-images-idx3-ubyte" + ".gz" * pack)
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(datasets.DatasetError, match=message):
-        datasets.load("mnist", tmp_path)
+    with pytest.raises(DatasetError, match=message):
+        load("mnist", tmp_path)
 
 
 def test_images_without_labels(tmp_path: Path) -> None:
     raw = make_mnist(tmp_path)
     write_idx(raw / "t10k-labels-idx1-ubyte", np.arange(4))
-    with pytest.raises(datasets.DatasetError, match="5 t10k images but 4 labels"):
-        datasets.load("mnist", tmp_path)
+    with pytest.raises(DatasetError, match="5 t10k images but 4 labels"):
+        load("mnist", tmp_path)
 
 
 Event = tuple[int, int, int, int]
@@ -202,7 +205,7 @@ EVENTS = {
 
 def test_events_are_binned(tmp_path: Path) -> None:
     write_events(tmp_path / "nmnist_small.tar", EVENTS, {1: 4, 2: 9})
-    spikes, labels = datasets.nmnist(tmp_path, 30)
+    spikes, labels = nmnist(tmp_path, 30)
     assert (spikes.shape, spikes.dtype, labels.tolist()) == ((2, 30, 2, 34, 34), np.int8, [4, 9])
     found = [tuple(row) for row in np.argwhere(spikes).tolist()]
     assert found == [  # (sample, step, polarity, y, x)
@@ -211,21 +214,21 @@ def test_events_are_binned(tmp_path: Path) -> None:
         (1, 0, 0, 0, 33),  # two events, one spike
         (1, 1, 1, 7, 5),
     ]
-    assert datasets.nmnist(tmp_path, 300)[0].sum() == 5  # 1 ms: the two are apart
-    with pytest.raises(datasets.DatasetError, match="steps = 0"):
-        datasets.nmnist(tmp_path, 0)
+    assert nmnist(tmp_path, 300)[0].sum() == 5  # 1 ms: the two are apart
+    with pytest.raises(DatasetError, match="steps = 0"):
+        nmnist(tmp_path, 0)
 
 
 def test_real_nmnist(shared_data: Path) -> None:
-    spikes, labels = datasets.nmnist(shared_data / "datasets", 20)
+    spikes, labels = nmnist(shared_data / "datasets", 20)
     assert spikes.shape == (1000, 20, 2, 34, 34)
     assert labels[:5].tolist() == [5, 0, 4, 1, 9]
     assert np.bincount(labels).min() > 80
     assert spikes.any(axis=(1, 3, 4)).all()
-    data = datasets.load("nmnist", shared_data / "datasets" / "nmnist_small", 20)
+    data = load("nmnist", shared_data / "datasets" / "nmnist_small", 20)
     assert [len(s) for s in (data.train, data.validation, data.test)] == [720, 80, 200]
     assert (data.shape, data.classes, data.event_steps) == ((2, 34, 34), 10, 20)
-    assert datasets.load("digits").event_steps is None
+    assert load("digits").event_steps is None
 
 
 @pytest.mark.parametrize(("labels", "extra", "cut", "message"), [
@@ -243,5 +246,5 @@ def test_damaged_events(
     write_events(path, EVENTS, labels, extra)
     if cut:
         path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(datasets.DatasetError, match=message):
-        datasets.nmnist(tmp_path)
+    with pytest.raises(DatasetError, match=message):
+        nmnist(tmp_path)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from spikeship.hw_targets.coefficients import COUNTERS, Barrier
-from spikeship.hw_targets.device_files import DeviceError, load_device, shipped_devices
-from spikeship.pipeline.device_views import device_tables, devices_tables
+from spikeship.hw_targets.energy.device import COUNTERS, Barrier, DeviceError
+from spikeship.hw_targets.energy.device_files import load_device, shipped_devices
+from spikeship.pipeline.cli.devices_tables import device_tables, devices_tables
 
 DEVICE = """
 schema = 1
@@ -182,7 +182,9 @@ def test_unknown_device() -> None:
 def test_the_template_is_a_device_when_filled_in(tmp_path: Path) -> None:
     """Its commented lines are valid, and it names every unit and counter."""
     text = (
-        resources.files("spikeship.hw_targets").joinpath("devices/user-template.toml").read_text()
+        resources.files("spikeship.hw_targets.energy")
+        .joinpath("devices/user-template.toml")
+        .read_text()
     )
     unknown = re.compile(r"unknown = true\ncounter = .*\nreason = .*\n")
     text = unknown.sub("", text, count=1)

@@ -10,22 +10,16 @@ import nir
 import numpy as np
 import pytest
 
-from spikeship.hw_targets.engine import simulate
-from spikeship.hw_targets.network import (
-    Conv,
-    CubaLIF,
-    Dense,
-    Flatten,
-    Input,
-    Layer,
-    Network,
-    Recipe,
-)
-from spikeship.pipeline.execute import execute
+from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input, Layer
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import CubaLIF
+from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.hw_targets.simulate.engine import simulate
+from spikeship.pipeline.float.cell import UnknownNeuronError, cell_of, integer_cell, run_cell
+from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.graph import chain_graph, conv2d, stages
 from spikeship.pipeline.lower import lower
 from spikeship.pipeline.verify import Verification, verify
-from spikeship.pipeline.verify.cell import UnknownNeuronError, cell_of, integer_cell, run_cell
 from spikeship.pipeline.verify.diagnosis import diagnose
 from spikeship.pipeline.verify.hypotheses import ADVICE
 from spikeship.pipeline.verify.sides import float_layers

@@ -13,9 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikeship.hw_targets.coefficients import COUNTERS, Barrier, Coefficient, Device
-from spikeship.hw_targets.counts import (
-    Activity,
+from spikeship.hw_targets.counts.counts import (
     CoreCounts,
     Counts,
     LayerCounts,
@@ -23,29 +21,33 @@ from spikeship.hw_targets.counts import (
     count,
     tally,
 )
-from spikeship.hw_targets.energy import (
+from spikeship.hw_targets.counts.placement import Core, Mesh, Placement, layer_per_core
+from spikeship.hw_targets.energy.device import (
+    COUNTERS,
+    Barrier,
+    Coefficient,
+    Device,
     DeviceError,
-    Energy,
-    Interval,
-    ScopeError,
     Unpriced,
-    edp,
+)
+from spikeship.hw_targets.energy.device_files import load_device, shipped_devices
+from spikeship.hw_targets.energy.energy import Energy, ScopeError, edp, ratio
+from spikeship.hw_targets.energy.interval import Interval
+from spikeship.hw_targets.energy.price import (
     estimate,
     estimate_macs,
-    inference_seconds,
-    load_device,
     ndns_pdp_proxy,
     ndns_power_proxy,
     price,
     price_events,
-    ratio,
     readings,
-    shipped_devices,
-    step_seconds,
 )
-from spikeship.hw_targets.network import Conv, CubaLIF, Dense, Flatten, Input, Network, NeuronLayer
-from spikeship.hw_targets.placement import Core, Mesh, Placement, layer_per_core
-from spikeship.hw_targets.reference import simulate
+from spikeship.hw_targets.energy.step_time import inference_seconds, step_seconds
+from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input, NeuronLayer
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import CubaLIF
+from spikeship.hw_targets.simulate.reference import simulate
+from spikeship.hw_targets.simulate.trace import Activity
 from spikeship.pipeline import records
 
 COUNTS = Counts((LayerCounts("0:dense", 100, 50, 30, 4000, 5000, 800, 9000),), 1, 8, "digest")

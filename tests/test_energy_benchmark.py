@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from spikeship.benchmarks import _energy_plots as plots
-from spikeship.benchmarks import _energy_report as report
-from spikeship.benchmarks import energy
-from spikeship.hw_targets.energy import load_device
+from spikeship.benchmarks.energy import plots, report
+from spikeship.benchmarks.energy import run as energy
+from spikeship.hw_targets.energy.device_files import load_device
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 stored_results = pytest.mark.parametrize("name", sorted(energy.BASE))

@@ -12,22 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spikeship.hw_targets import engine, kernels, layout, reference
-from spikeship.hw_targets.counting import Counter
-from spikeship.hw_targets.counts import tally
-from spikeship.hw_targets.network import (
-    Conv,
-    CubaLIF,
-    Delta,
-    Dense,
-    Flatten,
-    Input,
-    Network,
-    ResonateFire,
-    Sigma,
-    SigmaDelta,
-)
-from spikeship.hw_targets.trace import Trace
+from spikeship.hw_targets.counts.counter import Counter
+from spikeship.hw_targets.counts.counts import tally
+from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import CubaLIF, Delta, ResonateFire, Sigma, SigmaDelta
+from spikeship.hw_targets.simulate import engine, kernels, layout, reference
+from spikeship.hw_targets.simulate.trace import Trace
 
 ALL = ("spikes", "u", "v", "counts")
 

@@ -12,8 +12,8 @@ import snntorch
 import torch
 from torch import nn
 
-from spikeship.hw_targets import arithmetic
-from spikeship.pipeline.execute import FloatNetwork, execute, superspike
+from spikeship.hw_targets.network import arithmetic
+from spikeship.pipeline.float.execute import FloatNetwork, execute, superspike
 from spikeship.pipeline.graph import chain_graph
 
 DT = 1e-3

@@ -11,25 +11,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from spikeship.hw_targets import cmos45, engine
-from spikeship.hw_targets.counts import Counts, LayerCounts, count
-from spikeship.hw_targets.network import (
-    Conv,
+from spikeship.hw_targets.counts.counts import Counts, LayerCounts, count
+from spikeship.hw_targets.energy import cmos45
+from spikeship.hw_targets.network.layers import Conv, Dense, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import (
     CubaLIF,
     Delta,
-    Dense,
-    Input,
-    Network,
     NetworkError,
-    Recipe,
     ResonateFire,
     Sigma,
     SigmaDelta,
 )
+from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.hw_targets.simulate import engine
 from spikeship.models.quantized_ann import LayerWork, Work
-from spikeship.pipeline.fair import fair
-from spikeship.pipeline.fair_model import DATAFLOWS, spiking_layers, weight_bits
-from spikeship.pipeline.fair_views import fair_details, fair_table
+from spikeship.pipeline.cli.ann_tables import fair_details, fair_table
+from spikeship.pipeline.energy.fair import fair
+from spikeship.pipeline.energy.fair_model import DATAFLOWS, spiking_layers, widest_weight_bits
 
 PJ = 1e-12
 LIF = CubaLIF(i_decay=4096, v_decay=2048, threshold=100)
@@ -229,7 +228,7 @@ def test_graded_and_recurrent_messages() -> None:
 
 def test_the_widest_layer_has_the_weight_bits() -> None:
     layers = [Dense([values, values], neuron=LIF) for values in ([3, -4], [96, -96], [1, 254])]
-    assert [weight_bits(Network(part)) for part in (layers[:2], layers)] == [3, 8]
+    assert [widest_weight_bits(Network(part)) for part in (layers[:2], layers)] == [3, 8]
 
 
 # -- what must hold of all -------------------------------------------------------------------------

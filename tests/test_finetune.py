@@ -12,14 +12,17 @@ import torch
 from norse.torch.functional.leaky_integrator_box import LIBoxParameters
 from torch import nn
 
-from spikeship.hw_targets.network import Dense, Network, Recipe
-from spikeship.models import datasets, networks
-from spikeship.models.datasets import Dataset, Split
-from spikeship.pipeline.execute import execute
+from spikeship.hw_targets.network.layers import Dense
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.models import networks
+from spikeship.models.data.dataset import Dataset, Split
+from spikeship.models.data.load import load
+from spikeship.pipeline.deploy.run import classify, encoded, run_recipe
+from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_norse
 from spikeship.pipeline.lower import lower
 from spikeship.pipeline.quantize import Quantized, quantize
-from spikeship.pipeline.run import classify, encoded, run_recipe
 from spikeship.pipeline.twin import Tuning, Twin, finetune
 from spikeship.pipeline.twin import tuning as module
 
@@ -28,7 +31,7 @@ QUICK = Tuning(epochs=2, layer_epochs=1, batch=32, learning_rate=0.05)
 
 @pytest.fixture(scope="module")
 def digits() -> Dataset:
-    whole = datasets.load("digits")
+    whole = load("digits")
     images, labels = whole.train[list(range(320))]
     return replace(whole, train=Split(images, labels))
 

@@ -9,22 +9,19 @@ import nir
 import numpy as np
 import pytest
 
-from spikeship.hw_targets.arithmetic import THRESHOLD_MAX
-from spikeship.hw_targets.engine import simulate
-from spikeship.hw_targets.network import (
-    Conv,
+from spikeship.hw_targets.network.arithmetic import THRESHOLD_MAX
+from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import (
     CubaLIF,
     Delta,
-    Dense,
-    Flatten,
-    Input,
-    Network,
     NetworkError,
     ResonateFire,
     Sigma,
     SigmaDelta,
 )
-from spikeship.pipeline.execute import execute
+from spikeship.hw_targets.simulate.engine import simulate
+from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_netx, from_nir
 from spikeship.pipeline.graph import stages
 from spikeship.pipeline.lower import lower

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from spikeship.pipeline.execute import execute
+from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_nir, from_norse
 from spikeship.pipeline.frontends.nir_file import NIRFileError
 from spikeship.pipeline.graph import GraphError, chain, chain_graph, recurrence

@@ -14,13 +14,13 @@ from norse.torch import IAFCell, IAFParameters, LIBoxParameters, LICell, reset_s
 from torch import nn
 
 from spikeship.models import networks
-from spikeship.pipeline.execute import FloatTrace, execute
+from spikeship.pipeline.float.execute import FloatTrace, execute
 from spikeship.pipeline.frontends import from_norse
-from spikeship.pipeline.frontends.norse import UnsupportedModuleError, leaves
-from spikeship.pipeline.frontends.norse_modules import CONVERSIONS
-from spikeship.pipeline.graph import NEURONS, READOUTS, chain
+from spikeship.pipeline.frontends.norse import leaves
+from spikeship.pipeline.frontends.norse_modules import CONVERSIONS, UnsupportedModuleError
+from spikeship.pipeline.graph import NEURONS, READOUTS, LoweringError, chain
 from spikeship.pipeline.graph import input_shape as graph_input_shape
-from spikeship.pipeline.lower.passes import LoweringError, lower
+from spikeship.pipeline.lower.passes import lower
 
 SHAPE = (2, 8, 8)
 

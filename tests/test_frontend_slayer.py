@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from spikeship.hw_targets import arithmetic
-from spikeship.hw_targets.engine import simulate
-from spikeship.hw_targets.network import Network, NetworkError, ResonateFire, Shape
-from spikeship.hw_targets.netx import read_netx
-from spikeship.pipeline.execute import execute
+from spikeship.hw_targets.network import arithmetic
+from spikeship.hw_targets.network.layers import Shape
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import NetworkError, ResonateFire
+from spikeship.hw_targets.netx.file import read_netx
+from spikeship.hw_targets.simulate.engine import simulate
+from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_netx, from_slayer, load_slayer
 from spikeship.pipeline.frontends.slayer import DIFFERENCES
 

@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 from spikeship.benchmarks import _fuzz_checks, fuzz
 from spikeship.benchmarks._fuzz_checks import CHECKS, features
 from spikeship.benchmarks._fuzz_networks import TYPES, draw
-from spikeship.hw_targets import engine
-from spikeship.hw_targets.network import Layer, Neuron
-from spikeship.hw_targets.trace import Trace
+from spikeship.hw_targets.network.layers import Layer
+from spikeship.hw_targets.network.neurons import Neuron
+from spikeship.hw_targets.simulate import engine
+from spikeship.hw_targets.simulate.trace import Trace
 
 QUICK = {name: share.of for name, share in CHECKS.items()} | {"counter": 0.1, "file": 0.02}
 

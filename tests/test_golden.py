@@ -18,21 +18,20 @@ import h5py
 import numpy as np
 import pytest
 
-from spikeship.hw_targets import arithmetic, engine, reference
-from spikeship.hw_targets.network import (
-    Conv,
+from spikeship.hw_targets.network import arithmetic
+from spikeship.hw_targets.network.layers import Conv, Dense, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import (
     CubaLIF,
     Delta,
-    Dense,
-    Input,
-    Network,
     NetworkError,
     ResonateFire,
     Sigma,
     SigmaDelta,
 )
-from spikeship.hw_targets.netx import NetxError, read_netx, write_netx
-from spikeship.hw_targets.trace import Overflow, Trace
+from spikeship.hw_targets.netx.file import NetxError, read_netx, write_netx
+from spikeship.hw_targets.simulate import engine, reference
+from spikeship.hw_targets.simulate.trace import Overflow, Trace
 
 Simulate: TypeAlias = Callable[..., Trace]
 BACKENDS: list[Simulate] = [reference.simulate, engine.simulate]

@@ -14,16 +14,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spikeship.hw_targets.network import CubaLIF, Dense, Network, Recipe
-from spikeship.models import datasets, networks, training
+from spikeship.hw_targets.network.layers import Dense
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import CubaLIF
+from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.models import networks, training
 from spikeship.models.activity import activity
+from spikeship.models.data.load import load
 from spikeship.models.encoding import generator
 from spikeship.models.networks import SpikingClassifier
+from spikeship.models.settings import Settings
 from spikeship.models.surrogates import FEW_MODES, MODES, Surrogate
-from spikeship.pipeline.robustness.attack import expected
+from spikeship.pipeline.deploy.run import run_recipe
+from spikeship.pipeline.robustness.attacks.attack import expected
 from spikeship.pipeline.robustness.victims import DeployedVictim, FloatVictim
-from spikeship.pipeline.run import run_recipe
-from spikeship.pipeline.twin.network import Twin
+from spikeship.pipeline.twin.twin import Twin
 
 STEPS = 6
 
@@ -285,8 +290,8 @@ def pair(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> tuple[FloatVictim, DeployedVictim, Tensor, Tensor]:
     """A little digits network, its 8 bit integers, and test images with their labels."""
-    data = datasets.load("digits")
-    settings = training.Settings(
+    data = load("digits")
+    settings = Settings(
         coding="direct", sigma=0.0, levels=64, epochs=4, widths=(48,), readout="voltage"
     )
     folder: Path = tmp_path_factory.mktemp("digits")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import importlib
 import importlib.util
 import os
 import re
@@ -30,23 +29,32 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 # Lava and lava-dl stay behind these files.
 MAY_IMPORT_LAVA = (
-    "hw_targets/_lava_worker.py",
+    "hw_targets/simulate/lava_worker.py",
     "*slayer*.py",
-    "benchmarks/*.py",
+    "benchmarks/speed/lava_worker.py",
+    "benchmarks/speed/peers.py",
 )
 SOURCES = [
     path.relative_to(REPOSITORY)
     for folder in MAY_IMPORT
     for path in sorted((REPOSITORY / folder).rglob("*.py"))
 ]
-PACKAGES = sorted(".".join(("spikeship", *p.parent.parts)) for p in SOURCES if p.stem == "__init__")
+ROOT = Path("pipeline/_root")  # the package `spikeship` itself
+
+
+def _package(path: Path) -> str:
+    """The name under which the folder of a source file is imported."""
+    return "spikeship" if path.parent == ROOT else ".".join(("spikeship", *path.parent.parts))
+
+
+PACKAGES = sorted(_package(path) for path in SOURCES if path.stem == "__init__")
 source = pytest.mark.parametrize("source", SOURCES, ids=str)
 package = pytest.mark.parametrize("package", PACKAGES)
 
 
 def _imports(source: Path, tree: ast.AST) -> Iterator[tuple[str, bool]]:
     """Every (absolute module name, was it imported relatively) in a file, also inside functions."""
-    here = ".".join(("spikeship", *source.parent.parts))
+    here = _package(source)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((name.name, False) for name in node.names)
@@ -98,7 +106,7 @@ def test_imports_keep_their_direction(source: Path) -> None:
         ("hw_targets/a.py", "import torch.nn", "may not import torch"),
         ("hw_targets/netx.py", "from lava.lib.dl import netx", "may import lava"),
         ("pipeline/b/a.py", "from ...hw_targets.netx import read_netx", None),
-        ("hw_targets/_lava_worker.py", "import lava.proc", None),
+        ("hw_targets/simulate/lava_worker.py", "import lava.proc", None),
         ("pipeline/frontends/from_slayer.py", "from lava.lib.dl import slayer", None),
     ],
 )
@@ -109,10 +117,11 @@ def test_the_import_rules_find(path: str, code: str, says: str | None) -> None:
 
 def test_package_list_equals_the_folders() -> None:
     setuptools = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["setuptools"]
-    with_code = {".".join(("spikeship", *path.parent.parts)) for path in SOURCES}
+    with_code = {_package(path) for path in SOURCES}
     assert sorted(with_code) == PACKAGES, "a folder with code has no __init__.py"
     assert setuptools["packages"] == PACKAGES
-    assert setuptools["package-dir"] == {f"spikeship.{name}": name for name in sorted(MAY_IMPORT)}
+    folders = {f"spikeship.{name}": name for name in sorted(MAY_IMPORT)}
+    assert setuptools["package-dir"] == {"spikeship": str(ROOT), **folders}
 
 
 def test_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
@@ -127,8 +136,9 @@ def test_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("spikeship-*.whl")
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
-    data = [*REPOSITORY.glob("hw_targets/devices/*.toml"), *REPOSITORY.glob("*/py.typed")]
-    files = {*SOURCES, *(path.relative_to(REPOSITORY) for path in data)}
+    data = [*REPOSITORY.glob("hw_targets/energy/devices/*.toml"), *REPOSITORY.glob("*/py.typed")]
+    in_wheel = (*SOURCES, *(path.relative_to(REPOSITORY) for path in data))
+    files = {Path(p.name) if p.parent == ROOT else p for p in in_wheel}
     inside = {path.relative_to(site / "spikeship") for path in site.glob("spikeship/**/*.*")}
     assert inside == files
 

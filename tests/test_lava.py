@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spikeship.hw_targets import engine, lava_cpu
-from spikeship.hw_targets.network import Dense, Network, NetworkError
-from spikeship.hw_targets.netx import NetxError, read_netx
+from spikeship.hw_targets.network.layers import Dense
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import NetworkError
+from spikeship.hw_targets.netx.file import NetxError, read_netx
+from spikeship.hw_targets.simulate import engine
+from spikeship.hw_targets.simulate import lava as lava_cpu
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -60,7 +63,7 @@ def some_input(network: Network, steps: int) -> np.ndarray:
 
 
 @pytest.mark.lava
-@pytest.mark.filterwarnings("ignore::spikeship.hw_targets.netx.NetxWarning")
+@pytest.mark.filterwarnings("ignore::spikeship.hw_targets.netx.file.NetxWarning")
 def test_lava_reads_published_files_as_we_do(shared_data: Path) -> None:
     """Lava loads the file itself, so that what we read wrongly would show."""
     paths = files_of(shared_data / "golden")

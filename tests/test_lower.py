@@ -9,7 +9,7 @@ import nir
 import numpy as np
 import pytest
 
-from spikeship.pipeline.execute import execute
+from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.graph import (
     NEURONS,
     PARAMETERS,

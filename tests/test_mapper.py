@@ -14,29 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from spikeship.hw_targets import netx
-from spikeship.hw_targets.chips import Chip, Site, weight_bits
-from spikeship.hw_targets.counting import Counter
-from spikeship.hw_targets.counts import Counts, count, tally
-from spikeship.hw_targets.engine import simulate
-from spikeship.hw_targets.loihi1 import LOIHI1
-from spikeship.hw_targets.loihi2 import LOIHI2, loihi2
-from spikeship.hw_targets.mapper import CHIPS, LayerMapping, map_network
-from spikeship.hw_targets.network import (
-    Conv,
-    CubaLIF,
-    Dense,
-    Flatten,
-    Input,
-    Network,
-    NetworkError,
-    Recipe,
-    ResonateFire,
-    SigmaDelta,
-)
-from spikeship.hw_targets.placement import layer_per_core
+from spikeship.hw_targets.chips.chip import Chip, Site
+from spikeship.hw_targets.chips.loihi1 import LOIHI1
+from spikeship.hw_targets.chips.loihi2 import LOIHI2, loihi2
+from spikeship.hw_targets.chips.mapper import CHIPS, LayerMapping, map_network
+from spikeship.hw_targets.counts.counter import Counter
+from spikeship.hw_targets.counts.counts import Counts, count, tally
+from spikeship.hw_targets.counts.placement import layer_per_core
+from spikeship.hw_targets.network.bits import weight_bits
+from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError, ResonateFire, SigmaDelta
+from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.hw_targets.netx import file as netx
+from spikeship.hw_targets.simulate.engine import simulate
 from spikeship.pipeline import records
-from spikeship.pipeline.mapping_views import load_table, mapping_tables
+from spikeship.pipeline.cli.map_tables import load_table, mapping_tables
 
 LIF = CubaLIF(1024, 512, 90)
 MNIST = loihi2(delay_field=0, packet=48)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from spikeship.pipeline.measure import (
+from spikeship.pipeline.energy.measure import (
     Conditions,
     Counter,
     Mean,
@@ -24,7 +24,7 @@ from spikeship.pipeline.measure import (
     evaluate,
     measure,
 )
-from spikeship.pipeline.measure.nvml import cuda_index
+from spikeship.pipeline.energy.measure.nvml import cuda_index
 
 
 @pytest.mark.parametrize(("fields", "message"), [

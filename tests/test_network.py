@@ -9,21 +9,18 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 
-from spikeship.hw_targets.network import (
-    Conv,
+from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import (
     CubaLIF,
     Delta,
-    Dense,
-    Flatten,
-    Input,
-    Network,
     NetworkError,
     Neuron,
-    Recipe,
     ResonateFire,
     Sigma,
     SigmaDelta,
 )
+from spikeship.hw_targets.network.recipe import Recipe
 
 NEURON = CubaLIF(1024, 512, 60)
 

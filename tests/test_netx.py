@@ -11,25 +11,21 @@ import h5py
 import numpy as np
 import pytest
 
-from spikeship.hw_targets import netx
-from spikeship.hw_targets.network import (
-    Conv,
+from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input, Layer
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import (
     CubaLIF,
     Delta,
-    Dense,
-    Flatten,
-    Input,
-    Layer,
-    Network,
     NetworkError,
     Neuron,
-    Recipe,
     ResonateFire,
     Sigma,
     SigmaDelta,
 )
-from spikeship.hw_targets.netx import NetxError, NetxWarning, read_netx, write_netx
-from spikeship.hw_targets.reference import simulate
+from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.hw_targets.netx import file as netx
+from spikeship.hw_targets.netx.file import NetxError, NetxWarning, read_netx, write_netx
+from spikeship.hw_targets.simulate.reference import simulate
 
 GOLDEN = Path(__file__).parent / "golden"
 RNG = np.random.default_rng(7)
@@ -1113,7 +1109,7 @@ def test_files_of_format_1_are_read(tmp_path: Path) -> None:
     assert read_netx(path) == WITH_RECIPE
 
 
-@pytest.mark.filterwarnings("ignore::spikeship.hw_targets.netx.NetxWarning")
+@pytest.mark.filterwarnings("ignore::spikeship.hw_targets.netx.file.NetxWarning")
 def test_flipped_bytes_never_pass_as_other_integers(tmp_path: Path) -> None:
     """Damage in any dataset: the same integers, or an error that names the file.
 

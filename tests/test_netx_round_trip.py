@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spikeship.hw_targets.netx import NetxError, read_netx, write_netx
+from spikeship.hw_targets.netx.file import NetxError, read_netx, write_netx
 
-pytestmark = pytest.mark.filterwarnings("ignore::spikeship.hw_targets.netx.NetxWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::spikeship.hw_targets.netx.file.NetxWarning")
 Rng = np.random.Generator
 
 

@@ -14,9 +14,10 @@ from norse.torch import LIBoxCell, LICell
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from spikeship.pipeline.execute import execute
+from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_norse
-from spikeship.pipeline.frontends.norse import UnsupportedModuleError, run_norse
+from spikeship.pipeline.frontends.norse import run_norse
+from spikeship.pipeline.frontends.norse_modules import UnsupportedModuleError
 from spikeship.pipeline.frontends.norse_proof import LAST_BITS, PROMISES
 from spikeship.pipeline.graph import READOUTS, chain
 

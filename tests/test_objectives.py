@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikeship.models import crafting, datasets, hire, networks, training
+from spikeship.models import crafting, hire, networks, training
 from spikeship.models.activity import Activity, activity
+from spikeship.models.data.dataset import Dataset, Split
+from spikeship.models.data.load import load
 from spikeship.models.encoding import Encoding, generator
 from spikeship.models.objectives import (
     Adversarial,
@@ -31,8 +33,9 @@ from spikeship.models.objectives import (
     rate,
     strongest_wrong,
 )
+from spikeship.models.settings import Settings
 
-QUICK = training.Settings(
+QUICK = Settings(
     epochs=2, widths=(24,), steps=4, coding="direct", sigma=0.0, levels=64, attack_steps=2
 )
 
@@ -502,21 +505,20 @@ def test_hire_by_hand(readout: networks.Readout, per_step: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def digits() -> datasets.Dataset:
-    return datasets.load("digits")
+def digits() -> Dataset:
+    return load("digits")
 
 
 @pytest.fixture(scope="module")
-def few(digits: datasets.Dataset) -> datasets.Dataset:
+def few(digits: Dataset) -> Dataset:
     """A few images of each split: enough to take every path."""
     splits = [
-        datasets.Split(*split[list(range(96))])
-        for split in (digits.train, digits.validation, digits.test)
+        Split(*split[list(range(96))]) for split in (digits.train, digits.validation, digits.test)
     ]
-    return datasets.Dataset("digits", *splits)
+    return Dataset("digits", *splits)
 
 
-def by_hand(settings: training.Settings, data: datasets.Dataset) -> nn.Module:
+def by_hand(settings: Settings, data: Dataset) -> nn.Module:
     """What `train` did before there were objectives, as a plain loop."""
     torch.manual_seed(settings.seed)
     classifier = training.Classifier(vars(settings))
@@ -556,7 +558,7 @@ def by_hand(settings: training.Settings, data: datasets.Dataset) -> nn.Module:
     {"model": "cnn", "widths": (4, 4)},
 ], ids=str)  # fmt: skip
 def test_plain_training_is_what_it_was(
-    few: datasets.Dataset, tmp_path: Path, change: dict[str, object]
+    few: Dataset, tmp_path: Path, change: dict[str, object]
 ) -> None:
     settings = replace(QUICK, **change)  # type: ignore[arg-type]
     network, _ = training.train(settings, few, tmp_path, progress=False)
@@ -589,7 +591,7 @@ OBJECTIVES = {
     pytest.param({"framework": "slayer"}, marks=pytest.mark.lava),
 ], ids=str)  # fmt: skip
 def test_every_network_trains_with_every_objective(
-    few: datasets.Dataset, tmp_path: Path, kind: dict[str, object]
+    few: Dataset, tmp_path: Path, kind: dict[str, object]
 ) -> None:
     """Each objective leads to weights of its own, the same each time."""
     base = replace(QUICK, epochs=1, batch=48, shape=(1, 8, 8), **kind)  # type: ignore[arg-type]
@@ -672,7 +674,7 @@ def test_batch_norms_see_the_same_whatever_is_minimized(name: str, spiking: bool
             assert torch.equal(values, expected[buffer])
 
 
-def test_a_teacher_and_a_start(few: datasets.Dataset, tmp_path: Path) -> None:
+def test_a_teacher_and_a_start(few: Dataset, tmp_path: Path) -> None:
     """Distillation from an ANN twin, from given weights; both are remembered by their weights."""
     once = replace(QUICK, epochs=1)
     twin, path = training.train(replace(once, spiking=False), few, tmp_path / "a", progress=False)
@@ -713,7 +715,7 @@ def test_settings_that_cannot_be(fields: dict[str, object], says: str) -> None:
         replace(QUICK, **fields)  # type: ignore[arg-type]
 
 
-def test_thresholds_that_are_trained_stay_positive(few: datasets.Dataset, tmp_path: Path) -> None:
+def test_thresholds_that_are_trained_stay_positive(few: Dataset, tmp_path: Path) -> None:
     settings = replace(QUICK, learn_thresholds=True, learning_rate=2.0)
     network, _ = training.train(settings, few, tmp_path, progress=False)
     found = [t.item() for t in networks.thresholds(network.net)]
@@ -730,7 +732,7 @@ def test_the_fast_path_is_the_network(small: training.Classifier) -> None:
 
 @pytest.mark.slow
 def test_adversarial_training_and_sparsity_make_digits_robust(
-    digits: datasets.Dataset, tmp_path: Path
+    digits: Dataset, tmp_path: Path
 ) -> None:
     base = replace(QUICK, steps=8, widths=None, epochs=30, attack_steps=5, readout="voltage")
     cases = {"plain": {}, "at": {"objective": "at"}, "sr": {"sparsity": 0.01}}

@@ -23,27 +23,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spikeship import hw_targets
-from spikeship.hw_targets import engine, lava_cpu, reference
-from spikeship.hw_targets import network as network_module
-from spikeship.hw_targets import neurons as neurons_module
-from spikeship.hw_targets.inputs import QUANTITIES
-from spikeship.hw_targets.network import (
-    Conv,
+from spikeship.hw_targets.network import layers as layers_module
+from spikeship.hw_targets.network import network as network_module
+from spikeship.hw_targets.network import neurons as neurons_module
+from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input, Layer
+from spikeship.hw_targets.network.network import Network, Population
+from spikeship.hw_targets.network.neurons import (
     CubaLIF,
     Delta,
-    Dense,
-    Flatten,
-    Input,
-    Layer,
-    Network,
     NetworkError,
-    Population,
-    Recipe,
+    Neuron,
     ResonateFire,
     Sigma,
     SigmaDelta,
 )
-from spikeship.hw_targets.trace import Overflow, Recorded, Trace
+from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.hw_targets.simulate import engine, reference
+from spikeship.hw_targets.simulate import lava as lava_cpu
+from spikeship.hw_targets.simulate.inputs import QUANTITIES
+from spikeship.hw_targets.simulate.trace import Overflow, Recorded, Trace
 
 SAMPLES = 3
 IMAGE = (2, 4, 3)
@@ -734,11 +732,11 @@ def test_every_part_of_a_network_is_in_the_table() -> None:
     """Every dataclass of network.py, every field in two values, every neuron in every layer."""
     parts = {
         part
-        for module in (network_module, neurons_module)
+        for module in (layers_module, network_module, neurons_module)
         for part in vars(module).values()
         if inspect.isclass(part) and is_dataclass(part) and part.__module__ == module.__name__
     } - {Network, Population, Recipe}
-    assert parts == set(get_args(Layer)) | set(get_args(network_module.Neuron))
+    assert parts == set(get_args(Layer)) | set(get_args(Neuron))
     values: dict[tuple[type, str], set[Any]] = {
         (part, f.name): set() for part in parts for f in fields(part)
     }

@@ -10,15 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-from spikeship.hw_targets.network import Dense, Flatten, Input, Network, Recipe
-from spikeship.hw_targets.netx import read_netx
-from spikeship.models import datasets
+from spikeship.hw_targets.network.layers import Dense, Flatten, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.hw_targets.netx.file import read_netx
+from spikeship.models.data.dataset import Split
+from spikeship.models.data.load import load
 from spikeship.models.encoding import Encoding, generator
-from spikeship.models.training import Classifier, Settings
+from spikeship.models.settings import Settings
+from spikeship.models.training import Classifier
 from spikeship.pipeline.robustness import DeployedVictim, FloatVictim
-from spikeship.pipeline.robustness.certify import certify, predict
-from spikeship.pipeline.robustness.phase_certificate import phase_radius
-from spikeship.pipeline.robustness.votes import phase_votes
+from spikeship.pipeline.robustness.certificates.certify import certify, predict
+from spikeship.pipeline.robustness.certificates.phase import phase_radius
+from spikeship.pipeline.robustness.certificates.votes import phase_votes
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -148,8 +152,8 @@ def trained() -> Network:
 
 
 @pytest.fixture(scope="module")
-def test_split() -> datasets.Split:
-    return datasets.load("digits").test
+def test_split() -> Split:
+    return load("digits").test
 
 
 def with_offsets(network: Network, offsets: int) -> DeployedVictim:
@@ -157,9 +161,7 @@ def with_offsets(network: Network, offsets: int) -> DeployedVictim:
     return DeployedVictim(Network(network.layers, replace(network.recipe, offsets=offsets)))
 
 
-def test_certified_accuracy_of_a_trained_network(
-    trained: Network, test_split: datasets.Split
-) -> None:
+def test_certified_accuracy_of_a_trained_network(trained: Network, test_split: Split) -> None:
     """Whole numbers from whole numbers: the same on every machine."""
     found = certify(DeployedVictim(trained), test_split.images, test_split.labels)
     assert (found.method, found.norm, found.unit, found.runs) == ("phase", "L1", "grey level", 16)
@@ -173,7 +175,7 @@ def test_certified_accuracy_of_a_trained_network(
 
 @pytest.mark.parametrize("offsets", [1, 2])
 def test_random_perturbations_within_the_radius_change_no_answer(
-    trained: Network, test_split: datasets.Split, offsets: int
+    trained: Network, test_split: Split, offsets: int
 ) -> None:
     """10,000 for each number of offsets, each of exactly the certified L1 size."""
     victim = with_offsets(trained, offsets)
@@ -199,7 +201,7 @@ def test_random_perturbations_within_the_radius_change_no_answer(
 
 
 def test_a_greedy_attacker_within_the_radius_changes_no_answer(
-    trained: Network, test_split: datasets.Split
+    trained: Network, test_split: Split
 ) -> None:
     """Each level goes to the pixel and direction that costs the answer most, of all 128."""
     victim = DeployedVictim(trained)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spikeship.hw_targets.network import Conv, CubaLIF, Dense, Flatten, Input, Network, NetworkError
-from spikeship.hw_targets.placement import Core, Mesh, Placement, layer_per_core
+from spikeship.hw_targets.counts.placement import Core, Mesh, Placement, layer_per_core
+from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError
 
 NEURON = CubaLIF(1024, 512, 90)
 NETWORK = Network(

@@ -13,24 +13,31 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from spikeship.hw_targets.counts import count
-from spikeship.hw_targets.energy import DeviceError, Interval, estimate, load_device
-from spikeship.hw_targets.mapper import map_network
-from spikeship.hw_targets.network import CubaLIF, Dense, Flatten, Input, Network
-from spikeship.hw_targets.netx import write_netx
-from spikeship.hw_targets.statics import footprint_bytes
-from spikeship.models import datasets, training
-from spikeship.models.datasets import Dataset
+from spikeship.hw_targets.chips.mapper import map_network
+from spikeship.hw_targets.counts.counts import count
+from spikeship.hw_targets.energy.device import DeviceError
+from spikeship.hw_targets.energy.device_files import load_device
+from spikeship.hw_targets.energy.interval import Interval
+from spikeship.hw_targets.energy.price import estimate
+from spikeship.hw_targets.network.bits import footprint_bytes
+from spikeship.hw_targets.network.layers import Dense, Flatten, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import CubaLIF
+from spikeship.hw_targets.netx.file import write_netx
+from spikeship.models import training
+from spikeship.models.data.dataset import Dataset
+from spikeship.models.data.load import load
 from spikeship.models.encoding import Encoding
-from spikeship.models.training import Classifier, Settings
+from spikeship.models.settings import Settings
+from spikeship.models.training import Classifier
 from spikeship.pipeline import records
-from spikeship.pipeline.checklist import checklist
-from spikeship.pipeline.cli import app
-from spikeship.pipeline.export import recipe_for
-from spikeship.pipeline.measure import Baseline, Mean, Reading
-from spikeship.pipeline.profile import Profile, default_devices, profile
-from spikeship.pipeline.profile_views import profile_views
-from spikeship.pipeline.run import encoded, run_recipe
+from spikeship.pipeline.cli.app import app
+from spikeship.pipeline.cli.profile import profile_views
+from spikeship.pipeline.deploy.export import recipe_for
+from spikeship.pipeline.deploy.run import encoded, run_recipe
+from spikeship.pipeline.energy.checklist import checklist
+from spikeship.pipeline.energy.measure import Baseline, Mean, Reading
+from spikeship.pipeline.energy.profile import Profile, default_devices, profile
 
 POISSON = Encoding.of("poisson", 4, 16, 0.0)
 GRADED = Encoding("direct", 4)
@@ -47,7 +54,7 @@ def network(encoding: Encoding = POISSON) -> Network:
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     """Digits, of which the test split is short."""
-    found = datasets.load("digits")
+    found = load("digits")
     return replace(found, test=found.test.first(30))
 
 

@@ -14,14 +14,16 @@ from norse.torch.module.iaf import IAFCell
 from norse.torch.module.leaky_integrator import LICell
 from torch import nn
 
-from spikeship.hw_targets.arithmetic import synapse_format
-from spikeship.hw_targets.network import Conv, Dense, Flatten, Input, Recipe
-from spikeship.pipeline.execute import execute
+from spikeship.hw_targets.network.arithmetic import synapse_format
+from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
+from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.pipeline.deploy.run import run_recipe, scores
+from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_norse
 from spikeship.pipeline.lower import lower
 from spikeship.pipeline.quantize import fitting
-from spikeship.pipeline.quantize.network import QuantizationError, quantize
-from spikeship.pipeline.run import run_recipe, scores
+from spikeship.pipeline.quantize.limits import QuantizationError
+from spikeship.pipeline.quantize.quantize import quantize
 from spikeship.pipeline.verify import verify
 
 SHAPE = (1, 6, 6)

@@ -9,12 +9,17 @@ import nir
 import numpy as np
 import pytest
 
-from spikeship.hw_targets.network import Conv, CubaLIF, Dense, Recipe
-from spikeship.pipeline.execute import execute
+from spikeship.hw_targets.network.layers import Conv, Dense
+from spikeship.hw_targets.network.neurons import CubaLIF
+from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.pipeline.deploy.run import run_recipe
+from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.graph import conv2d
 from spikeship.pipeline.lower import lower
 from spikeship.pipeline.quantize import mixed_precision, search
-from spikeship.pipeline.quantize.network import QuantizationError, agree, quantize
+from spikeship.pipeline.quantize.limits import QuantizationError
+from spikeship.pipeline.quantize.loss import agree
+from spikeship.pipeline.quantize.quantize import quantize
 from spikeship.pipeline.quantize.rounding import (
     Compensation,
     columns,
@@ -23,7 +28,6 @@ from spikeship.pipeline.quantize.rounding import (
     nearest,
     refit,
 )
-from spikeship.pipeline.run import run_recipe
 
 DT = 1e-3
 

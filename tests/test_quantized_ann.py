@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from spikeship.models import datasets, networks, training
+from spikeship.models import networks, training
+from spikeship.models.data.load import load
 from spikeship.models.encoding import generator
 from spikeship.models.quantized_ann import (
     IMAGE_BITS,
@@ -122,7 +123,7 @@ def test_ranges_are_those_of_what_arrives() -> None:
 
 
 def test_accuracy_of_a_trained_one(tmp_path: object) -> None:
-    data = datasets.load("digits")
+    data = load("digits")
     settings = replace(SETTINGS, widths=(32,), epochs=3)
     trained, _ = training.train(settings, data, str(tmp_path), progress=False)
     accuracy = training.accuracy(trained, data.test)

@@ -3,18 +3,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from spikeship.hw_targets.network import (
-    Conv,
-    CubaLIF,
-    Dense,
-    Flatten,
-    Input,
-    Network,
-    NetworkError,
-    Population,
-)
-from spikeship.hw_targets.reference import simulate
-from spikeship.hw_targets.trace import Overflow, Trace
+from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
+from spikeship.hw_targets.network.network import Network, Population
+from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError
+from spikeship.hw_targets.simulate.reference import simulate
+from spikeship.hw_targets.simulate.trace import Overflow, Trace
 
 LIMIT = 1 << 23
 ALL = ("spikes", "u", "v")

@@ -9,21 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from spikeship.hw_targets.energy import estimate, load_device
-from spikeship.hw_targets.mapper import map_network
-from spikeship.hw_targets.network import CubaLIF, Dense, Flatten, Input, Network
-from spikeship.models import datasets
+from spikeship.hw_targets.chips.mapper import map_network
+from spikeship.hw_targets.energy.device_files import load_device
+from spikeship.hw_targets.energy.price import estimate
+from spikeship.hw_targets.network.layers import Dense, Flatten, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import CubaLIF
+from spikeship.models.data.dataset import Split
 from spikeship.models.encoding import Encoding
 from spikeship.models.surrogates import USUAL, Fixed
 from spikeship.pipeline import records
-from spikeship.pipeline.export import recipe_for
+from spikeship.pipeline.cli.robustness import report_tables
+from spikeship.pipeline.deploy.export import recipe_for
+from spikeship.pipeline.deploy.run import evaluate
 from spikeship.pipeline.robustness import DeployedVictim
+from spikeship.pipeline.robustness.attacks.named import ATTACKS, Strength, gradient_named, named
 from spikeship.pipeline.robustness.battery import Plan
 from spikeship.pipeline.robustness.curves import curve, qte
-from spikeship.pipeline.robustness.named import ATTACKS, Strength, gradient_named, named
 from spikeship.pipeline.robustness.report import radii_for, robustness
-from spikeship.pipeline.robustness_views import report_tables
-from spikeship.pipeline.run import evaluate
 
 PLAN = Plan(steps=2, eot=2, draws=3, curve=(1.0, 2.0), averages=(1,), sharpness=(3.0,), queries=5)
 
@@ -125,15 +128,15 @@ RSC1 = Encoding("rsc1", steps=4, sigma=0.05)
 
 
 @pytest.fixture(scope="module")
-def split() -> datasets.Split:
+def split() -> Split:
     labels = torch.tensor([0, 1] * 6)
     bright = torch.linspace(0.7, 0.95, 12)[:, None, None, None]
     top = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
     halves = torch.where(labels[:, None, None, None] == 0, top, 1 - top)
-    return datasets.Split(bright * halves, labels)
+    return Split(bright * halves, labels)
 
 
-def test_report(split: datasets.Split) -> None:
+def test_report(split: Split) -> None:
     victims = {"one": _victim(RSC1), "other": _victim(Encoding("direct", steps=4))}
     others = {"apgd-ce": named("apgd-ce", Strength(0.1, steps=2))}
     found = robustness(victims, "halves", split, 0.1, others=others, plan=PLAN, certified_draws=50)
@@ -165,7 +168,7 @@ def test_report(split: datasets.Split) -> None:
 
 
 def test_energy_of_a_decision_is_its_runs_times_that_of_an_inference(
-    split: datasets.Split,
+    split: Split,
 ) -> None:
     victim = _victim(RSC1)
     found = robustness({"one": victim}, "halves", split, 0.1, plan=PLAN, certified_draws=20)
@@ -184,7 +187,7 @@ def test_energy_of_a_decision_is_its_runs_times_that_of_an_inference(
         assert all("lava-dl" in source for source in decision.sources.values())
 
 
-def test_seeds_decide_everything(split: datasets.Split) -> None:
+def test_seeds_decide_everything(split: Split) -> None:
     def measured(seed: int) -> dict:
         plan = replace(PLAN, seed=seed)
         found = robustness(

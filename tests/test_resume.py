@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import torch
 
-from spikeship.models import checkpoints, datasets, training
-from spikeship.models.training import Settings
+from spikeship.models import checkpoints, training
+from spikeship.models.data.dataset import Dataset, Split
+from spikeship.models.settings import Settings
 
 EPOCHS = 3
 QUICK = Settings(epochs=EPOCHS, widths=(24,), steps=4, batch=25, attack_steps=2, learning_rate=0.1)
@@ -29,7 +30,7 @@ class KilledError(BaseException):
     """In place of SIGKILL: nothing catches it to put something right."""
 
 
-def few(events: bool = False) -> datasets.Dataset:
+def few(events: bool = False) -> Dataset:
     """Bars at four places, learnt within a few epochs; four batches an epoch, the last one smaller."""
     draws = torch.Generator().manual_seed(0)
     splits = []
@@ -42,16 +43,14 @@ def few(events: bool = False) -> datasets.Dataset:
             images = (torch.rand((count, 4, 1, 8, 8), generator=draws) < images[:, None]).to(
                 torch.int8
             )
-        splits.append(datasets.Split(images, labels))
-    return datasets.Dataset("bars", *splits)
+        splits.append(Split(images, labels))
+    return Dataset("bars", *splits)
 
 
 DATA = few()
 
 
-def train(
-    settings: Settings, folder: Path, data: datasets.Dataset = DATA, **options: Any
-) -> dict[str, Any]:
+def train(settings: Settings, folder: Path, data: Dataset = DATA, **options: Any) -> dict[str, Any]:
     """What `best.ckpt` says in the end, which is all that is in the folder then."""
     _, path = training.train(settings, data, folder, progress=False, **options)
     assert [file.name for file in folder.iterdir()] == [path.name] == ["best.ckpt"]

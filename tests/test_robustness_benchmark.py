@@ -9,8 +9,9 @@ from statistics import mean
 
 import pytest
 
-from spikeship.benchmarks import _robustness_claims as claims
-from spikeship.benchmarks import readme_figures, robustness
+from spikeship.benchmarks import readme_figures
+from spikeship.benchmarks.robustness import claims
+from spikeship.benchmarks.robustness import run as robustness
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
-from spikeship.hw_targets.network import Network
-from spikeship.hw_targets.netx import read_netx, write_netx
-from spikeship.models import datasets
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.netx.file import read_netx, write_netx
+from spikeship.models.data.load import load
 from spikeship.models.surrogates import SURROGATES, Fixed
-from spikeship.pipeline.cli import app
+from spikeship.pipeline.cli.app import app
 
 QUICK = ("--limit", 12, "--steps", 2, "--eot", 1, "--draws", 3, "--queries", 5, "--certify", 30)
 
@@ -63,7 +63,7 @@ def test_attack_on_the_integers(folder: Path, tmp_path: Path) -> None:
     assert pgd["after"]["accuracy"] < noise["after"]["accuracy"] - 0.3
     assert json.loads(stored.read_text()) == result
     images = np.load(moved)
-    clean = datasets.load("digits").test.images[:40].numpy()
+    clean = load("digits").test.images[:40].numpy()
     assert images.shape == (2, 40, 1, 8, 8)
     assert np.abs(images - clean).max() == pytest.approx(pgd["largest"], abs=1e-6)
     again = ok("attack", folder / "rsc.net", *names, *options)
@@ -162,7 +162,9 @@ def test_robustness_fails_where_the_suite_fails(
 ) -> None:
     """A surrogate so steep that no spike passes a gradient."""
     steep = Fixed(SURROGATES["triangle"], 1e4)
-    monkeypatch.setattr("spikeship.pipeline.robustness.named.gradient_named", lambda _: steep)
+    monkeypatch.setattr(
+        "spikeship.pipeline.robustness.attacks.named.gradient_named", lambda _: steep
+    )
     options = (
         "--limit",
         50,

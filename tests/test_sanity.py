@@ -11,8 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from spikeship.models import datasets, training
+from spikeship.models import training
+from spikeship.models.data.dataset import Split
+from spikeship.models.data.load import load
 from spikeship.models.encoding import Encoding
+from spikeship.models.settings import Settings
 from spikeship.models.surrogates import SURROGATES, USUAL, Fixed, Gradient
 from spikeship.pipeline.robustness import DeployedVictim, FloatVictim, Victim
 from spikeship.pipeline.robustness.battery import Plan, battery
@@ -216,17 +219,15 @@ def test_battery_errors(epsilon: float, images: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def digits() -> datasets.Split:
-    test = datasets.load("digits").test
-    return datasets.Split(test.images[:80], test.labels[:80])
+def digits() -> Split:
+    test = load("digits").test
+    return Split(test.images[:80], test.labels[:80])
 
 
 def _train(folder: Path, **changes: object) -> training.Classifier:
-    settings = training.Settings(
-        coding="direct", sigma=0.0, levels=64, steps=4, widths=(32,), epochs=6
-    )
+    settings = Settings(coding="direct", sigma=0.0, levels=64, steps=4, widths=(32,), epochs=6)
     settings = replace(settings, **changes)
-    return training.train(settings, datasets.load("digits"), folder, progress=False)[0]
+    return training.train(settings, load("digits"), folder, progress=False)[0]
 
 
 @pytest.fixture(scope="module")
@@ -259,11 +260,11 @@ class SteepIntegers(DeployedVictim):
 
 
 def _quantized(kind: type[DeployedVictim], classifier: training.Classifier) -> DeployedVictim:
-    return kind.quantized(classifier, datasets.load("digits").train.images[:128])
+    return kind.quantized(classifier, load("digits").train.images[:128])
 
 
 def test_healthy_networks_pass(
-    direct: training.Classifier, ann: FloatVictim, digits: datasets.Split
+    direct: training.Classifier, ann: FloatVictim, digits: Split
 ) -> None:
     for victim in (FloatVictim(direct), _quantized(DeployedVictim, direct), ann):
         other = ann if victim is not ann else FloatVictim(direct)
@@ -273,9 +274,7 @@ def test_healthy_networks_pass(
         assert found.passed, (victim.name, found.failed)
 
 
-def test_a_healthy_noisy_network_passes(
-    ann: FloatVictim, digits: datasets.Split, tmp_path: Path
-) -> None:
+def test_a_healthy_noisy_network_passes(ann: FloatVictim, digits: Split, tmp_path: Path) -> None:
     victim = FloatVictim(_train(tmp_path, coding="rsc1", sigma=0.2))
     plan = Plan(steps=8, eot=4, draws=10, averages=(1, 2, 4, 8), queries=50)
     found = sanity(victim, digits.images, digits.labels, 0.1, sources={"ann": ann}, plan=plan)
@@ -285,7 +284,7 @@ def test_a_healthy_noisy_network_passes(
 
 
 def test_masked_networks_are_exposed(
-    direct: training.Classifier, ann: FloatVictim, digits: datasets.Split
+    direct: training.Classifier, ann: FloatVictim, digits: Split
 ) -> None:
     """Accuracy under PGD looks fine; the suite says why not to believe it."""
     everywhere = {

@@ -16,8 +16,9 @@ from torch import nn
 from typer.testing import CliRunner
 
 from spikeship.hw_targets import read_netx, simulate
-from spikeship.hw_targets.network import NetworkError, Shape
-from spikeship.pipeline.cli import app
+from spikeship.hw_targets.network.layers import Shape
+from spikeship.hw_targets.network.neurons import NetworkError
+from spikeship.pipeline.cli.app import app
 from spikeship.pipeline.frontends import from_slayer, load_slayer
 
 pytestmark = [

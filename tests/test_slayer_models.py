@@ -13,20 +13,23 @@ import torch
 from torch import nn
 
 from spikeship.hw_targets import Conv, CubaLIF, Dense, Flatten, Input, Network, Recipe
-from spikeship.hw_targets.trace import Overflow
-from spikeship.models import datasets, networks, slayer, training
+from spikeship.hw_targets.simulate.trace import Overflow
+from spikeship.models import networks, slayer, training
+from spikeship.models.data.dataset import Dataset
+from spikeship.models.data.load import load
 from spikeship.models.encoding import Encoding, generator
+from spikeship.models.settings import Settings
+from spikeship.pipeline.deploy.run import run_recipe
 from spikeship.pipeline.frontends.slayer import from_slayer
-from spikeship.pipeline.run import run_recipe
 
 pytestmark = pytest.mark.lava
 
-QUICK = training.Settings(epochs=3, widths=(32,), steps=4, framework="slayer")
+QUICK = Settings(epochs=3, widths=(32,), steps=4, framework="slayer")
 
 
 @pytest.fixture(scope="module")
-def digits() -> datasets.Dataset:
-    return datasets.load("digits")
+def digits() -> Dataset:
+    return load("digits")
 
 
 def integers(net: slayer.SlayerClassifier, encoding: Encoding) -> Network:
@@ -77,7 +80,7 @@ def assert_runs_as(
         assert all(o == Overflow() for o in trace.overflow)
 
 
-def trained(data: datasets.Dataset, folder: Path, **settings: Any) -> training.Classifier:
+def trained(data: Dataset, folder: Path, **settings: Any) -> training.Classifier:
     chosen = replace(QUICK, epochs=2, **settings)
     return training.train(chosen, data, folder, progress=False)[0]
 
@@ -88,7 +91,7 @@ def trained(data: datasets.Dataset, folder: Path, **settings: Any) -> training.C
     ("cnn", "rsc2", 0.2, 16),
 ])  # fmt: skip
 def test_the_trained_network_is_its_integers(
-    model: str, coding: Any, sigma: float, levels: int, digits: datasets.Dataset, tmp_path: Path
+    model: str, coding: Any, sigma: float, levels: int, digits: Dataset, tmp_path: Path
 ) -> None:
     """Every spike of every layer, for all test images."""
     net = trained(
@@ -110,7 +113,7 @@ def test_the_trained_network_is_its_integers(
 @pytest.mark.slow
 @pytest.mark.parametrize(("model", "widths"), [("mlp", (32,)), ("cnn", (4, 8))])
 def test_the_trained_network_runs_on_lava(
-    model: str, widths: tuple[int, ...], digits: datasets.Dataset, tmp_path: Path
+    model: str, widths: tuple[int, ...], digits: Dataset, tmp_path: Path
 ) -> None:
     net = trained(digits, tmp_path, model=model, widths=widths)
     encoding = net.settings.encoding
@@ -184,7 +187,7 @@ def test_gradients_reach_the_image() -> None:
     assert frames.grad.abs().sum() > 0
 
 
-def test_training_learns_and_repeats(digits: datasets.Dataset, tmp_path: Path) -> None:
+def test_training_learns_and_repeats(digits: Dataset, tmp_path: Path) -> None:
     runs = [training.train(QUICK, digits, tmp_path / name, progress=False) for name in ("a", "b")]
     (first, path), (second, _) = runs
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
@@ -198,7 +201,7 @@ def test_training_learns_and_repeats(digits: datasets.Dataset, tmp_path: Path) -
     assert path.stat().st_mtime_ns != before
 
 
-def test_an_interrupted_run_goes_on(digits: datasets.Dataset, tmp_path: Path, monkeypatch) -> None:
+def test_an_interrupted_run_goes_on(digits: Dataset, tmp_path: Path, monkeypatch) -> None:
     """Interrupted in its last epoch, a run does only that epoch again."""
     seen = []
     step = training.Classifier.training_step

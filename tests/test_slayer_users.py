@@ -12,8 +12,11 @@ import pytest
 import torch
 from torch import nn
 
-from spikeship.hw_targets import arithmetic, simulate
-from spikeship.hw_targets.network import Conv, Dense, Input, Network, NetworkError, Shape
+from spikeship.hw_targets import simulate
+from spikeship.hw_targets.network import arithmetic
+from spikeship.hw_targets.network.layers import Conv, Dense, Input, Shape
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import NetworkError
 from spikeship.pipeline.frontends import from_slayer, slayer
 from spikeship.pipeline.frontends.slayer_proof import UnprovenWarning
 

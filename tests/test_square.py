@@ -11,7 +11,7 @@ from torch import Tensor
 
 from spikeship.models.encoding import Encoding, generator
 from spikeship.models.surrogates import USUAL, Gradient
-from spikeship.pipeline.robustness.square import Square
+from spikeship.pipeline.robustness.attacks.square import Square
 from spikeship.pipeline.robustness.victims import Victim
 
 EPSILON = 0.1

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from spikeship.hw_targets.network import Conv, CubaLIF, Dense, Input, Network
-from spikeship.hw_targets.statics import connection_sparsity, footprint_bytes
+from spikeship.hw_targets.network.bits import connection_sparsity, footprint_bytes
+from spikeship.hw_targets.network.layers import Conv, Dense, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import CubaLIF
 
 LIF = CubaLIF(4096, 0, 9)
 WIDE = Dense([[254, -256, 0], [0, 0, 2]], neuron=LIF, bias=[1, 2])  # 8 bits

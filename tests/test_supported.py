@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from spikeship.hw_targets import arithmetic
-from spikeship.hw_targets.network import Conv, CubaLIF, Dense, Layer, NetworkError, Neuron
+from spikeship.hw_targets.network import arithmetic
+from spikeship.hw_targets.network.layers import Conv, Dense, Layer
+from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError, Neuron
 from spikeship.models.encoding import CODINGS
 from spikeship.models.surrogates import SURROGATES
-from spikeship.pipeline.cli import app
+from spikeship.pipeline.cli.app import app
 from spikeship.pipeline.frontends import norse, norse_modules, slayer, slayer_neurons
 from spikeship.pipeline.graph import PARAMETERS
-from spikeship.pipeline.quantize.network import BITS
+from spikeship.pipeline.quantize.quantize import BITS
 from spikeship.pipeline.supported import Field, Part, slayer_name, supported
 
 PARTS = {part.name: part for part in supported()}
@@ -122,7 +123,7 @@ def test_frameworks_that_are_not_installed_are_named() -> None:
         "import sys\n"
         "for name in ('torch', 'nir', 'norse', 'lightning', 'lava'):\n"
         "    sys.modules[name] = None\n"  # importing it now fails
-        "from spikeship.pipeline.cli import app\n"
+        "from spikeship.pipeline.cli.app import app\n"
         "app()\n"
     )
     run = [sys.executable, "-c", code, "supported"]

@@ -3,17 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spikeship.hw_targets.network import (
-    Conv,
-    CubaLIF,
-    Dense,
-    Flatten,
-    Input,
-    Network,
-    NetworkError,
-)
-from spikeship.hw_targets.reference import simulate
-from spikeship.hw_targets.trace import Overflow, Recorded, Trace, atomic_path
+from spikeship.hw_targets.files import atomic_path
+from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError
+from spikeship.hw_targets.simulate.reference import simulate
+from spikeship.hw_targets.simulate.trace import Overflow, Recorded, Trace
 
 RNG = np.random.default_rng(5)
 NEURON = CubaLIF(2000, 700, 90)

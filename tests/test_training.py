@@ -9,14 +9,17 @@ import pytest
 import torch
 from torch import nn
 
-from spikeship.models import datasets, networks, training
+from spikeship.models import networks, training
+from spikeship.models.data.dataset import Dataset, Split
+from spikeship.models.data.load import load
+from spikeship.models.settings import Settings
 
-QUICK = training.Settings(epochs=3, widths=(32,), steps=4)
+QUICK = Settings(epochs=3, widths=(32,), steps=4)
 
 
 @pytest.fixture(scope="module")
-def digits() -> datasets.Dataset:
-    return datasets.load("digits")
+def digits() -> Dataset:
+    return load("digits")
 
 
 @pytest.mark.parametrize("model", networks.MODELS)
@@ -48,7 +51,7 @@ def test_unknown_model() -> None:
         networks.ann("resnet", (1, 8, 8), 10)
 
 
-def test_training_learns_and_repeats(digits: datasets.Dataset, tmp_path: Path) -> None:
+def test_training_learns_and_repeats(digits: Dataset, tmp_path: Path) -> None:
     runs = [training.train(QUICK, digits, tmp_path / name, progress=False) for name in ("a", "b")]
     (first, path), (second, _) = runs
     assert path == tmp_path / "a" / "best.ckpt"
@@ -60,7 +63,7 @@ def test_training_learns_and_repeats(digits: datasets.Dataset, tmp_path: Path) -
     assert first.settings == replace(QUICK, shape=(1, 8, 8))
 
 
-def test_a_finished_run_is_loaded(digits: datasets.Dataset, tmp_path: Path) -> None:
+def test_a_finished_run_is_loaded(digits: Dataset, tmp_path: Path) -> None:
     _, path = training.train(QUICK, digits, tmp_path, progress=False)
     before = path.stat().st_mtime_ns
     training.train(QUICK, digits, tmp_path, progress=False)
@@ -69,7 +72,7 @@ def test_a_finished_run_is_loaded(digits: datasets.Dataset, tmp_path: Path) -> N
     assert path.stat().st_mtime_ns != before
 
 
-def test_an_interrupted_run_goes_on(digits: datasets.Dataset, tmp_path: Path, monkeypatch) -> None:
+def test_an_interrupted_run_goes_on(digits: Dataset, tmp_path: Path, monkeypatch) -> None:
     """Interrupted in its last epoch, a run does only that epoch again."""
     seen = []
     step = training.Classifier.training_step
@@ -101,7 +104,7 @@ def test_missing_checkpoint(tmp_path: Path) -> None:
         training.load(tmp_path / "none.ckpt")
 
 
-def test_settings_survive_the_checkpoint(digits: datasets.Dataset, tmp_path: Path) -> None:
+def test_settings_survive_the_checkpoint(digits: Dataset, tmp_path: Path) -> None:
     settings = replace(QUICK, epochs=1, coding="rsc2", sigma=0.3, readout="voltage", seed=4)
     settings = replace(settings, sparsity=0.01, sparsity_power=1, leak=0.9)
     _, path = training.train(settings, digits, tmp_path, progress=False)
@@ -122,7 +125,7 @@ def test_old_checkpoints_load(tmp_path: Path) -> None:
 
 def test_unknown_framework() -> None:
     with pytest.raises(ValueError, match="framework 'nengo' is unknown; choose from norse, slayer"):
-        training.Settings(framework="nengo")  # type: ignore[arg-type]
+        Settings(framework="nengo")  # type: ignore[arg-type]
 
 
 def test_events_need_no_coding(tmp_path: Path) -> None:
@@ -132,8 +135,8 @@ def test_events_need_no_coding(tmp_path: Path) -> None:
     for i, label in enumerate(labels):
         for t in range(6):
             spikes[i, t, label, [(t + i) % 6, (t + i + 2) % 6]] = 1
-    split = datasets.Split(spikes, labels)
-    data = datasets.Dataset("bars", split, split, split)
+    split = Split(spikes, labels)
+    data = Dataset("bars", split, split, split)
     for spiking in (True, False):
         settings = replace(QUICK, epochs=10, batch=10, spiking=spiking)
         network, path = training.train(settings, data, tmp_path / str(spiking), progress=False)

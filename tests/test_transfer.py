@@ -11,9 +11,9 @@ from torch import Tensor
 
 from spikeship.models.encoding import Encoding, generator
 from spikeship.models.surrogates import USUAL, Gradient
-from spikeship.pipeline.robustness.attack import attack
-from spikeship.pipeline.robustness.gradient_attacks import FGSM
-from spikeship.pipeline.robustness.transfer import transfer
+from spikeship.pipeline.robustness.attacks.attack import attack
+from spikeship.pipeline.robustness.attacks.gradient import FGSM
+from spikeship.pipeline.robustness.attacks.transfer import transfer
 from spikeship.pipeline.robustness.victims import Victim
 
 EPSILON = 0.1

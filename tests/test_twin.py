@@ -12,27 +12,24 @@ import numpy as np
 import pytest
 import torch
 
-from spikeship.hw_targets.engine import simulate
-from spikeship.hw_targets.network import (
-    Conv,
+from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import (
     CubaLIF,
     Delta,
-    Dense,
-    Flatten,
-    Input,
-    Network,
     NetworkError,
-    Recipe,
     ResonateFire,
     Sigma,
     SigmaDelta,
 )
-from spikeship.hw_targets.trace import Trace
+from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.hw_targets.simulate.engine import simulate
+from spikeship.hw_targets.simulate.trace import Trace
 from spikeship.models.surrogates import SURROGATES
+from spikeship.pipeline.deploy.run import run_recipe
 from spikeship.pipeline.quantize import RealLayer
-from spikeship.pipeline.run import run_recipe
 from spikeship.pipeline.twin.layer import PARAMETERS, _exact_type
-from spikeship.pipeline.twin.network import Twin, real_layers
+from spikeship.pipeline.twin.twin import Twin, real_layers
 
 RNG = np.random.default_rng
 

@@ -15,26 +15,21 @@ from norse.torch.functional.leaky_integrator_box import LIBoxParameters
 from rich.table import Table
 from torch import nn
 
-from spikeship.hw_targets.network import (
-    CubaLIF,
-    Delta,
-    Dense,
-    Flatten,
-    Input,
-    Network,
-    Recipe,
-    SigmaDelta,
-)
-from spikeship.hw_targets.trace import Recorded
-from spikeship.pipeline import records, views
-from spikeship.pipeline.execute import execute
+from spikeship.hw_targets.network.layers import Dense, Flatten, Input
+from spikeship.hw_targets.network.network import Network
+from spikeship.hw_targets.network.neurons import CubaLIF, Delta, SigmaDelta
+from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.hw_targets.simulate.trace import Recorded
+from spikeship.pipeline import records
+from spikeship.pipeline.cli.verify import verdicts, verification_tables
+from spikeship.pipeline.deploy.run import Target, run_recipe, scores
+from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_netx, from_norse
 from spikeship.pipeline.graph import chain_graph
 from spikeship.pipeline.quantize import quantize
-from spikeship.pipeline.run import Target, run_recipe, scores
-from spikeship.pipeline.verify import network as verify_module
-from spikeship.pipeline.verify.network import Verification, layer_ids, verify
+from spikeship.pipeline.verify import verify as verify_module
 from spikeship.pipeline.verify.sides import float_layers, float_side, hardware, quantized_side
+from spikeship.pipeline.verify.verify import Verification, layer_ids, verify
 
 SHAPE = (1, 6, 6)
 RECIPE = Recipe(steps=8, levels=16, message_bits=8, reset_interval=8, reset_offset=1)
@@ -185,7 +180,7 @@ def test_a_readout_has_answers_but_no_spikes(conv: Network) -> None:
     assert found.same_answers > 0.9
     answers = execute(CONV, x / 16).voltage[-1].mean(axis=1).argmax(axis=1)
     assert found.accuracy[0].accuracy == (answers == LABELS).mean()
-    table = views.verification_tables(found)[0]
+    table = verification_tables(found)[0]
     assert isinstance(table, Table)
     assert [list(column.cells)[1] for column in table.columns][2:5] == ["readout"] * 3
 
@@ -222,7 +217,7 @@ def test_the_module_itself_is_a_side(wrong: bool) -> None:
     assert found.ok is not wrong
     assert found.to_module[0].exact
     assert found.to_module[1].exact is not wrong
-    assert any("the module itself" in str(line) for line in views.verification_tables(found))
+    assert any("the module itself" in str(line) for line in verification_tables(found))
 
 
 def test_a_module_needs_its_graph(dense: Network) -> None:
@@ -335,7 +330,7 @@ def test_each_of_two_matrices_has_its_own_steps() -> None:
 
 
 def test_verdicts_are_one_line_per_layer_and_json_holds_all(result: Verification) -> None:
-    lines = views.verdicts(result)
+    lines = verdicts(result)
     assert [line.split(": ")[0] for line in lines] == [d.layer for d in result.diagnoses]
     for line, d in zip(lines, result.diagnoses, strict=True):
         assert f"Likely cause: {d.cause}" in line

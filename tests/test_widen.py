@@ -6,11 +6,12 @@ import nir
 import numpy as np
 import pytest
 
-from spikeship.hw_targets.network import Recipe
-from spikeship.pipeline.execute import execute
+from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.graph import LoweringError, chain_graph, conv2d
 from spikeship.pipeline.lower import bias_channel, copies
-from spikeship.pipeline.quantize.network import QuantizationError, quantize
+from spikeship.pipeline.quantize.limits import QuantizationError
+from spikeship.pipeline.quantize.quantize import quantize
 
 RNG = np.random.default_rng(0)
 DT = 0.001

@@ -10,19 +10,10 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hw_targets import arithmetic
-from ...hw_targets.network import (
-    Conv,
-    CubaLIF,
-    Dense,
-    Flatten,
-    Input,
-    IntArray,
-    Network,
-    NetworkError,
-    Population,
-    Shape,
-)
+from ...hw_targets.network import arithmetic
+from ...hw_targets.network.layers import Conv, Dense, Flatten, Input, Shape
+from ...hw_targets.network.network import Network, Population
+from ...hw_targets.network.neurons import CubaLIF, IntArray, NetworkError
 from ..graph import Node, chain_graph, conv2d
 
 Array = NDArray[np.float64]

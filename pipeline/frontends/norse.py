@@ -18,13 +18,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ...models.networks import SpikingClassifier
-from ..float_layers import DECAYS_LAST
+from ..float.layers import DECAYS_LAST
 from ..graph import NEURONS, READOUTS, Node, chain_graph
 from .norse_modules import CONVERSIONS, Shape, UnsupportedModuleError
 from .norse_proof import prove, random_frames
 from .norse_trace import Place, is_container, leaf_modules, trace
-
-__all__ = ["UnsupportedModuleError", "check_norse", "from_norse", "leaves", "run_norse"]
 
 REASONS = {
     "Refrac": "Loihi-style neurons have no refractory period",

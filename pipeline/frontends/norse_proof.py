@@ -12,12 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..execute import execute
+from ..float.execute import execute
 from ..graph import READOUTS, chain
 from .norse_modules import UnsupportedModuleError
 from .norse_trace import Place
-
-__all__ = ["LAST_BITS", "PROMISES", "prove", "random_frames"]
 
 STEPS = 8
 GAINS = (1.0, 1.0, 8.0, 64.0, 1024.0)

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from .norse_modules import UnsupportedModuleError
 
-__all__ = ["Place", "called", "is_container", "leaf_modules", "trace"]
-
 Key: TypeAlias = tuple[str, tuple[int, ...]]
 
 CONVENTIONS = (

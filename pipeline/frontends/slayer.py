@@ -20,23 +20,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ...hw_targets import arithmetic
-from ...hw_targets.network import (
-    Conv,
-    CubaLIF,
-    Delta,
-    Dense,
-    Flatten,
-    Input,
-    IntArray,
-    Layer,
-    Network,
-    NetworkError,
-    Shape,
-    Sigma,
-    SigmaDelta,
-)
-from ...hw_targets.netx_pool import lowered_pool
+from ...hw_targets.network import arithmetic
+from ...hw_targets.network.layers import Conv, Dense, Flatten, Input, Layer, Shape
+from ...hw_targets.network.network import Network
+from ...hw_targets.network.neurons import CubaLIF, Delta, IntArray, NetworkError, Sigma, SigmaDelta
+from ...hw_targets.netx.pool import lowered_pool
 from ...models.slayer import SlayerClassifier
 from .slayer_messages import Messages
 from .slayer_neurons import decays, find, neurons, synapses, weight_norm, whole

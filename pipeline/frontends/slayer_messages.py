@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...hw_targets.network import CubaLIF, Delta, Input, Layer, NetworkError, Sigma, SigmaDelta
+from ...hw_targets.network.layers import Input, Layer
+from ...hw_targets.network.neurons import CubaLIF, Delta, NetworkError, Sigma, SigmaDelta
 
 MESSAGE = 1 << 12
 """1.0 among sigma-delta neurons. CUBA neurons and resonators send 1, and take 1 for a spike."""

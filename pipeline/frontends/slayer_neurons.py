@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch.nn.utils.weight_norm import WeightNorm
 
-from ...hw_targets import arithmetic
-from ...hw_targets.network import (
+from ...hw_targets.network import arithmetic
+from ...hw_targets.network.neurons import (
     CubaLIF,
     IntArray,
     NetworkError,

@@ -17,7 +17,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ...hw_targets.network import NetworkError, Shape
+from ...hw_targets.network.layers import Shape
+from ...hw_targets.network.neurons import NetworkError
 from .slayer_run import detached_copy, forget, is_block, is_bootstrap, run, spiking
 
 SAMPLES, STEPS = 3, 8

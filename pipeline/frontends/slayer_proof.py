@@ -19,21 +19,19 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.utils import remove_weight_norm
 
-from ...hw_targets import arithmetic
-from ...hw_targets.network import (
+from ...hw_targets.network import arithmetic
+from ...hw_targets.network.layers import Input, Layer, Shape
+from ...hw_targets.network.network import Network
+from ...hw_targets.network.neurons import (
     CubaLIF,
     Delta,
-    Input,
     IntArray,
-    Layer,
-    Network,
     NetworkError,
     ResonateFire,
-    Shape,
     Sigma,
     SigmaDelta,
 )
-from ...hw_targets.reference import simulate
+from ...hw_targets.simulate.reference import simulate
 from .slayer_messages import MESSAGE, sends
 from .slayer_neurons import weight_norm
 from .slayer_run import run_block

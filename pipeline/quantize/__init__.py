@@ -1,11 +1,11 @@
 """From a float NIR graph to the integers of a `Network`."""
 
-from ...hw_targets.violations import Violation
+from ...hw_targets.chips.chip import Violation
+from .limits import QuantizationError
 from .loss import LayerLoss, agree
-from .network import Method, Quantized, quantize
 from .precision import MixedPrecision, mixed_precision
+from .quantize import Method, Quantized, quantize
 from .rounding import RealLayer
-from .units import QuantizationError
 
 __all__ = [
     "LayerLoss",

@@ -10,12 +10,15 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hw_targets import arithmetic
-from ...hw_targets.engine import simulate
-from ...hw_targets.network import Conv, CubaLIF, Dense, Flatten, Input, Network, Recipe
-from ...hw_targets.trace import Overflow
+from ...hw_targets.network import arithmetic
+from ...hw_targets.network.layers import Conv, Dense, Flatten, Input
+from ...hw_targets.network.network import Network
+from ...hw_targets.network.neurons import CubaLIF
+from ...hw_targets.network.recipe import Recipe
+from ...hw_targets.simulate.engine import simulate
+from ...hw_targets.simulate.trace import Overflow
+from ..float.cell import HardwareLayer
 from .rounding import RealLayer, full_step, nearest
-from .units import HardwareLayer
 
 Array = NDArray[Any]
 

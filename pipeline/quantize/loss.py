@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hw_targets import arithmetic
-from ...hw_targets.network import CubaLIF
-from ...hw_targets.violations import Violation
+from ...hw_targets.chips.chip import Violation
+from ...hw_targets.network import arithmetic
+from ...hw_targets.network.neurons import CubaLIF
 from .fitting import Problem, Run, rows_first
 from .rounding import saturates
 

@@ -10,12 +10,10 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hw_targets import arithmetic
-from ...hw_targets.network import Recipe
+from ...hw_targets.network import arithmetic
+from ...hw_targets.network.recipe import Recipe
 from .fitting import Run
-from .network import Quantized, Task, prepare
-
-__all__ = ["MixedPrecision", "mixed_precision"]
+from .quantize import Quantized, Task, prepare
 
 Array = NDArray[Any]
 Bits: TypeAlias = tuple[int, ...]

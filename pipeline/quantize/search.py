@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hw_targets import arithmetic
+from ...hw_targets.network import arithmetic
 from .fitting import Fit, Problem, Run, rows_first
 from .rounding import Compensation, columns, filtered, refit
 

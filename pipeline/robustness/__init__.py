@@ -1,17 +1,17 @@
 """Attacks and certificates, on the float network and on the deployed integers."""
 
-from .adaptive import SAPGD, Adaptive
-from .apgd import APGD, TargetedAPGD
-from .attack import Attack, Attacked, Scored, attack, score
-from .certificates import ABSTAIN, Certificate, Certified
-from .certify import certify, predict
+from .attacks.adaptive import SAPGD, Adaptive
+from .attacks.apgd import APGD, TargetedAPGD
+from .attacks.attack import Attack, Attacked, Scored, attack, score
+from .attacks.ensemble import Ensemble, ensemble_of
+from .attacks.gradient import FGSM, PGD, RFGSM, RandomNoise
+from .attacks.square import Square
+from .attacks.transfer import Transfer, transfer
+from .certificates.certificates import ABSTAIN, Certificate, Certified
+from .certificates.certify import certify, predict
 from .curves import Curve, curve, qte
-from .ensemble import Ensemble, ensemble_of
-from .gradient_attacks import FGSM, PGD, RFGSM, RandomNoise
 from .report import RobustnessReport, robustness
 from .sanity import Check, Sanity, sanity
-from .square import Square
-from .transfer import Transfer, transfer
 from .victims import DeployedVictim, FloatVictim, Victim
 
 __all__ = [

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ...models.encoding import generator
 from ...models.surrogates import SURROGATES, USUAL, Fixed, Gradient
-from ..run import track
-from .adaptive import SAPGD
-from .attack import Attack, Attacked, Scored, attack, expected, score
-from .gradient_attacks import FGSM, PGD, RandomNoise
-from .square import Square
+from ..deploy.run import track
+from .attacks.adaptive import SAPGD
+from .attacks.attack import Attack, Attacked, Scored, attack, expected, score
+from .attacks.gradient import FGSM, PGD, RandomNoise
+from .attacks.square import Square
 from .victims import Victim
 
 TINY = 1e-6

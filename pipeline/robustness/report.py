@@ -9,18 +9,21 @@ from typing import Literal
 
 from torch import Tensor
 
-from ...hw_targets.counts import Counts
-from ...hw_targets.energy import Device, Energy, estimate, load_device
-from ...hw_targets.mapper import map_network
-from ...hw_targets.network import Network
-from ...models.datasets import Split
+from ...hw_targets.chips.mapper import map_network
+from ...hw_targets.counts.counts import Counts
+from ...hw_targets.energy.device import Device
+from ...hw_targets.energy.device_files import load_device
+from ...hw_targets.energy.energy import Energy
+from ...hw_targets.energy.price import estimate
+from ...hw_targets.network.network import Network
+from ...models.data.dataset import Split
 from ...models.encoding import Encoding
-from ..profile import check_carries, default_devices
-from ..run import evaluate
-from .attack import Attack, Attacked, Scored
+from ..deploy.run import evaluate
+from ..energy.profile import check_carries, default_devices
+from .attacks.attack import Attack, Attacked, Scored
 from .battery import QUICK, Battery, Plan, battery
-from .certificates import Certified, Norm, Unit
-from .certify import certify
+from .certificates.certificates import Certified, Norm, Unit
+from .certificates.certify import certify
 from .curves import Curve, curve
 from .sanity import Sanity, judge
 from .victims import DeployedVictim, Victim

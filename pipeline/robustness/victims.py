@@ -12,15 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ...hw_targets import arithmetic
-from ...hw_targets.network import CubaLIF, Network
+from ...hw_targets.network import arithmetic
+from ...hw_targets.network.network import Network
+from ...hw_targets.network.neurons import CubaLIF
 from ...models.activity import activity
 from ...models.encoding import Encoding
 from ...models.surrogates import USUAL, Gradient
 from ...models.training import LOGIT_SCALE, Classifier
-from ..export import calibration_messages, import_norse, recipe_for
+from ..deploy.export import calibration_messages, import_norse, recipe_for
+from ..deploy.run import encoding_of, needed_recipe, output_scores
 from ..quantize import quantize
-from ..run import encoding_of, needed_recipe, output_scores
 from ..twin import Twin
 
 

@@ -12,18 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ...hw_targets import arithmetic
-from ...hw_targets.network import (
-    Conv,
-    CubaLIF,
-    Dense,
-    Input,
-    Layer,
-    Population,
-    ResonateFire,
-    Sigma,
-)
-from ...hw_targets.neurons import Delta
+from ...hw_targets.network import arithmetic
+from ...hw_targets.network.layers import Conv, Dense, Input, Layer
+from ...hw_targets.network.network import Population
+from ...hw_targets.network.neurons import CubaLIF, Delta, ResonateFire, Sigma
 from ...models.surrogates import USUAL, Gradient, Surrogate, spike, through_rates
 from ..quantize import RealLayer
 from . import straight_through as st

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...hw_targets import arithmetic
+from ...hw_targets.network import arithmetic
 from ...models.surrogates import Surrogate
 
 _ONE = arithmetic.DECAY_ONE

@@ -16,19 +16,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ...hw_targets import arithmetic
-from ...hw_targets.network import Network, NetworkError, Recipe
-from ...hw_targets.netx_write import check_layer
-from ...hw_targets.trace import atomic_path
-from ...models.datasets import Dataset, Split
+from ...hw_targets.files import atomic_path
+from ...hw_targets.network import arithmetic
+from ...hw_targets.network.network import Network
+from ...hw_targets.network.neurons import NetworkError
+from ...hw_targets.network.recipe import Recipe
+from ...hw_targets.netx.write import check_layer
+from ...models.data.dataset import Dataset, Split
 from ...models.encoding import generator
 from ...models.training import LOGIT_SCALE
-from ..execute import FloatTrace, execute
+from ..deploy.run import encoded, encoding_of, needed_recipe, output_scores
+from ..float.execute import FloatTrace, execute
 from ..lower import lower
 from ..quantize import Quantized, RealLayer
-from ..run import encoded, encoding_of, needed_recipe, output_scores
 from .layer import TwinLayer
-from .network import TRAINED, Twin, TwinTrace
+from .twin import TRAINED, Twin, TwinTrace
 
 Objective: TypeAlias = Literal["labels", "teacher"]
 

@@ -13,10 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .cell import Cell, run_cell
+from ..float.cell import Cell, run_cell
 from .hypotheses import ADVICE, Hypothesis, hypotheses, unit_of
-
-__all__ = ["Diagnosis", "Experiment", "diagnose"]
 
 Array = NDArray[Any]
 

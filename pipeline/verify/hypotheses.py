@@ -9,10 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hw_targets import arithmetic
-from .cell import Cell
-
-__all__ = ["ADVICE", "Hypothesis", "hypotheses", "unit_of"]
+from ...hw_targets.network import arithmetic
+from ..float.cell import Cell
 
 Array = NDArray[Any]
 

@@ -13,24 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ...hw_targets.network import Network, Recipe
-from ...hw_targets.trace import Overflow, Trace
-from ..execute import execute
+from ...hw_targets.network.network import Network
+from ...hw_targets.network.recipe import Recipe
+from ...hw_targets.simulate.trace import Overflow, Trace
+from ..deploy.run import needed_recipe, run, scores
+from ..float.cell import Cell, integer_cell, run_cell
+from ..float.execute import execute
 from ..graph import NEURONS, READOUTS, Stage, check, input_shape, stages
 from ..lower import lower
-from ..run import needed_recipe, run, scores
-from .cell import Cell, integer_cell, run_cell
-
-__all__ = [
-    "Hardware",
-    "Membrane",
-    "Side",
-    "float_layers",
-    "float_side",
-    "hardware",
-    "module_side",
-    "quantized_side",
-]
 
 Array = NDArray[Any]
 
@@ -87,7 +77,7 @@ def float_layers(graph: nir.NIRGraph) -> list[Stage]:
 def float_side(
     graph: nir.NIRGraph, layers: Sequence[Stage], messages: Array, recipe: Recipe
 ) -> Side:
-    """A float graph as `execute` runs it; `layers`: see `float_layers`."""
+    """A float graph as `execute` runs it; `layers`: see `float.layers`."""
     readout = isinstance(layers[-1].neuron, READOUTS)
     frames = messages.reshape(*messages.shape[:2], *input_shape(graph)) / recipe.levels
     shapes = [tuple(int(n) for n in layer.neuron.output_type["output"]) for layer in layers]

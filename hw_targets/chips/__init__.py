@@ -1,0 +1,1 @@
+"""Chips: limits, rules, and where a network goes."""

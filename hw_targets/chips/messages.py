@@ -1,0 +1,91 @@
+"""Which target takes which messages: single spikes everywhere, graded ones where spikes carry numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+from ..network.layers import Input
+from ..network.network import Network
+from ..network.neurons import NetworkError
+
+MessageTarget: TypeAlias = Literal["loihi1", "loihi2", "lava"]
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The number that a spike carries on a target, `bits` wide, sign included; 0: it has none."""
+
+    name: str
+    bits: int
+    source: str
+
+
+PAYLOADS: Mapping[MessageTarget, Payload] = MappingProxyType(
+    {
+        "loihi1": Payload("Loihi 1", 0, "Davies et al., IEEE Micro 38(1), 2018"),
+        "loihi2": Payload(
+            "Loihi 2", 24, "Intel Loihi 2 brief: up to 32 bits; the ports of Lava, its way in: 24"
+        ),
+        "lava": Payload(
+            "Lava's CPU backend", 24, "lava-nc 0.10, ports; see arithmetic.MESSAGE_LIMIT"
+        ),
+    }
+)
+
+
+def message_problems(network: Network, target: MessageTarget) -> list[str]:
+    """Why a network cannot get its input, or pass on its messages, on a target; empty if it can.
+
+    The input is that of the network's recipe: direct and rsc codings send graded spikes, signed
+    Poisson -1, 0 and 1, and Poisson, phase and events single spikes. Input neurons get a current,
+    not spikes. Without a recipe only the layers are looked at.
+    """
+    return list(_problems(network, PAYLOADS[target]))
+
+
+def _problems(network: Network, target: Payload) -> Iterator[str]:
+    recipe, first = network.recipe, network.layers[0]
+    driven = isinstance(first, Input) and first.neuron is not None
+    if recipe is not None and not driven and recipe.message_bits > target.bits:
+        has = f"spikes of {target.bits} bits" if target.bits else "single spikes, 0 or 1"
+        fix = (
+            "Train and export with coding poisson or phase"
+            if target.bits == 0
+            else "Lower levels or sigma"
+        )
+        yield (
+            f"the input (coding {recipe.coding}) is graded spikes of {recipe.message_bits} bits, "
+            f"sign included; {target.name} has {has}. {fix}."
+        )
+    for p in network.populations[:-1]:
+        if p.graded and target.bits == 0:
+            yield (
+                f"layer {p.name} sends graded spikes; {target.name} has single spikes, 0 or 1. "
+                f"Use spiking neurons instead of {type(p.layer.neuron).__name__}."
+            )
+
+
+def check_messages(network: Network, target: MessageTarget) -> None:
+    """Raise NetworkError with every reason of `message_problems`."""
+    problems = message_problems(network, target)
+    if problems:
+        raise NetworkError(f"not for {PAYLOADS[target].name}: " + " ".join(problems))
+
+
+def message_summary(network: Network) -> str:
+    """One line for people: the input messages, and the targets that take the network's messages."""
+    found = {target: message_problems(network, target) for target in PAYLOADS}
+    runs = [PAYLOADS[target].name for target, problems in found.items() if not problems]
+    refused = [PAYLOADS[target].name for target, problems in found.items() if problems]
+    recipe = network.recipe
+    if recipe is None:
+        what = "input unknown (no recipe)"
+    elif recipe.message_bits:
+        what = f"input of graded spikes, {recipe.message_bits} bits"
+    else:
+        what = "input of single spikes"
+    against = f"; not for {', '.join(refused)}" if refused else ""
+    return f"{what}: for {', '.join(runs) or 'none'}{against}"

@@ -1,0 +1,1 @@
+"""Events counted, core by core."""

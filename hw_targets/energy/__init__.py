@@ -1,0 +1,1 @@
+"""From counts to joules and seconds, as intervals."""

@@ -1,0 +1,1 @@
+"""Layers, neurons and how they are run: what a `Network` is."""

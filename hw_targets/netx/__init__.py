@@ -1,0 +1,1 @@
+"""lava-dl's netx HDF5 files."""

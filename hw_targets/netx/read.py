@@ -1,0 +1,377 @@
+"""One layer of a netx file: from its HDF5 group to the dataclasses of `network`.
+
+The format is specified in `netx`. Errors are `NetworkError`; `netx` adds file and layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from ..network import arithmetic
+from ..network.layers import Conv, Dense, Flatten, Input, Layer, Shape
+from ..network.neurons import (
+    CubaLIF,
+    Delta,
+    NetworkError,
+    Neuron,
+    ResonateFire,
+    Sigma,
+    SigmaDelta,
+    integers,
+)
+from .pool import lowered_pool
+
+_SPATIAL = ("stride", "padding", "dilation")
+_SYNAPSES = {"neuron", "weight", "bias", "delay", "inFeatures", "outFeatures"}
+_KERNELS = {"neuron", "weight", "delay", "inChannels", "outChannels", "kernelSize", *_SPATIAL}
+LAYERS: dict[str, set[str]] = {
+    "input": {"neuron", "weight", "bias"},
+    "flatten": set(),
+    "dense": _SYNAPSES,
+    "dense_rec": _SYNAPSES | {"weight_rec"},
+    "conv": _KERNELS | {"bias", "groups"},
+    "pool": _KERNELS | {"groups"},
+}
+"""Layer types and the datasets that they know, beside `type` and `shape`."""
+_CUBA = {"iDecay", "vDecay", "vThMant", "refDelay", "gradedSpike"}
+_RF = {"sinDecay", "cosDecay", "vThMant", "gradedSpike"}
+NEURONS: dict[str, set[str]] = {
+    "CUBA": _CUBA,
+    "LOIHI": _CUBA | {"theta", "tauRho", "scaleRho"},  # of its training, no numbers of the chip
+    "SDNN": {"vThMant", "activation", "sigma_output", "gradedSpike"},
+    "RF_PHASE": _RF,
+    "RF_IZHIKEVICH": _RF,
+}
+"""Neuron types and the datasets that they know, beside `type`."""
+
+_UNBUILDABLE = {
+    "convT": "lava-dl writes it but cannot build it: write the transposed convolution out as dense.",
+    "unpool": "lava-dl writes it but cannot build it: repeat the values in the next layer's weights.",
+    "average": "lava-dl can neither build nor even export it (its writer crashes): average or sum "
+    "pooling is written as `pool` with constant weights; a mean over outputs is taken after the run.",
+    "concat": "lava-dl has only its name, and netx is a chain: write one dense layer over all parts.",
+    "affine": "lava-dl would skip it silently; its own Affine blocks are exported as `dense`.",
+    "dense_comp": "lava-dl calls a function for it that does not exist: complex layers are `dense` "
+    "with weight/real and weight/imag.",
+}
+_ADAPTIVE = {
+    "ALIF": "lava-dl crashes on it",
+    "ADRF_PHASE": "lava-dl would silently run it as RF_PHASE, without its adaptation",
+    "ADRF_IZHIKEVICH": "lava-dl would silently run it as RF_IZHIKEVICH, without its adaptation",
+}
+_NAMES = {
+    "i_decay": "neuron/iDecay",
+    "v_decay": "neuron/vDecay",
+    "threshold": "neuron/vThMant",
+    "sin_decay": "neuron/sinDecay",
+    "cos_decay": "neuron/cosDecay",
+    "recurrent": "weight_rec",
+    "imaginary": "weight/imag",
+}
+
+
+def read_layer(
+    group: h5py.Group,
+    *,
+    first: bool,
+    before: Shape | None,
+    spike_exp: int,
+    lower_pooling: bool,
+    ignored: list[str],
+) -> Layer:
+    """The layer in a group; what lava-dl would ignore, and we do, is told to `ignored`.
+
+    `before`: output shape of the layer before, where it is known; only a pool needs it.
+    """
+    try:
+        return _read_layer(group, first, before, spike_exp, lower_pooling, ignored)
+    except NetworkError as error:  # `Network` has its own names for some datasets
+        name, end, rest = str(error).partition(" ")
+        stem, bracket, index = name.partition("[")
+        if stem in _NAMES:
+            raise NetworkError(_NAMES[stem] + bracket + index + end + rest) from None
+        raise
+
+
+def _read_layer(
+    group: h5py.Group,
+    first: bool,
+    before: Shape | None,
+    spike_exp: int,
+    lower_pooling: bool,
+    ignored: list[str],
+) -> Layer:
+    kind = _text(group, "type")
+    if kind not in LAYERS:
+        fix = _UNBUILDABLE.get(kind, "lava-dl would skip it silently: replace the layer.")
+        known = ", ".join(name for name in LAYERS if name != "pool")
+        raise NetworkError(f"layer type {kind!r} is not supported (supported: {known}). {fix}")
+    _tell_unknown(group, "", LAYERS[kind] | {"type", "shape"}, ignored)
+    neuron = _read_neuron(group, kind == "input", spike_exp, ignored) if kind != "flatten" else None
+    if kind == "input":
+        return _read_input(group, neuron, first)
+    if kind == "flatten":
+        return Flatten()
+    if kind == "pool":
+        return _read_pool(group, neuron, before, lower_pooling)
+    if kind == "conv":
+        return _read_conv(group, neuron, ignored)
+    return _read_dense(group, neuron, kind == "dense_rec", ignored)
+
+
+def _tell_unknown(group: h5py.Group, prefix: str, known: set[str], ignored: list[str]) -> None:
+    for name in sorted(set(group) - known):
+        ignored.append(f"{prefix}{name} is unknown to lava-dl, which ignores it")
+
+
+# -- layers ------------------------------------------------------------------------------------
+
+
+def _read_input(group: h5py.Group, neuron: Any, first: bool) -> Input:
+    if not first:
+        raise NetworkError("an input layer can only come first.")
+    shape = needed(group, "shape")
+    return Input(
+        tuple(shape.ravel().tolist()), neuron, _number(group, "weight"), _number(group, "bias")
+    )
+
+
+def _read_dense(group: h5py.Group, neuron: Any, recurrent: bool, ignored: list[str]) -> Dense:
+    bias = array(group, "bias")
+    delay = array(group, "delay")
+    is_complex = isinstance(group.get("weight"), h5py.Group)
+    if recurrent:
+        if is_complex:
+            raise NetworkError(
+                "weight is complex; lava-dl has no complex recurrent layers. Use dense layers."
+            )
+        if delay is not None and not delay.any():  # lava-dl scales such weights wrongly
+            raise NetworkError(
+                "delay is stored, all zero; because of it lava-dl scales the weights of a recurrent "
+                "layer wrongly, and runs another network. Remove the dataset 'delay'."
+            )
+        return Dense(
+            _matrix(group, "weight"),
+            None if bias is None else bias.ravel(),
+            neuron,
+            recurrent=_matrix(group, "weight_rec"),
+            delay=_delay(delay),
+        )
+    if is_complex:
+        for name, stored in (("bias", bias), ("delay", delay)):
+            if stored is not None and stored.any():
+                ignored.append(f"{name} of a complex layer is ignored by lava-dl")
+        real, imaginary = _matrix(group, "weight/real"), _matrix(group, "weight/imag")
+        return Dense(real, None, neuron, imaginary=imaginary)
+    return Dense(
+        _matrix(group, "weight"),
+        None if bias is None else bias.ravel(),
+        neuron,
+        delay=_delay(delay),
+    )
+
+
+def _matrix(group: h5py.Group, name: str) -> NDArray[Any]:
+    """A weight matrix; that of a single output may be stored flat."""
+    weight = needed(group, name)
+    if weight.ndim != 1:
+        return weight
+    out = int(np.prod(needed(group, "shape")))
+    if weight.size % out:
+        raise NetworkError(
+            f"{name} has {weight.size} entries, not a multiple of shape {out}. Export the network "
+            f"again."
+        )
+    return weight.reshape(out, -1)
+
+
+def _delay(stored: NDArray[Any] | None) -> Any:
+    if stored is None:
+        return None
+    if stored.max() > arithmetic.DELAY_MAX:
+        raise NetworkError(
+            f"delay reaches {stored.max():g} steps; lava-dl would clamp it to "
+            f"{arithmetic.DELAY_MAX} and run another network. Train with delays up to "
+            f"{arithmetic.DELAY_MAX}."
+        )
+    return stored
+
+
+def _read_conv(group: h5py.Group, neuron: Any, ignored: list[str]) -> Conv:
+    delay = array(group, "delay")
+    if delay is not None and delay.any():
+        ignored.append(
+            f"delay (up to {delay.max():g} steps) of a convolution is ignored by lava-dl"
+        )
+    bias = array(group, "bias")
+    if bias is not None and bias.ndim == 3:
+        bias = bias.transpose(2, 1, 0)
+    options: dict[str, Any] = {name: needed(group, name) for name in (*_SPATIAL, "groups")}
+    return Conv(_kernel(group), bias, neuron, **options)
+
+
+def _kernel(group: h5py.Group) -> NDArray[Any]:
+    if isinstance(group.get("weight"), h5py.Group):
+        raise NetworkError(
+            "weight is complex; lava-dl cannot build complex convolutions. Use dense layers."
+        )
+    weight = needed(group, "weight")
+    return weight[..., 0] if weight.ndim == 5 and weight.shape[4] == 1 else weight
+
+
+def _read_pool(group: h5py.Group, neuron: Any, before: Shape | None, lower: bool) -> Conv:
+    options: dict[str, Any] = {name: needed(group, name) for name in _SPATIAL}
+    delay = array(group, "delay")
+    if delay is not None and delay.any():
+        raise NetworkError(
+            "layer type 'pool' cannot be built by netx, nor lowered to a convolution where it has "
+            "delays: netx has none there. Train the pool without delay."
+        )
+    conv = lowered_pool(_kernel(group), neuron, before, **options)
+    if not lower:
+        raise NetworkError(
+            "layer type 'pool' cannot be built by netx. It is exactly a depthwise convolution: "
+            "read_netx(..., lower_pooling=True) reads it as that, and write_netx writes it so."
+        )
+    return conv
+
+
+def check_shape(group: h5py.Group, shape: Shape) -> None:
+    """Refuse a stored shape that is not the one that weights and layers before give."""
+    stored = array(group, "shape")
+    if stored is None:
+        return
+    found = [n for n in stored.ravel().tolist() if n != 1]
+    if found != [n for n in shape if n != 1]:
+        raise NetworkError(
+            f"shape says {stored.tolist()}, but the weights and the layer before give "
+            f"{list(shape)}. Axes are C, H, W; export the network again."
+        )
+
+
+# -- neurons -----------------------------------------------------------------------------------
+
+
+def _read_neuron(
+    layer: h5py.Group, is_input: bool, spike_exp: int, ignored: list[str]
+) -> Neuron | None:
+    if "neuron" not in layer:
+        return None
+    group = layer["neuron"]
+    kind = _text(group, "type")
+    if kind not in NEURONS:
+        reason = _ADAPTIVE.get(kind)
+        raise NetworkError(
+            f"neuron type {kind!r} is not supported (supported: {', '.join(NEURONS)})."
+            + (f" {reason}: train without adaptation." if reason else "")
+        )
+    if "messageBits" in group:
+        raise NetworkError(
+            "neuron/messageBits is there; lava-dl cannot run such a layer. Remove the dataset: the "
+            "width of messages follows from the neuron type."
+        )
+    _tell_ignored(group, kind, ignored)
+    if kind == "SDNN":
+        return _read_sigma_delta(group, is_input, spike_exp, ignored)
+    graded = array(group, "gradedSpike")
+    if graded is not None and graded.any():
+        raise NetworkError(
+            "gradedSpike is true; netx ignores it and sends binary spikes. "
+            "Train with binary spikes."
+        )
+    if kind in ("CUBA", "LOIHI"):
+        i_decay, v_decay, threshold = (
+            value.transpose(2, 1, 0) if value.ndim == 3 else value
+            for value in (needed(group, name) for name in ("iDecay", "vDecay", "vThMant"))
+        )
+        return CubaLIF(i_decay, v_decay, threshold, kind)  # type: ignore[arg-type]
+    sin, cos, threshold = (needed(group, name) for name in ("sinDecay", "cosDecay", "vThMant"))
+    return ResonateFire(sin, cos, threshold, kind)  # type: ignore[arg-type]
+
+
+def _tell_ignored(group: h5py.Group, kind: str, ignored: list[str]) -> None:
+    scales = ("weight_exp", "wgtExp")
+    for name, neutral, consequence in (
+        ("refDelay", 1, "there is no refractory period"),
+        *((name, 0, "the weights are taken as they are") for name in scales),
+    ):
+        value = array(group, name)
+        if value is not None and (value != neutral).any():
+            ignored.append(
+                f"neuron/{name} = {value.ravel()[0]:g} is ignored by lava-dl: {consequence}"
+            )
+    _tell_unknown(group, "neuron/", NEURONS[kind] | {"type", "refDelay", *scales}, ignored)
+
+
+def _read_sigma_delta(
+    group: h5py.Group, is_input: bool, spike_exp: int, ignored: list[str]
+) -> Delta | SigmaDelta | Sigma:
+    if is_input:
+        if "sigma_output" in group:
+            ignored.append("neuron/sigma_output of an input layer is ignored by lava-dl")
+        return Delta(needed(group, "vThMant"), spike_exp)  # type: ignore[arg-type]
+    if "sigma_output" in group:  # its mere presence counts, in lava-dl too
+        return Sigma()
+    activation = _text(group, "activation") if "activation" in group else "relu"
+    if activation.lower() != "relu":
+        raise NetworkError(
+            f"neuron/activation is {activation!r}; lava-dl ignores it and always runs relu. "
+            f"Train with relu."
+        )
+    return SigmaDelta(needed(group, "vThMant"), spike_exp)  # type: ignore[arg-type]
+
+
+# -- datasets ----------------------------------------------------------------------------------
+
+
+def _missing(group: h5py.Group, name: str) -> NetworkError:
+    return NetworkError(
+        f"dataset '{name}' is missing (found {sorted(group)}). The file is incomplete: export the "
+        f"network again."
+    )
+
+
+def needed(group: h5py.Group, name: str) -> NDArray[Any]:
+    """A dataset as an array of numbers."""
+    stored = array(group, name)
+    if stored is None:
+        raise _missing(group, name)
+    return stored
+
+
+def array(group: h5py.Group, name: str) -> NDArray[Any] | None:
+    """A dataset as an array of numbers; None where it is absent."""
+    item = group.get(name)
+    if item is None:
+        return None
+    if not isinstance(item, h5py.Dataset):
+        raise _missing(group, name)
+    try:
+        stored = np.asarray(item[()])
+    except OSError as error:
+        raise NetworkError(
+            f"dataset '{name}' cannot be read ({error}); the file is damaged."
+        ) from None
+    if stored.dtype.kind not in "biuf":
+        raise NetworkError(f"dataset '{name}' has dtype {stored.dtype}; numbers are needed.")
+    return stored
+
+
+def _text(group: h5py.Group, name: str) -> str:
+    item = group.get(name)
+    if not isinstance(item, h5py.Dataset):
+        raise _missing(group, name)
+    value = np.asarray(item[()]).ravel()[0]
+    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _number(group: h5py.Group, name: str) -> int | None:
+    stored = array(group, name)
+    if stored is None:
+        return None
+    fix = "Export the network again."
+    return int(integers(stored, name, -(1 << 31), (1 << 31) - 1, fix, scalar=True).item())

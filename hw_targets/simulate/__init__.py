@@ -1,0 +1,1 @@
+"""The definition, the engine and Lava: three ways to the same integers."""

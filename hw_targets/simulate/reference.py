@@ -1,0 +1,402 @@
+"""The definition of "bit-accurate": one step after another, in numpy, slow and obvious.
+
+`simulate` reproduces Lava 0.10's fixed-point CPU models as lava-dl 0.6's netx instantiates them,
+every spike and every state, for whole batches of samples. Everything else must equal it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ..network import arithmetic
+from ..network.layers import Conv, Input
+from ..network.network import Network, Population
+from ..network.neurons import CubaLIF, Delta, IntArray, ResonateFire, Sigma
+from .inputs import QUANTITIES, check_reset, parse_record, prepare_input
+from .trace import Overflow, Recorded, Trace
+
+Array: TypeAlias = NDArray[np.signedinteger[Any]]
+
+
+def simulate(
+    network: Network,
+    inputs: ArrayLike,
+    steps: int | None = None,
+    *,
+    reset_interval: int | None = None,
+    reset_offset: int = 0,
+    message_bits: int | None = None,
+    record: str | Collection[str] = "counts",
+) -> Trace:
+    """Run a network on a batch, exactly as Lava's CPU backend runs each sample.
+
+    `inputs`, `steps`, `message_bits`: see `inputs.prepare_input`. `reset_interval` R and
+    `reset_offset` r as in netx: population i forgets u and v before step t when
+    t = r + 1 + i (mod R); only CubaLIF neurons do. `record`: see `inputs.parse_record`.
+
+    In step t = 1, 2, ..., with x(t) the input and layer i's synapses summing the messages of the
+    layer before with one step of delay (and `delay` further ones)::
+
+        a_i(t) = W_i s_{i-1}(t - 1)          a_i(1) = 0
+        s_i(t) = neurons_i.step(a_i(t))      see `CubaLIF`, `SigmaDelta`, `ResonateFire`, ...
+
+    Returns a `Trace` of `steps` columns, with overflows counted. Raises NetworkError.
+    """
+    check_reset(reset_interval, reset_offset)
+    kept = parse_record(record, network)
+    drive = prepare_input(network, inputs, steps, message_bits)
+    samples = len(drive.x)
+    layers = [
+        RunningLayer(p, samples, drive.bias, network, binary=message_bits == 0)
+        for p in network.populations
+    ]
+    columns: dict[str, dict[int, list[Array]]] = {
+        name: {i: [] for i in getattr(kept, name)} for name in QUANTITIES
+    }
+    counts = np.zeros((samples, *network.output_shape), np.int64) if kept.counts else None
+    silence = np.zeros((samples, *network.input_shape), np.int32)
+    for t in range(1, drive.steps + 1):
+        message: Array = drive.x[:, t - 1] if t <= drive.x.shape[1] else silence
+        for i, layer in enumerate(layers):
+            if reset_interval is not None and (t - reset_offset - 1 - i) % reset_interval == 0:
+                layer.forget()
+            message = layer.step(message)
+            for name, of in columns.items():
+                if i in of:
+                    of[i].append(message if name == "spikes" else layer.state(name))
+        if counts is not None:
+            counts += message
+    recorded: dict[str, Any] = {
+        name: Recorded(
+            name, [np.stack(of[i], axis=1) if i in of else None for i in range(len(layers))]
+        )
+        for name, of in columns.items()
+        if of
+    }
+    return Trace(**recorded, counts=counts, overflow=tuple(layer.overflow for layer in layers))
+
+
+class RunningLayer:
+    """One population while it runs: its synapses, its neurons, and one step after another."""
+
+    def __init__(
+        self,
+        population: Population,
+        samples: int,
+        input_bias: Array | None,
+        network: Network,
+        *,
+        binary: bool,
+    ) -> None:
+        """`binary`: the network's input counts as single spikes (message_bits = 0)."""
+        layer = population.layer
+        before = network.populations[population.index - 1] if population.index else None
+        self._synapses = _synapses(
+            population, samples, binary if before is None else not before.graded
+        )
+        shape = (samples, *population.shape)
+        bias = input_bias if isinstance(layer, Input) else layer.bias
+        self._neurons = _neurons(layer.neuron, shape, None if isinstance(layer, Input) else bias)
+        if isinstance(layer, Input) and bias is not None:
+            assert isinstance(self._neurons, _CubaLIF)
+            self._neurons.bias = bias << arithmetic.STATE_SHIFT
+        self._names = population.states
+
+    @property
+    def overflow(self) -> Overflow:
+        """What wrapped and was clipped so far."""
+        return self._neurons.overflow + (self._synapses.overflow if self._synapses else Overflow())
+
+    def forget(self) -> None:
+        """Set u and v to 0 where the neurons have a reset."""
+        if isinstance(self._neurons, _CubaLIF):
+            self._neurons.u[:] = 0
+            self._neurons.v[:] = 0
+
+    def state(self, name: str) -> Array:
+        """A copy of the state that a trace calls `name` ("u", "v", "residue")."""
+        value: Array = getattr(self._neurons, self._names[name]).copy()
+        return value
+
+    def step(self, message: Array) -> Array:
+        """Advance by one step; `message` is what the layer before sends in this very step."""
+        if self._synapses is None:  # Input neurons take their input without delay
+            return self._neurons.step(message.astype(np.int32))
+        sent = self._neurons.step(*self._synapses.arriving())
+        self._synapses.receive(message, sent)
+        return sent
+
+
+# -- neurons: one class per kind, `step` is its equation ----------------------------------------
+
+
+class _Neurons(Protocol):
+    overflow: Overflow
+
+    def step(self, a: Array, imaginary: Array = ...) -> Array: ...
+
+
+def _neurons(neuron: Any, shape: tuple[int, ...], bias: IntArray | None) -> _Neurons:
+    if neuron is None or isinstance(neuron, CubaLIF):
+        return _CubaLIF(neuron, shape, bias)
+    if isinstance(neuron, ResonateFire):
+        return _ResonateFire(neuron, shape)
+    return _SigmaDelta(neuron, shape, bias)
+
+
+def _spread(parameter: int | IntArray, shape: tuple[int, ...]) -> Array:
+    """A scalar, per-channel or per-neuron parameter that broadcasts over `shape`, sample first."""
+    array = np.asarray(parameter, np.int32)
+    return array.reshape(-1, *[1] * (len(shape) - 2)) if array.ndim == 1 else array
+
+
+class _CubaLIF:
+    def __init__(
+        self, neuron: CubaLIF | None, shape: tuple[int, ...], bias: IntArray | None
+    ) -> None:
+        self.bias = _spread(0 if bias is None else bias, shape) << arithmetic.STATE_SHIFT
+        # no neuron is netx's default: an integrator that never spikes
+        self.i_decay = _spread(neuron.i_decay if neuron else 0, shape)
+        self.v_decay = _spread(neuron.v_decay if neuron else arithmetic.DECAY_ONE, shape)
+        threshold = _spread(neuron.threshold if neuron else arithmetic.NEVER, shape)
+        self.threshold = threshold << arithmetic.STATE_SHIFT
+        self.u = np.zeros(shape, np.int32)
+        self.v = np.zeros(shape, np.int32)
+        self.overflow = Overflow()
+
+    def step(self, a: Array, imaginary: Array | None = None) -> Array:
+        current = a.astype(np.int64) << arithmetic.STATE_SHIFT
+        u = arithmetic.decay(self.u, self.i_decay) + current
+        self.u = arithmetic.wrap_current(arithmetic.wrap32(u)).astype(np.int32)
+        v = arithmetic.decay(self.v, self.v_decay) + self.u.astype(np.int64) + self.bias
+        self.v = arithmetic.clip_voltage(arithmetic.wrap32(v)).astype(np.int32)
+        self.overflow += Overflow(
+            u_wraps=int(np.count_nonzero(self.u != u)), v_clips=int(np.count_nonzero(self.v != v))
+        )
+        spikes = self.v > self.threshold
+        self.v[spikes] = 0
+        return spikes.astype(np.int8)
+
+
+class _SigmaDelta:
+    """Delta, SigmaDelta and Sigma: parts of one chain."""
+
+    def __init__(self, neuron: Any, shape: tuple[int, ...], bias: IntArray | None) -> None:
+        self.kind = type(neuron)
+        if self.kind is not Sigma:
+            self.shift = neuron.spike_exp + arithmetic.STATE_SHIFT
+            self.threshold = np.int32(neuron.threshold << self.shift)
+            self.bias = _spread(0 if bias is None else bias, shape) << self.shift
+        self.sigma = np.zeros(shape, np.int32)
+        self.act = np.zeros(shape, np.int32)
+        self.residue = np.zeros(shape, np.int32)
+        self.overflow = Overflow()
+
+    def step(self, a: Array, imaginary: Array | None = None) -> Array:
+        if self.kind is Delta:
+            return self._changes(self._held(a.astype(np.int64) << self.shift))
+        self.sigma = self._held(self.sigma.astype(np.int64) + a)
+        if self.kind is Sigma:
+            return self.sigma.copy()
+        return self._changes(np.maximum(self._held(self.sigma.astype(np.int64) + self.bias), 0))
+
+    def _changes(self, act: NDArray[np.int32]) -> Array:
+        d = self._held(self._held(act.astype(np.int64) - self.act) + self.residue.astype(np.int64))
+        out = np.where(
+            np.abs(d) >= self.threshold, d, 0
+        )  # |-2^31| is -2^31 in 32 bits, in Lava too
+        self.residue = d - out
+        self.act = act
+        return out >> arithmetic.STATE_SHIFT
+
+    def _held(self, x: NDArray[np.int64]) -> NDArray[np.int32]:
+        """x in 32 bits, wraps counted."""
+        wrapped = arithmetic.wrap32(x)
+        self.overflow += Overflow(u_wraps=int(np.count_nonzero(wrapped != x)))
+        return wrapped
+
+
+class _ResonateFire:
+    def __init__(self, neuron: ResonateFire, shape: tuple[int, ...]) -> None:
+        self.phase = neuron.kind == "RF_PHASE"
+        self.sin, self.cos = neuron.decays
+        self.threshold = neuron.threshold << arithmetic.STATE_SHIFT
+        self.real = np.zeros(shape, np.int32)
+        self.imag = np.zeros(shape, np.int32)
+        self.overflow = Overflow()
+
+    def step(self, a: Array, imaginary: Array | None = None) -> Array:
+        assert imaginary is not None
+
+        def part(state: Array, by: int) -> NDArray[np.int64]:
+            product = state.astype(np.int64) * by
+            rounded: NDArray[np.int64] = np.sign(product) * (np.abs(product) >> 12)
+            return rounded
+
+        def shifted(x: Array) -> Array:
+            current = x.astype(np.int64) << arithmetic.STATE_SHIFT
+            wrapped = arithmetic.wrap32(current)
+            self.overflow += Overflow(sum_wraps=int(np.count_nonzero(wrapped != current)))
+            return wrapped
+
+        real = part(self.real, self.cos) - part(self.imag, self.sin) + shifted(a)
+        imag = part(self.real, self.sin) + part(self.imag, self.cos) + shifted(imaginary)
+        new_real, new_imag = arithmetic.clip_voltage(real), arithmetic.clip_voltage(imag)
+        clips = np.count_nonzero(new_real != real) + np.count_nonzero(new_imag != imag)
+        self.overflow += Overflow(v_clips=int(clips))
+        if self.phase:
+            spikes = (new_real >= self.threshold) & (new_imag >= 0) & (self.imag < 0)
+        else:
+            spikes = new_imag >= self.threshold
+            new_real = np.where(spikes, 0, new_real)
+            new_imag = np.where(spikes, self.threshold - 1, new_imag)
+        self.real, self.imag = new_real.astype(np.int32), new_imag.astype(np.int32)
+        return spikes.astype(np.int8)
+
+
+# -- synapses: what arrives in this step, and what the messages of this step will bring ---------
+
+
+def _synapses(population: Population, samples: int, binary: bool) -> _Synapses | None:
+    layer = population.layer
+    if isinstance(layer, Input):
+        return None
+    if isinstance(layer, Conv):
+        return _Synapses([_Convolution(layer)], None, binary, (samples, *population.shape))
+    shape = (samples, len(layer.weight))
+    if layer.imaginary is not None:
+        parts = [layer.weight, layer.imaginary]
+        formats = [arithmetic.synapse_format(part) for part in parts]
+        return _Synapses([_Matrix(f) for f in formats], None, binary, shape)
+    if layer.recurrent is not None:
+        forward, back = arithmetic.synapse_formats(layer.weight, layer.recurrent)
+        return _Synapses([_Matrix(forward)], _Matrix(back), binary, shape)
+    stored = arithmetic.synapse_format(layer.weight)
+    if layer.delays is not None:
+        return _Synapses([_DelayedMatrix(stored, layer.delays)], None, binary, shape)
+    return _Synapses([_Matrix(stored)], None, binary, shape)
+
+
+class _Synapses:
+    """The synapses of a layer: one sum each for the real and the imaginary part."""
+
+    def __init__(
+        self,
+        forward: Sequence[_Convolution | _Matrix],
+        recurrent: _Matrix | None,
+        binary: bool,
+        shape: tuple[int, ...],
+    ) -> None:
+        self.forward = forward
+        self.recurrent = recurrent
+        self.binary = binary
+        self.overflow = Overflow()
+        self.wraps = 0
+        self.waiting: list[Array] = [np.zeros(shape, np.int32) for _ in forward]
+
+    def arriving(self) -> list[Array]:
+        """The sums that reach the neurons in this step; what wrapped on the way counts now."""
+        self.overflow += Overflow(sum_wraps=self.wraps)
+        return self.waiting
+
+    def receive(self, message: Array, own: Array) -> None:
+        """Sum the messages of this step, for the next one."""
+        sums = [part(message) for part in self.forward]
+        if self.recurrent is not None:
+            sums.append(self.recurrent((own != 0).astype(np.int8) if self.binary else own))
+        self.wraps = sum(wraps for _, wraps in sums)
+        self.waiting = [summed for summed, _ in sums[: len(self.forward)]]
+        if self.recurrent is not None:
+            both = self.waiting[0].astype(np.int64) + sums[-1][0]
+            self.waiting = [arithmetic.wrap32(both)]
+            self.wraps += int(np.count_nonzero(self.waiting[0] != both))
+
+
+class _Matrix:
+    """messages (sample, *in) to (sums (sample, out), how many wrapped at 32 bit)."""
+
+    def __init__(self, stored: arithmetic.SynapseFormat) -> None:
+        self.mantissa, self.shift = stored.mantissa, max(stored.shift, 0)
+
+    def __call__(self, message: Array) -> tuple[Array, int]:
+        exact = _product(message.reshape(len(message), self.mantissa.shape[1]), self.mantissa)
+        wrapped = arithmetic.wrap32(exact)
+        return wrapped >> np.int32(self.shift), int(np.count_nonzero(wrapped != exact))
+
+
+class _DelayedMatrix(_Matrix):
+    """The same with delays; here each product wraps at 32 bit, and the sum after its shift."""
+
+    def __init__(self, stored: arithmetic.SynapseFormat, delays: IntArray) -> None:
+        super().__init__(stored)
+        self.by_delay = {int(d): np.where(delays == d, self.mantissa, 0) for d in np.unique(delays)}
+        self.ring: dict[int, Array] = {}
+        self.step = 0
+
+    def __call__(self, message: Array) -> tuple[Array, int]:
+        flat = message.reshape(len(message), self.mantissa.shape[1]).astype(np.int64)
+        small = int(np.abs(flat).max(initial=0)) * int(np.abs(self.mantissa).max()) < 1 << 31
+        wraps = 0
+        for delay, mantissa in self.by_delay.items():
+            if small:
+                exact = _product(flat, mantissa)
+            else:
+                products = flat[:, None, :] * mantissa
+                wraps += int(np.count_nonzero(arithmetic.wrap32(products) != products))
+                exact = arithmetic.wrap32(products).sum(axis=2, dtype=np.int64)
+            due = self.step + delay
+            later = self.ring.get(due, np.zeros_like(exact)) + (exact >> self.shift)
+            self.ring[due] = arithmetic.wrap32(later).astype(np.int64)
+            wraps += int(np.count_nonzero(self.ring[due] != later))
+        now = self.ring.pop(self.step, np.zeros((len(flat), len(self.mantissa)), np.int64))
+        self.step += 1
+        return now.astype(np.int32), wraps
+
+
+class _Convolution:
+    """messages (sample, C, H, W) to (sums, how many wrapped at 24 bit)."""
+
+    def __init__(self, layer: Conv) -> None:
+        self.layer = layer
+
+    def __call__(self, message: Array) -> tuple[Array, int]:
+        exact = _correlate(message, self.layer)
+        wrapped = arithmetic.convolved(exact)
+        return wrapped.astype(np.int32), int(np.count_nonzero(wrapped != exact))
+
+
+def _product(messages: Array, weight: Array) -> NDArray[np.int64]:
+    """messages (sample, in) @ weight.T, exact: in float64 where every sum is below 2^53."""
+    largest = int(np.abs(messages.astype(np.int64)).max(initial=0))
+    bound = int(np.abs(weight).sum(axis=1, dtype=np.int64).max()) * largest
+    if bound < 1 << 53:
+        exact: NDArray[np.int64] = (
+            messages.astype(np.float64) @ weight.T.astype(np.float64)
+        ).astype(np.int64)
+        return exact
+    return messages.astype(np.int64) @ weight.T.astype(np.int64)
+
+
+def _correlate(x: Array, layer: Conv) -> NDArray[np.int64]:
+    """torch.nn.functional.conv2d on (sample, C, H, W) without bias, by patches and one product."""
+    (py, px), (sy, sx), (dy, dx) = layer.padding, layer.stride, layer.dilation
+    x = np.pad(x, ((0, 0), (0, 0), (py, py), (px, px)))
+    ky, kx = layer.weight.shape[2:]
+    patches = np.lib.stride_tricks.sliding_window_view(  # type: ignore[call-overload]  # axis: pairs
+        x, (dy * (ky - 1) + 1, dx * (kx - 1) + 1), axis=(2, 3)
+    )[:, :, ::sy, ::sx, ::dy, ::dx]
+    samples, _, rows, columns = patches.shape[:4]
+    out = []
+    for p, w in zip(
+        np.split(patches, layer.groups, axis=1),
+        np.split(layer.weight, layer.groups, axis=0),
+        strict=True,
+    ):
+        flat = p.transpose(0, 2, 3, 1, 4, 5).reshape(samples * rows * columns, w[0].size)
+        summed = _product(flat, w.reshape(len(w), -1))
+        out.append(summed.reshape(samples, rows, columns, len(w)))
+    return np.moveaxis(np.concatenate(out, axis=3), 3, 1)

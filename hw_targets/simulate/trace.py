@@ -1,0 +1,176 @@
+"""What a run produced: `Trace`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..arrays import Array, Integers
+from ..files import atomic_path
+from ..network.network import Network
+from ..network.neurons import NetworkError
+
+STATES = ("u", "v", "residue")
+"""What a trace can hold beside spikes; which neurons have which is in their `states`."""
+
+
+@dataclass(frozen=True)
+class Overflow:
+    """How often a layer left its number range: what the hardware wraps or clips, never silently."""
+
+    u_wraps: int = 0
+    """currents beyond +-2^23 that wrapped around; sigma-delta states beyond 32 bit"""
+    v_clips: int = 0
+    """voltages (real and imaginary parts of resonators) held at +-(2^23 - 1)"""
+    sum_wraps: int = 0
+    """synaptic sums beyond 32 bit (dense) or 24 bit (convolution)"""
+
+    def __bool__(self) -> bool:
+        return bool(self.u_wraps or self.v_clips or self.sum_wraps)
+
+    def __add__(self, other: Overflow) -> Overflow:
+        return Overflow(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Overflow)))
+
+
+class Recorded(Sequence[Array]):
+    """One array per population; asking for one that was not recorded is a NetworkError."""
+
+    def __init__(self, what: str, arrays: Sequence[Array | None]) -> None:
+        self._what = what
+        self._arrays = tuple(arrays)
+
+    @property
+    def populations(self) -> tuple[int, ...]:
+        """Indices of the populations that were recorded."""
+        return tuple(i for i, array in enumerate(self._arrays) if array is not None)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    @overload
+    def __getitem__(self, index: int) -> Array: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Array]: ...
+    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
+        if isinstance(index, slice):
+            return Recorded(self._what, self._arrays[index])
+        array = self._arrays[index]
+        if array is None:
+            raise NetworkError(
+                f"{self._what} of population {index} was not recorded, or its neurons have none; "
+                f'ask for it with record="{self._what}.{index}".'
+            )
+        return array
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Spikes and states of populations, in Lava's own time: column 0 is step 1.
+
+    `spikes`, `u`, `v`, `residue`: one array per population, of shape (sample, time, *layer shape),
+    layer shape in (C, H, W) order; spikes are int8 0 / 1, int32 messages of sigma-delta neurons;
+    states are int32, after the step (v after its reset). What u and v are in each neuron kind is in
+    its class. None where the quantity was not asked for, see `Recorded` where not for all layers.
+    `counts`: the last population's messages summed over all steps, int64 (sample, *layer shape).
+    `overflow` has one entry per population where the backend counts it. `activity`: what a
+    `Counter` counted, if the run had one; not saved.
+    """
+
+    spikes: Recorded | None = None
+    u: Recorded | None = None
+    v: Recorded | None = None
+    overflow: tuple[Overflow, ...] | None = None
+    backend: str = "reference"
+    residue: Recorded | None = None
+    counts: NDArray[np.int64] | None = None
+    activity: Activity | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("spikes", *STATES):
+            arrays = getattr(self, name)
+            if arrays is not None and not isinstance(arrays, Recorded):
+                object.__setattr__(self, name, Recorded(name, arrays))
+
+    def aligned(self, network: Network, steps: int) -> Trace:
+        """The same trace with layer latencies taken out.
+
+        Column c of every layer is then its answer to input step c (columns 0 .. steps - 1). The run
+        must have at least `steps + network.latency` steps. `counts` are of the whole run and go.
+        """
+
+        def cut(name: str) -> Recorded | None:
+            arrays: Recorded | None = getattr(self, name)
+            if arrays is None:
+                return None
+            out: list[Array | None] = [None] * len(arrays)
+            for i in arrays.populations:
+                found, need = arrays[i].shape[1], steps + network.latency
+                if found < need:
+                    raise NetworkError(
+                        f"the trace has {found} steps; {steps} aligned steps of a network with "
+                        f"latency {network.latency} need {need}."
+                    )
+                start = network.populations[i].latency
+                out[i] = arrays[i][:, start : start + steps]
+            return Recorded(name, out)
+
+        states: dict[str, Any] = {name: cut(name) for name in STATES}
+        return Trace(
+            cut("spikes"),
+            **states,
+            overflow=self.overflow,
+            backend=self.backend,
+            activity=self.activity,
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write an .npz with `spikes.{i}`, `u.{i}`, ... for population i, `counts`, `backend`."""
+        arrays: dict[str, Any] = {"backend": np.array(self.backend)}
+        for name in ("spikes", *STATES):
+            kept = getattr(self, name)
+            if kept is not None:
+                arrays |= {f"{name}.{i}": kept[i] for i in kept.populations}
+        if self.counts is not None:
+            arrays["counts"] = self.counts
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, **arrays)
+
+    @staticmethod
+    def load(path: str | Path) -> Trace:
+        """Read what `save` wrote."""
+        with np.load(path) as data:
+            found: dict[str, Any] = {}
+            for name in ("spikes", *STATES):
+                keys = {
+                    int(key.split(".")[1]): key for key in data.files if key.startswith(f"{name}.")
+                }
+                if keys:
+                    kept = [data[keys[i]] if i in keys else None for i in range(max(keys) + 1)]
+                    found[name] = Recorded(name, kept)
+            counts = data.get("counts")
+            return Trace(**found, counts=counts, backend=str(data["backend"]))
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What the neurons of a run did, in the time that each layer counts (see `Counter`).
+
+    `sent`: one array for the input, then one for each population: non-zero messages of each element,
+    summed over samples and steps, in its shape. `active`: of each population the steps in which a
+    neuron was active, summed alike, or None. Per population, of shape (sample, step, core of the
+    population): `spikes` sent by its neurons there, `synops` that arrived there, of weights that are
+    not zero, and `messages` that brought them.
+    """
+
+    samples: int
+    steps: int
+    sent: tuple[Integers, ...]
+    active: tuple[Integers | None, ...]
+    spikes: tuple[Array, ...]
+    synops: tuple[Array, ...]
+    messages: tuple[Array, ...]

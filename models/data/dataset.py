@@ -1,0 +1,72 @@
+"""Classification data: scikit-learn's digits built in; (Fashion-)MNIST, CIFAR-10, N-MNIST from disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+EVENT_STEPS = 30
+"""Steps of an event sample where nothing else is said: 10 ms each for N-MNIST."""
+
+
+class DatasetError(ValueError):
+    """A data set that is unknown, not there, or damaged."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """`images` float32 (N, C, H, W) in [0, 1], or events int8 (N, steps, C, H, W); `labels` int64."""
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.images[index], self.labels[index]
+
+    def first(self, count: int) -> Split:
+        """The first `count` samples, or all where there are fewer."""
+        return Split(self.images[:count], self.labels[:count])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Train, validation (never used for fitting) and test images of one data set."""
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(C, H, W) of an image, or of one step of events."""
+        return tuple(self.train.images.shape[-3:])
+
+    @property
+    def event_steps(self) -> int | None:
+        """Time steps of a sample of events; None where the samples are images."""
+        return self.train.images.shape[1] if self.train.images.ndim == 5 else None
+
+    @property
+    def classes(self) -> int:
+        return int(self.train.labels.max()) + 1
+
+
+def _in_three(name: str, everything: Split) -> Dataset:
+    """A fifth for testing, a tenth of the rest for validation."""
+    rest, test = _divide(len(everything), 0.2)
+    first, second = _divide(len(rest), 0.1)
+    train = [rest[i] for i in first]
+    validation = [rest[i] for i in second]
+    return Dataset(name, *(Split(*everything[part]) for part in (train, validation, test)))
+
+
+def _divide(count: int, fraction: float) -> tuple[list[int], list[int]]:
+    order = np.random.default_rng(0).permutation(count).tolist()
+    cut = count - round(count * fraction)
+    return order[:cut], order[cut:]

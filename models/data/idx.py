@@ -1,0 +1,43 @@
+"""MNIST and Fashion-MNIST in torchvision's folders."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .dataset import DatasetError, Split
+
+_FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+
+
+def _split(raw: Path, part: str) -> Split:
+    images = _idx(raw / f"{part}-images-idx3-ubyte", 3)
+    labels = _idx(raw / f"{part}-labels-idx1-ubyte", 1)
+    if len(images) != len(labels):
+        raise DatasetError(f"{raw}: {len(images)} {part} images but {len(labels)} labels.")
+    return Split(
+        torch.tensor(images, dtype=torch.float32)[:, None] / 255,
+        torch.tensor(labels, dtype=torch.int64),
+    )
+
+
+def _idx(path: Path, axes: int) -> NDArray[np.uint8]:
+    """An idx file of bytes: 2 zero bytes, type 8, number of axes, big-endian sizes, then the data."""
+    packed = path.with_name(path.name + ".gz")
+    if not path.is_file() and not packed.is_file():
+        raise DatasetError(
+            f"{path}[.gz]: no such file. --data-root must hold torchvision's folders."
+        )
+    try:
+        raw = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
+    except (OSError, EOFError) as error:
+        raise DatasetError(f"{packed}: damaged ({error}); download it again.") from None
+    sizes = np.frombuffer(raw[4 : 4 + 4 * axes], ">u4").astype(int)
+    body = np.frombuffer(raw[4 + 4 * axes :], np.uint8)
+    if raw[:4] != bytes((0, 0, 8, axes)) or len(sizes) != axes or body.size != sizes.prod():
+        raise DatasetError(f"{path}: not an idx file of {axes} axes; download it again.")
+    return body.reshape(sizes)

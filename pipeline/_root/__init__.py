@@ -1,0 +1,1 @@
+"""A trained spiking network in, Loihi-style hardware and trustworthy numbers out."""

@@ -1,0 +1,58 @@
+"""`spikeship inspect` and `lower`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ...hw_targets.chips.messages import PAYLOADS, message_problems, message_summary
+from ...hw_targets.netx.file import read_netx, write_netx
+from .. import records
+from .options import NetArgument
+from .screen import Output
+
+
+def inspect(net: NetArgument) -> Output:
+    """Show layers, integer ranges, recipe and digest of a netx file."""
+    from .tables import network_table
+
+    network = read_netx(net)
+    lines = []
+    if network.recipe is not None:
+        parts = records.plain(network.recipe)
+        provenance = parts.pop("provenance")
+        given = {name: value for name, value in parts.items() if value is not None}
+        lines = [
+            "recipe: " + ", ".join(f"{k} = {v}" for k, v in given.items()),
+            "provenance: " + ", ".join(f"{k} = {v}" for k, v in provenance.items()),
+            f"recipe digest {network.recipe.digest}",
+        ]
+    lines.append(message_summary(network))
+    result = {
+        "file": net,
+        "digest": network.digest,
+        "input_shape": network.input_shape,
+        "latency": network.latency,
+        "layers": [
+            {"name": p.name, "shape": p.shape, "neurons": p.size} for p in network.populations
+        ],
+        "recipe": network.recipe,
+        "recipe_digest": network.recipe.digest if network.recipe else None,
+        "target_problems": {target: message_problems(network, target) for target in PAYLOADS},
+    }
+    return Output(result, network_table(network), *lines)
+
+
+def lower(
+    net: NetArgument,
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+) -> Output:
+    """Write a file with SLAYER's pool layers so that lava-dl can load it: as convolutions."""
+    from .tables import network_table
+
+    network = read_netx(net, lower_pooling=True)
+    write_netx(network, out)
+    result = {"file": net, "out": out, "digest": network.digest}
+    return Output(result, network_table(network), f"wrote {out}")

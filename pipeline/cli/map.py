@@ -1,0 +1,60 @@
+"""`spikeship map`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from ...hw_targets.chips.loihi2 import loihi2
+from ...hw_targets.chips.mapper import CHIPS, map_network
+from ...hw_targets.netx.file import read_netx
+from .options import NetArgument
+from .screen import Output, fail
+
+ChipOption = Annotated[Literal["loihi1", "loihi2"], typer.Option(help="The chip to map on.")]
+
+
+def map_(
+    net: NetArgument,
+    chip: ChipOption = "loihi2",
+    chips: Annotated[
+        int | None, typer.Option(help="Status 1 where it does not fit on so many chips.", min=1)
+    ] = None,
+    delay_field: Annotated[
+        int | None,
+        typer.Option(help="loihi2: delay bits kept in every synapse of dense layers. Default: 6."),
+    ] = None,
+    packet: Annotated[
+        int | None,
+        typer.Option(help="loihi2: bits in which lists of synapses grow, 48 or 64. Default: 64."),
+    ] = None,
+    cores_per_chip: Annotated[
+        int | None, typer.Option(help="loihi2: cores that can be used. Default: 120.")
+    ] = None,
+) -> Output:
+    """Which cores of a chip hold which neurons, what fills them, and everything that does not fit.
+
+    Status 1 where a limit is violated.
+    """
+    from .map_tables import CHIPS_SHOWN, mapping_tables
+
+    options = {"delay_field": delay_field, "packet": packet, "cores": cores_per_chip}
+    given = {name: value for name, value in options.items() if value is not None}
+    if chip == "loihi1" and given:
+        fail("--delay-field, --packet and --cores-per-chip are of loihi2: leave them out.")
+    target = loihi2(**given) if chip == "loihi2" else CHIPS[chip]
+    mapping = map_network(read_netx(net), target)
+    ok = mapping.fits(chips or mapping.chips)
+    return Output(
+        {
+            "file": net,
+            "cores": mapping.cores,
+            "chips": mapping.chips,
+            "ok": ok,
+            "fits": {n: mapping.fits(n) for n in CHIPS_SHOWN},
+            "mapping": mapping,
+        },
+        *mapping_tables(mapping),
+        ok=ok,
+    )

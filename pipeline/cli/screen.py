@@ -1,0 +1,161 @@
+"""What all commands share: results as JSON or tables, and errors as messages."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from ...hw_targets.netx.file import NetxWarning
+from ...hw_targets.simulate.lava import LavaError, LavaMissingError
+from .. import records
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+_BARS: ContextVar[bool] = ContextVar("bars", default=True)
+
+
+class Quit(Exception):
+    """A command that ends with a message and a status."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a command found: `result` as `--json` prints it, `views` (tables and lines) for people.
+
+    `out`: a file that gets the JSON, too. `ok`: False ends with status 1; so does `problem`, an error
+    that is told after the views.
+    """
+
+    result: Mapping[str, Any]
+    views: tuple[Table | str, ...]
+    out: Path | None
+    ok: bool
+    problem: str
+
+    def __init__(
+        self,
+        result: Mapping[str, Any],
+        *views: Table | str,
+        out: Path | None = None,
+        ok: bool = True,
+        problem: str = "",
+    ) -> None:
+        for name, value in vars().copy().items():
+            if name != "self":
+                object.__setattr__(self, name, value)
+
+
+def command(function: Callable[..., Output]) -> Callable[..., None]:
+    """A command of the line: `function` with `--json`, its output shown, its errors as messages.
+
+    The JSON names the versions and the machine, see `records.environment`.
+    """
+
+    def run(json_: bool = False, **given: Any) -> None:
+        bars = _BARS.set(not json_)
+        try:
+            with errors():
+                output = function(**given)
+                result = {**output.result, **records.environment()}
+                if output.out is not None:
+                    records.write_json(result, output.out)
+                show(json_, result, *output.views)
+                if output.problem:
+                    fail(output.problem)
+        finally:
+            _BARS.reset(bars)
+        if not output.ok:
+            raise typer.Exit(1)
+
+    signature = inspect.signature(function, eval_str=True)
+    json = inspect.Parameter(
+        "json_", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json
+    )
+    run.__signature__ = signature.replace(  # type: ignore[attr-defined]
+        parameters=[*signature.parameters.values(), json], return_annotation=None
+    )
+    run.__name__, run.__doc__ = function.__name__.rstrip("_"), function.__doc__
+    return run
+
+
+def bars() -> bool:
+    """Whether progress is shown: not beside JSON."""
+    return _BARS.get()
+
+
+def fail(message: str) -> NoReturn:
+    """End the command with an error."""
+    raise Quit(message)
+
+
+@contextmanager
+def errors() -> Iterator[None]:
+    """User errors as one message and exit status 1; interruption as 130; notes on standard error."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", NetxWarning)
+            warnings.showwarning = note
+            yield
+    except (Quit, ValueError, OSError, LavaError, LavaMissingError) as error:
+        Console(stderr=True, highlight=False).print(
+            f"error: {error}", style="red", markup=False, soft_wrap=True
+        )
+        raise typer.Exit(1) from None
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "spikeship":
+            raise
+        Console(stderr=True, highlight=False).print(
+            f'error: {error.name} is not installed: pip install "spikeship[train]".',
+            style="red",
+            markup=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; run the same command again to go on.")
+        raise typer.Exit(130) from None
+
+
+def note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    if category.__module__.startswith("spikeship."):
+        say(f"note: {message}")
+    else:
+        sys.stderr.write(warnings.formatwarning(message, category, *where[:2]))
+
+
+def show(as_json: bool, result: Mapping[str, Any], *views: Table | str) -> None:
+    """Print the JSON, or the views; never both on standard output."""
+    if as_json:
+        typer.echo(records.dumps(result))
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=160)
+    for view in views:
+        console.print(view, markup=False) if isinstance(view, str) else console.print(view)
+
+
+def say(message: str) -> None:
+    """What happens, on standard error."""
+    Console(stderr=True, highlight=False).print(message, markup=False, soft_wrap=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """First column left, the others right."""
+    out = Table(title=title, title_justify="left", title_style="bold")
+    for i, column in enumerate(columns):
+        out.add_column(column, justify="left" if i == 0 else "right")
+    for row in rows:
+        out.add_row(*(str(cell) for cell in row))
+    return out

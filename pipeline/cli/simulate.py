@@ -1,0 +1,133 @@
+"""`spikeship simulate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from ...hw_targets.network.arithmetic import MESSAGE_BITS
+from ...hw_targets.network.network import Network
+from ...hw_targets.netx.file import read_netx
+from ...hw_targets.simulate.inputs import parse_record
+from ...hw_targets.simulate.trace import Trace
+from ..text import percent
+from .options import NetArgument, Target, _load_array
+from .screen import Output, fail, say, table
+
+
+def simulate(
+    net: NetArgument,
+    input_: Annotated[
+        Path,
+        typer.Option(
+            "--input",
+            help="Integers in a .npy file: (sample, time, *input shape), axes C, H, W; or (sample, "
+            "*input shape), constant in time (the bias mantissa of Input neurons).",
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(help="Trace: spikes.{i}, u.{i}, v.{i} of layer i, (sample, time, *shape)."),
+    ],
+    steps: Annotated[
+        int | None,
+        typer.Option(help="Steps to run; longer than the input means no input at the end.", min=1),
+    ] = None,
+    reset_interval: Annotated[
+        int | None,
+        typer.Option(help="As in netx; 0: none. Default: the file's recipe, or none.", min=0),
+    ] = None,
+    reset_offset: Annotated[
+        int | None, typer.Option(help="As in netx. Default: the file's recipe, or 0.", min=0)
+    ] = None,
+    message_bits: Annotated[
+        int | None,
+        typer.Option(
+            help="As netx's input_message_bits; 0: every non-zero input is one spike. Default: the "
+            "file's recipe, or inputs keep their value.",
+            min=0,
+            max=MESSAGE_BITS,
+        ),
+    ] = None,
+    spike_exp: Annotated[
+        int | None, typer.Option(help="As in netx, of sigma-delta neurons. Default: 6.", min=0)
+    ] = None,
+    record: Annotated[
+        str,
+        typer.Option(help="Comma-separated: counts, spikes, u, v, residue; spikes.2: of layer 2."),
+    ] = "spikes",
+    target: Annotated[
+        Target, typer.Option(help="What computes; the results are the same, bit for bit.")
+    ] = "engine",
+) -> Output:
+    """Run a netx file on an input, bit for bit as Lava does."""
+    from ..deploy.run import check_single_spikes, run
+    from .tables import overflow_lines
+
+    network = read_netx(net, spike_exp=spike_exp)
+    inputs = _load_array(input_)
+    wanted = tuple(part.strip() for part in record.split(","))
+    parse_record(wanted, network)
+    recipe = network.recipe
+    if message_bits is None and recipe is not None:
+        message_bits = recipe.message_bits
+        if message_bits == 0:
+            check_single_spikes(network, inputs)
+    if reset_interval is None and recipe is not None:
+        reset_interval = recipe.reset_interval
+    if reset_offset is None:
+        reset_offset = recipe.reset_offset if recipe is not None else 0
+    if steps is None and inputs.ndim == 1 + len(network.input_shape):
+        fail(f"{input_} is constant in time (shape {inputs.shape}): give --steps.")
+    if steps is not None and inputs.ndim > 1 + len(network.input_shape) and steps < inputs.shape[1]:
+        say(f"note: --steps {steps} leaves out the last {inputs.shape[1] - steps} input steps.")
+    trace = run(
+        network,
+        inputs,
+        steps,
+        target=target,
+        reset_interval=reset_interval or None,
+        reset_offset=reset_offset,
+        message_bits=message_bits,
+        record=wanted,
+        file=net,
+    )
+    trace.save(out)
+    names = [p.name for p in network.populations]
+    result = {
+        "out": out,
+        "backend": target,
+        "digest": network.digest,
+        "reset_interval": reset_interval or None,
+        "reset_offset": reset_offset,
+        "spikes": spike_totals(trace),
+        "overflow": trace.overflow,
+    }
+    notes = overflow_lines(names, trace.overflow)
+    return Output(result, trace_table(network, trace), *notes, f"wrote {out}")
+
+
+def spike_totals(trace: Trace) -> list[int | None] | None:
+    """Spikes (or non-zero messages) of each layer; None where they were not recorded."""
+    if trace.spikes is None:
+        return None
+    return [
+        int(np.count_nonzero(trace.spikes[i])) if i in trace.spikes.populations else None
+        for i in range(len(trace.spikes))
+    ]
+
+
+def trace_table(network: Network, trace: Trace) -> Table:
+    """Spikes per layer of one run."""
+    totals = spike_totals(trace) or [None] * len(network.populations)
+    rows = []
+    for p, total in zip(network.populations, totals, strict=True):
+        spikes, rate = "not recorded", ""
+        if total is not None and trace.spikes is not None:
+            spikes, rate = f"{total:,}", percent(total / max(trace.spikes[p.index].size, 1))
+        rows.append((p.name, "x".join(map(str, p.shape)), spikes, rate))
+    return table(f"run on {trace.backend}", ("layer", "shape", "spikes", "rate"), rows)

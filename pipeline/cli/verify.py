@@ -1,0 +1,201 @@
+"""`spikeship verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+from rich.table import Table
+
+from ...hw_targets.netx.file import read_netx
+from ..text import percent
+from .options import DataRoot, NetArgument, _graph_beside, _load_array, dataset_of
+from .screen import Output, fail, table
+
+if TYPE_CHECKING:
+    import torch
+
+    from ..verify import Agreement, Verification
+
+
+def _module(model: str | None, checkpoint: Path | None) -> torch.nn.Module | None:
+    """The Norse network that `verify` is given."""
+    if model is None:
+        if checkpoint is not None:
+            fail("--checkpoint goes with --model module:function.")
+        return None
+    from ..frontends.load import is_slayer, load_source
+
+    network, _ = load_source(model, checkpoint)
+    if not hasattr(network, "forward") or is_slayer(network):
+        fail(f"--model {model}: only a Norse network's own forward is compared.")
+    return network
+
+
+def verify(
+    net: NetArgument,
+    graph: Annotated[
+        Path | None, typer.Option(help="The float network as .nir. Default: beside the .net file.")
+    ] = None,
+    data: Annotated[str | None, typer.Option(help="Data set. Default: the file's own.")] = None,
+    input_: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            help="Or your own inputs: integers (sample, time, *input shape) in a .npy file.",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="The Norse network that was exported, to run its own forward too: module:function, or "
+            "a checkpoint of `spikeship train`."
+        ),
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="--model module:function only: a torch state dict to load.")
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(help="Test samples compared with the float network.", min=1)
+    ] = 200,
+    lava_samples: Annotated[
+        int, typer.Option(help="Of these, samples run on Lava too; 0: none.", min=0)
+    ] = 3,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            help="Fraction of a layer's spikes that may differ between float and integers.",
+            min=0.0,
+            max=1.0,
+        ),
+    ] = 0.05,
+    data_root: DataRoot = None,
+) -> Output:
+    """Compare float network, rounded numbers, integers, simulators, Lava and the file, layer by layer.
+
+    With --model, your module's own forward is compared as well; without it, the float network is the
+    one that `export` wrote. Each layer that differs gets its likely cause. Status 1 where spikes of
+    float network and integers differ by more than the tolerance, or anything else at all.
+    """
+    from ..deploy.run import encoded, needed_recipe
+    from ..verify import verify as verify_network
+
+    network = read_netx(net)
+    recipe = needed_recipe(network)
+    module = _module(model, checkpoint)
+    labels = None
+    if input_ is not None:
+        messages = _load_array(input_)[:samples]
+    else:
+        dataset = dataset_of(net, recipe, data, data_root)
+        messages, labels = (
+            np.concatenate(part)
+            for part in zip(*encoded(recipe, dataset.test, samples), strict=True)
+        )
+    result = verify_network(
+        network,
+        messages,
+        _graph_beside(net, graph),
+        module=module,
+        file=net,
+        labels=labels,
+        lava_samples=lava_samples,
+        tolerance=tolerance,
+    )
+    return Output(
+        {"file": net, "ok": result.ok, "result": result},
+        *verification_tables(result),
+        "verified" if result.ok else "NOT verified",
+        ok=result.ok,
+    )
+
+
+def agreement_table(title: str, agreements: Sequence[Agreement]) -> Table:
+    """Agreement per layer, with the first divergence."""
+    rows = []
+    for a in agreements:
+        matched = "" if a.matched is None else percent(a.matched)
+        rows.append((a.layer, a.quantity, percent(a.equal), matched, divergence(a)))
+    columns = ("layer", "quantity", "equal", "spikes matched", "first divergence")
+    return table(title, columns, rows)
+
+
+def divergence(a: Agreement) -> str:
+    """Where two runs part first, and what both sides have there."""
+    if a.first is None:
+        return "none"
+    f = a.first
+    text = f"sample {f.sample}, step {f.step}, neuron {f.neuron}: {f.first} / {f.second}"
+    if f.first_membrane is None or f.second_membrane is None:
+        return text
+    one, other = (
+        f"v {m.voltage:.6g} of {m.threshold:.6g}" for m in (f.first_membrane, f.second_membrane)
+    )
+    return f"{text} ({one} / {other})"
+
+
+def verification_tables(result: Verification) -> list[Table | str]:
+    """Everything `verify` found: the spikes of neighbouring sides, answers, exact checks, verdicts."""
+    columns = {
+        "module / float": result.to_module,
+        "float / quantized": result.to_quantized,
+        "quantized / integers": result.from_quantized,
+        "float / integers": result.to_float,
+    }
+    shown = {name: {a.layer: a for a in found} for name, found in columns.items() if found}
+    rows = []
+    for layer in result.layers:
+        cells = [
+            percent(found[layer.layer].equal) if layer.layer in found else "readout"
+            for found in shown.values()
+        ]
+        to_float = shown.get("float / integers", {}).get(layer.layer)
+        matched = "" if to_float is None or to_float.matched is None else percent(to_float.matched)
+        rows.append((layer.layer, layer.source or "", *cells, matched))
+    out: list[Table | str] = []
+    if shown:
+        title = f"equal spikes, {result.samples} samples"
+        out.append(table(title, ("layer", "float node", *shown, "spikes matched"), rows))
+    if result.quantized_skipped is not None:
+        out.append(f"no rounded numbers with real states: {result.quantized_skipped}")
+    if result.same_answers is not None:
+        out.append(f"same answer as the float network: {percent(result.same_answers)}")
+    if result.same_module_answers is not None:
+        out.append(f"same answer as the module itself: {percent(result.same_module_answers)}")
+    if result.accuracy:
+        parts = [
+            f"{a.side} {percent(a.accuracy)} ({100 * a.delta:+.2f}; {a.samples} samples)"
+            for a in result.accuracy
+        ]
+        out.append(f"accuracy: {', '.join(parts)}")
+    for name, agreements, samples in (
+        ("reference simulator", result.to_reference, result.reference_samples),
+        ("Lava CPU backend", result.to_lava, result.lava_samples),
+    ):
+        if agreements is None:
+            out.append(f"Lava: {result.lava_skipped}")
+        elif all(a.exact for a in agreements):
+            out.append(f"simulator / {name}, {samples} samples: every spike and state equal")
+        else:
+            out.append(agreement_table(f"simulator / {name}, {samples} samples", agreements))
+    out.append(f"file read again: {'same digest' if result.reread else 'DIFFERENT'}")
+    return [*out, *verdicts(result)]
+
+
+def verdicts(result: Verification) -> list[str]:
+    """One line per layer that differs: by how much, where first, the likely cause, what to do."""
+    found = {a.layer: a for a in result.to_float or result.from_quantized or ()}
+    lines = []
+    for d in result.diagnoses:
+        a = found[d.layer]
+        why = f" ({d.detail})" if d.detail else ""
+        lines.append(
+            f"{d.layer}: {percent(1 - a.equal)} of spikes differ, first at {divergence(a)}. "
+            f"Likely cause: {d.cause}{why}, which explains {100 * d.explained:.0f} % of "
+            f"{d.mismatches if d.cause == 'inherited' else d.own} mismatches looked at. To do: "
+            f"{d.advice}."
+        )
+    return lines

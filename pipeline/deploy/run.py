@@ -1,0 +1,325 @@
+"""Run a network on a backend, on single inputs or over a data set, and read its answer."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...hw_targets.counts.counter import Counter
+from ...hw_targets.counts.counts import Counts, tally
+from ...hw_targets.counts.placement import Placement
+from ...hw_targets.network import arithmetic
+from ...hw_targets.network.layers import Input
+from ...hw_targets.network.network import Network
+from ...hw_targets.network.neurons import NetworkError
+from ...hw_targets.network.recipe import Recipe
+from ...hw_targets.simulate import engine, reference
+from ...hw_targets.simulate import lava as lava_cpu
+from ...hw_targets.simulate.trace import Activity, Overflow, Trace
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ...models.data.dataset import Split
+    from ...models.encoding import Encoding
+
+
+Target: TypeAlias = Literal["engine", "reference", "lava"]
+BLOCK = 256
+"""Images encoded at a time, always: the noise of an image depends on its place, not on the caller."""
+
+
+def run(
+    network: Network,
+    inputs: Any,
+    steps: int | None = None,
+    *,
+    target: Target = "engine",
+    reset_interval: int | None = None,
+    reset_offset: int = 0,
+    message_bits: int | None = None,
+    record: str | Collection[str] = "counts",
+    counter: Counter | None = None,
+    file: str | Path | None = None,
+) -> Trace:
+    """`engine.simulate`, or the same by the reference or on Lava; arguments as there.
+
+    Only the engine counts. `file`: the netx file of the network, if it has one, for Lava to load.
+    """
+    functions: dict[Target, Callable[..., Trace]] = {
+        "engine": partial(engine.simulate, counter=counter),
+        "reference": reference.simulate,
+        "lava": partial(lava_cpu.run, file=file),
+    }
+    if counter is not None and target != "engine":
+        raise NetworkError(f"{target} does not count events: run on the engine.")
+    return functions[target](
+        network,
+        inputs,
+        steps,
+        reset_interval=reset_interval,
+        reset_offset=reset_offset,
+        message_bits=message_bits,
+        record=record,
+    )
+
+
+def needed_recipe(network: Network) -> Recipe:
+    """The network's recipe, or an error that says how to give what it holds."""
+    if network.recipe is None:
+        raise NetworkError(
+            "the file has no recipe (it was not written by `spikeship export`), so the input coding "
+            "and the number of steps are unknown. Use `spikeship simulate` with your own input."
+        )
+    return network.recipe
+
+
+def run_recipe(
+    network: Network,
+    messages: NDArray[np.int32],
+    *,
+    target: Target = "engine",
+    record: Collection[str] = ("spikes",),
+    counter: Counter | None = None,
+    file: str | Path | None = None,
+) -> Trace:
+    """Run encoded inputs (sample, steps, *input shape) as the recipe says; the trace is aligned.
+
+    The run takes `steps + latency` steps, so that every layer answers every input step. Raises
+    NetworkError where the recipe says single spikes and the inputs are not 0 and 1.
+    """
+    recipe = needed_recipe(network)
+    if recipe.message_bits == 0:
+        check_single_spikes(network, messages)
+    return run(
+        network,
+        messages,
+        recipe.steps + network.latency,
+        target=target,
+        reset_interval=recipe.reset_interval,
+        reset_offset=recipe.reset_offset,
+        message_bits=recipe.message_bits,
+        record=record,
+        counter=counter,
+        file=file,
+    ).aligned(network, recipe.steps)
+
+
+def check_single_spikes(network: Network, messages: NDArray[Any]) -> None:
+    """Refuse graded input where the recipe says single spikes: `simulate` would take it for those."""
+    first = network.layers[0]
+    if not messages.size or (isinstance(first, Input) and first.neuron is not None):
+        return
+    low, high = messages.min(), messages.max()
+    if low < 0 or high > 1:
+        raise NetworkError(
+            f"inputs reach {low} .. {high}, but the recipe says single spikes, 0 and 1 (message_bits 0). "
+            f"Encode them as the recipe says, or export with inputs of the range that will come; "
+            f"`simulate --message-bits 0` counts every non-zero input as one spike."
+        )
+
+
+def encoding_of(recipe: Recipe) -> Encoding:
+    """The input coding that a recipe names. Needs torch."""
+    from ...models.encoding import CODINGS, Encoding
+
+    coding = next((c for c in CODINGS if c == recipe.coding), None)
+    if coding is None:
+        raise NetworkError(
+            f"the recipe names the coding {recipe.coding!r}; known: {', '.join(CODINGS)}."
+        )
+    return Encoding(
+        coding,
+        recipe.steps,
+        recipe.levels,
+        recipe.sigma,
+        recipe.message_bits,
+        offsets=1 if recipe.offsets is None else recipe.offsets,
+        template=0 if recipe.template is None else recipe.template,
+        grid=recipe.levels if recipe.grid is None else recipe.grid,
+    )
+
+
+def encoded(
+    recipe: Recipe, split: Split, limit: int | None = None
+) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+    """Blocks of (messages (sample, steps, C, H, W), labels) of a data set, drawn from the seed."""
+    from ...models.encoding import generator
+
+    encoding, draws = encoding_of(recipe), generator(recipe.seed)
+    count_ = len(split) if limit is None else min(limit, len(split))
+    for start in range(0, count_, BLOCK):
+        block = list(range(start, min(start + BLOCK, len(split))))
+        images, labels = split[block]
+        messages = encoding.integers(images, draws)
+        keep = count_ - start
+        yield messages[:keep], labels.numpy()[:keep]
+
+
+def float_accuracy(net: nn.Module, recipe: Recipe, split: Split) -> float:
+    """Fraction of right answers of the float network itself, on the very inputs that the integers get.
+
+    `net`: frames (steps, sample, *shape), float32, to logits (sample, classes).
+    """
+    import torch
+
+    right = 0
+    with torch.no_grad():
+        for messages, labels in encoded(recipe, split):
+            frames = torch.tensor(messages / recipe.levels, dtype=torch.float32)
+            right += int((net(frames.transpose(0, 1)).argmax(1).numpy() == labels).sum())
+    return right / len(split)
+
+
+def records_for(recipe: Recipe) -> tuple[str, ...]:
+    """What must be recorded to read the answer and to count events."""
+    return ("spikes",) if recipe.decode == "spike count" else ("spikes", "v")
+
+
+def scores(network: Network, trace: Trace) -> NDArray[Any]:
+    """One score per output neuron, (sample, outputs), from an aligned trace.
+
+    `spike count`: spikes over the steps; `mean voltage`, `last voltage`: v / (unit * 2^6), the float
+    network's voltage up to the membrane's gain.
+    """
+    recipe = needed_recipe(network)
+    if recipe.decode == "spike count":
+        assert trace.spikes is not None
+        counts: NDArray[Any] = trace.spikes[-1].sum(axis=1)
+        return counts.reshape(len(counts), -1)
+    assert trace.v is not None
+    v = trace.v[-1].reshape(*trace.v[-1].shape[:2], -1)
+    value: NDArray[Any] = v.mean(axis=1) if recipe.decode == "mean voltage" else v[:, -1]
+    return value / (recipe.output_unit * (1 << arithmetic.STATE_SHIFT))
+
+
+def output_record(recipe: Recipe) -> tuple[str, ...]:
+    """What must be recorded to read the answer alone."""
+    return tuple(f"{name}.-1" for name in records_for(recipe)[-1:])
+
+
+def output_scores(network: Network, messages: NDArray[Any]) -> NDArray[Any]:
+    """`scores` of encoded inputs (sample, steps, *input shape), by the engine."""
+    record = output_record(needed_recipe(network))
+    return scores(network, run_recipe(network, messages, record=record))
+
+
+@dataclass(frozen=True)
+class Classification:
+    """A network's answers on a data set, and the seconds that simulating took."""
+
+    predictions: NDArray[np.int64]
+    accuracy: float
+    seconds: float
+    overflow: tuple[Overflow, ...]
+
+
+@dataclass(frozen=True)
+class Evaluation(Classification):
+    """The same with counted events."""
+
+    counts: Counts
+
+
+@dataclass(frozen=True)
+class _Block:
+    """What came of some samples."""
+
+    right: int
+    predicted: NDArray[np.int64]
+    trace: Trace
+    seconds: float
+
+
+def _blocks(
+    network: Network, split: Split, limit: int | None, counter: Counter | None, progress: bool
+) -> Iterator[_Block]:
+    """Simulate (the first `limit` samples of) a data set, only what is read of the output recorded."""
+    record = output_record(needed_recipe(network))
+    size = len(split) if limit is None else min(limit, len(split))
+    if not size:
+        raise NetworkError("no samples to evaluate.")
+    warm = False
+    for messages, labels in track(
+        encoded(needed_recipe(network), split, limit), size, "simulating", progress
+    ):
+        if not warm:
+            warm = True
+            run_recipe(network, messages[:1], record=record)  # loads the compiled loops, untimed
+        start = time.perf_counter()
+        trace = run_recipe(network, messages, record=record, counter=counter)
+        seconds = time.perf_counter() - start
+        predicted = scores(network, trace).argmax(axis=1)
+        yield _Block(int((predicted == labels).sum()), predicted, trace, seconds)
+
+
+def _classification(network: Network, blocks: Sequence[_Block]) -> Classification:
+    answers = np.concatenate([block.predicted for block in blocks])
+    overflow = [Overflow()] * len(network.populations)
+    for block in blocks:
+        overflow = [a + b for a, b in zip(overflow, block.trace.overflow or (), strict=True)]
+    return Classification(
+        answers,
+        sum(block.right for block in blocks) / len(answers),
+        sum(block.seconds for block in blocks),
+        tuple(overflow),
+    )
+
+
+def classify(
+    network: Network, split: Split, limit: int | None = None, *, progress: bool = False
+) -> Classification:
+    """Answers for (the first `limit` samples of) a data set."""
+    return _classification(network, list(_blocks(network, split, limit, None, progress)))
+
+
+def evaluate(
+    network: Network,
+    split: Split,
+    limit: int | None = None,
+    *,
+    placement: Placement | None = None,
+    observe: Callable[[Activity], None] | None = None,
+    progress: bool = False,
+) -> Evaluation:
+    """Answers and counted events, of the input steps alone (latency taken out, as the recipe runs).
+
+    `placement`: on these cores; None: each layer one core. `observe` is given the activity of each
+    block of samples, in order.
+    """
+    counter = Counter(network, placement, needed_recipe(network).steps)
+    blocks, counts = [], None
+    for block in _blocks(network, split, limit, counter, progress):
+        activity = block.trace.activity
+        assert activity is not None
+        if observe is not None:
+            observe(activity)
+        more = tally(network, activity, placement)
+        counts = more if counts is None else counts + more
+        blocks.append(replace(block, trace=Trace(overflow=block.trace.overflow)))
+    assert counts is not None
+    found = _classification(network, blocks)
+    return Evaluation(**vars(found), counts=counts)
+
+
+def track(
+    blocks: Iterator[tuple[Any, Any]], size: int, what: str, show: bool
+) -> Iterator[tuple[Any, Any]]:
+    """The blocks, with a progress bar over their samples on standard error."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(file=sys.stderr)
+    with Progress(console=console, disable=not show, transient=True) as bar:
+        task = bar.add_task(what, total=size)
+        for block in blocks:
+            yield block
+            bar.advance(task, len(block[1]))

@@ -1,0 +1,1 @@
+"""What inference costs, beside the ANN."""

@@ -1,0 +1,341 @@
+"""What an inference costs: the spiking network on chips, its ANN twin beside it, each figure sourced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...hw_targets.chips.mapper import Mapping as ChipMapping
+from ...hw_targets.chips.mapper import map_network
+from ...hw_targets.chips.messages import message_problems
+from ...hw_targets.counts.counts import Counts
+from ...hw_targets.counts.placement import layer_per_core
+from ...hw_targets.energy.device import Device, DeviceError
+from ...hw_targets.energy.device_files import load_device
+from ...hw_targets.energy.energy import Energy, ScopeError, ratio
+from ...hw_targets.energy.interval import Interval
+from ...hw_targets.energy.price import Price, estimate_macs, price
+from ...hw_targets.energy.step_time import inference_seconds
+from ...hw_targets.energy.step_time import step_seconds as step_times
+from ...hw_targets.network.bits import connection_sparsity, footprint_bytes
+from ...hw_targets.network.network import Network
+from ...hw_targets.network.recipe import Recipe
+from ...hw_targets.simulate.trace import Activity, Overflow
+from ..deploy.run import Evaluation, encoded, evaluate
+
+if TYPE_CHECKING:
+    import nir
+
+    from ...models.data.dataset import Dataset, Split
+    from ...models.quantized_ann import Work
+    from ...models.training import Classifier
+    from .fair import Fair
+    from .measure import Baseline
+
+
+ANN_DEVICES = ("cmos45-horowitz-int8", "cmos45-horowitz-fp32")
+CALIBRATION = 500
+"""Training images that a quantized ANN's ranges are chosen on; as many test images show its zeros."""
+NONE = "none"
+"""In place of the scope of an energy that is not known."""
+LAYERS = "layers"
+"""In place of a chip's name: each layer one core."""
+
+
+@dataclass(frozen=True)
+class AnnTwin:
+    """The ANN of the same task, per inference.
+
+    `accuracy`: float32; `quantized_accuracy`: weights of `weight_bits`, as the spiking network has, and
+    activations of 8; `few_bits_accuracy`: activations of `few_bits` = ceil(log2(T + 1)), for as many
+    levels as spike counts have. `energies`: its multiply-adds on arithmetic and processor devices.
+    `fair`: both networks in one model. `baselines`: measured on this machine, if asked for.
+    """
+
+    accuracy: float
+    weight_bits: int
+    quantized_accuracy: float
+    few_bits: int
+    few_bits_accuracy: float
+    work: Work
+    devices: tuple[Device, ...]
+    energies: tuple[Energy, ...]
+    fair: Fair
+    baselines: tuple[Baseline, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Energy of the spiking network over the ANN's; `value` None where `refused` says why not."""
+
+    snn: str
+    ann: str
+    snn_scope: str
+    ann_scope: str
+    value: Interval | None
+    refused: str = ""
+
+    @property
+    def mixed(self) -> bool:
+        """Of different scopes: a part over a whole, taken only if asked for."""
+        return self.snn_scope != self.ann_scope
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One network on one data set; energies in joules per inference.
+
+    `counts` (over all samples) and `mappings` by chip, "layers" where each layer is one core. `prices`
+    follow `devices`. `step_seconds`: the time of a step that was given, else None: the devices' own.
+    `connection_sparsity`, `footprint_bytes`: see `hw_targets.network.bits`.
+    """
+
+    digest: str
+    data: str
+    accuracy: float
+    float_accuracy: float | None
+    overflow: tuple[Overflow, ...]
+    counts: Mapping[str, Counts]
+    mappings: Mapping[str, ChipMapping]
+    devices: tuple[Device, ...]
+    prices: tuple[Price, ...]
+    step_seconds: float | None
+    latency_steps: int
+    connection_sparsity: float
+    footprint_bytes: int
+    ann: AnnTwin | None
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def steps(self) -> int:
+        return self.first_counts.steps
+
+    @property
+    def first_counts(self) -> Counts:
+        """Of one chip: what layers count is the same on all."""
+        return next(iter(self.counts.values()))
+
+    def counts_for(self, device: Device) -> Counts:
+        """What the prices of a device are of."""
+        return self.counts[device.chip or LAYERS]
+
+
+def default_devices(network: Network) -> tuple[str, ...]:
+    """The Loihi devices whose chip carries the network's messages."""
+    first = () if message_problems(network, "loihi1") else ("loihi1-davies2018",)
+    return (*first, "loihi2-derived-pilotnet")
+
+
+def check_carries(network: Network, device: Device) -> None:
+    """Raise DeviceError where a device's chip cannot carry the network's messages."""
+    if device.chip and (problems := message_problems(network, device.chip)):
+        raise DeviceError(
+            f"{device.id}: {device.name} cannot carry this network: {' '.join(problems)} Or leave the "
+            f"device out."
+        )
+
+
+def profile(
+    network: Network,
+    data: Dataset,
+    devices: Sequence[str | Path] | None = None,
+    *,
+    samples: int | None = None,
+    ann: Classifier | None = None,
+    measure: Callable[[Classifier, Split], tuple[Baseline, ...]] | None = None,
+    float_accuracy: float | None = None,
+    step_seconds: float | None = None,
+    allow_mixed_scope: bool = False,
+    progress: bool = False,
+) -> Profile:
+    """Count (the first `samples` of) the test data in the engine, and price it.
+
+    `devices`: names or paths (None: `default_devices`); neuromorphic ones price the network, on the
+    cores that the mapper gives it, others the ANN. `measure`: measures the ANN, see
+    `measure.baselines`. `step_seconds`: time of a step in place of what devices say. Raises
+    DeviceError for a device whose chip cannot carry the network's messages.
+    """
+    chosen = [load_device(d) for d in devices or default_devices(network)]
+    spiking, others = _sides(network, chosen, ann is not None)
+    chips = dict.fromkeys(d.chip or LAYERS for d in spiking) or {LAYERS: None}
+    runs = {
+        chip: deploy(network, data.test, chip, spiking, samples, progress=progress)
+        for chip in chips
+    }
+    counts = {chip: run.evaluation.counts for chip, run in runs.items()}
+    evaluation = next(iter(runs.values())).evaluation
+    prices = [runs[device.chip or LAYERS].price(device, step_seconds) for device in spiking]
+    twin = None
+    if ann is not None:
+        same = data.test if samples is None else data.test.first(samples)
+        twin = _twin(network, evaluation.counts, ann, data.train, same, others)
+        if measure is not None:
+            twin = replace(twin, baselines=measure(ann, same))
+    return Profile(
+        network.digest,
+        data.name,
+        evaluation.accuracy,
+        float_accuracy,
+        evaluation.overflow,
+        counts,
+        {chip: run.mapping for chip, run in runs.items() if run.mapping is not None},
+        tuple(spiking),
+        tuple(prices),
+        step_seconds,
+        network.latency,
+        connection_sparsity(network),
+        footprint_bytes(network),
+        twin,
+        () if twin is None else tuple(_comparisons(prices, twin, allow_mixed_scope)),
+    )
+
+
+def graph_accuracy(
+    graph: nir.NIRGraph, recipe: Recipe, split: Split, samples: int | None = None
+) -> float:
+    """Fraction of right answers of the float network, on the very inputs that the integers get."""
+    from ..verify.sides import float_layers, float_side
+
+    layers, right, total = float_layers(graph), 0, 0
+    for messages, labels in encoded(recipe, split, samples):
+        answers = float_side(graph, layers, messages, recipe).scores.argmax(axis=1)
+        right, total = right + int((answers == labels).sum()), total + len(labels)
+    return right / total
+
+
+def _sides(
+    network: Network, devices: Sequence[Device], ann: bool
+) -> tuple[list[Device], list[Device]]:
+    """Devices of the spiking network, and of the ANN."""
+    spiking = [d for d in devices if d.kind == "neuromorphic"]
+    others = [d for d in devices if d.kind != "neuromorphic"]
+    for device in spiking:
+        check_carries(network, device)
+    if others and not ann:
+        raise DeviceError(f"{others[0].id} prices an ANN: give its checkpoint with --ann.")
+    return spiking, others or [load_device(d) for d in ANN_DEVICES]
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A network on one chip; `seconds`: mean time of an inference by device, None: unknown."""
+
+    network: Network
+    evaluation: Evaluation
+    mapping: ChipMapping | None
+    seconds: Mapping[str, Interval | None]
+
+    def price(self, device: Device, step_seconds: float | None = None) -> Price:
+        """Of one inference, one following the other without gap; an answer takes the network's latency
+        longer. `step_seconds`: time of a step in place of what the device says."""
+        counts = self.evaluation.counts
+        seconds = self.seconds[device.id]
+        if step_seconds is not None:
+            seconds = Interval.exact(step_seconds * counts.steps)
+        longer = (counts.steps + self.network.latency) / counts.steps
+        return price(counts, device, seconds, None if seconds is None else seconds * longer)
+
+
+def deploy(
+    network: Network,
+    split: Split,
+    chip: str,
+    devices: Sequence[Device],
+    samples: int | None = None,
+    *,
+    progress: bool = False,
+) -> Deployed:
+    """Map on `chip` ("layers": each layer one core), run and count (the first `samples` of) a data set.
+
+    Steps are timed with those of `devices` that are of this chip.
+    """
+    mapping = None if chip == LAYERS else map_network(network, chip)
+    placement = layer_per_core(network) if mapping is None else mapping.placement
+    here = [d for d in devices if (d.chip or LAYERS) == chip]
+    found: dict[str, list[NDArray[np.float64]]] = {d.id: [] for d in here}
+
+    def observe(activity: Activity) -> None:
+        for device in here:
+            times = step_times(activity, placement, device)
+            if times is not None:
+                found[device.id].append(times)
+
+    evaluation = evaluate(
+        network, split, samples, placement=placement, observe=observe, progress=progress
+    )
+    seconds = {
+        name: inference_seconds(np.concatenate(times, axis=1)) if times else None
+        for name, times in found.items()
+    }
+    return Deployed(network, evaluation, mapping, seconds)
+
+
+def _twin(
+    network: Network,
+    counts: Counts,
+    ann: Classifier,
+    train: Split,
+    test: Split,
+    devices: Sequence[Device],
+) -> AnnTwin:
+    from ...models import quantized_ann, training
+    from .fair import fair
+
+    seen = train.images[:CALIBRATION]
+    work = quantized_ann.work(ann, test.images[:CALIBRATION])
+    both = fair(counts, network, work)
+    few = quantized_ann.activation_bits_for(counts.steps)
+    accuracies = [
+        training.accuracy(quantized_ann.quantize(ann, seen, both.weight_bits, bits), test)
+        for bits in (8, few)
+    ]
+    neurons = sum(layer.outputs for layer in work.layers)
+    return AnnTwin(
+        training.accuracy(ann, test),
+        both.weight_bits,
+        accuracies[0],
+        few,
+        accuracies[1],
+        work,
+        tuple(devices),
+        tuple(estimate_macs(work.macs, device, neurons) for device in devices),
+        both,
+    )
+
+
+def _comparisons(
+    prices: Sequence[Price], twin: AnnTwin, allow_mixed_scope: bool
+) -> Iterator[Comparison]:
+    """Each of the network's energies over each of the ANN's, where their scopes allow it."""
+    theirs: list[tuple[str, Energy | None]] = [(energy.device, energy) for energy in twin.energies]
+    theirs += [(_row(row), _measured(row)) for row in twin.baselines]
+    for one in prices:
+        for name, other in theirs:
+            mine = one.total or one.dynamic
+            scopes = mine.scope, NONE if other is None else other.scope
+            try:
+                value = ratio(
+                    mine, other, allow_mixed_scope=allow_mixed_scope, allow_lower_bound=True
+                )
+            except ScopeError as error:
+                yield Comparison(one.device, name, *scopes, None, str(error))
+            else:
+                yield Comparison(one.device, name, *scopes, value)
+
+
+def _row(row: Baseline) -> str:
+    batch = "" if row.batch is None else f", batch {row.batch}"
+    return f"{row.precision}, {row.name or row.processor}{batch}"
+
+
+def _measured(row: Baseline) -> Energy | None:
+    """A baseline's reading as an energy, two standard errors to each side; None where there is none."""
+    joules, error = row.energy.joules, 2 * (row.energy_error or 0.0)
+    if joules is None:
+        return None
+    return Energy(joules, max(0.0, joules - error), joules + error, row.energy.scope, _row(row))

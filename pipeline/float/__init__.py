@@ -1,0 +1,1 @@
+"""Float networks: run step by step, layer by layer."""

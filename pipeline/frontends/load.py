@@ -1,0 +1,115 @@
+"""What `spikeship export` is given: a checkpoint, a function that builds a network, or a NIR file."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import pickle
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, TypeGuard
+
+import nir
+import torch
+from torch import nn
+
+from ...models.settings import Settings
+from ...models.training import load
+from . import from_nir, load_slayer
+
+Source: TypeAlias = nn.Module | nir.NIRGraph
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the caller says of a NIR graph, see `from_nir`."""
+
+    dt: float | None = None
+    reset: str | None = None
+    reset_delay: int | None = None
+
+    def read(self, source: str | nir.NIRGraph) -> nir.NIRGraph:
+        return from_nir(source, self.dt, reset=self.reset, reset_delay=self.reset_delay)
+
+
+def load_source(
+    source: str, checkpoint: str | Path | None = None, given: Given = Given()
+) -> tuple[Source, Settings | None]:
+    """The network that `source` names; with its settings if `spikeship train` made it.
+
+    `source`: a file `*.nir`, `module:function` that returns a Norse or SLAYER network or a NIR
+    graph, or a checkpoint of `spikeship train`. `checkpoint`: a torch state dict for what the
+    function returns (strict). `given`: of NIR graphs only. Raises ValueError.
+    """
+    network: Source
+    if ":" in source:
+        network, settings = build(source), None
+        if isinstance(network, nir.NIRGraph):
+            network = given.read(network)
+    elif Path(source).suffix == ".nir":
+        network, settings = given.read(source), None
+    else:
+        classifier = load(source)
+        network, settings = classifier.net, classifier.settings
+        if not settings.spiking:
+            raise ValueError(f"{source} is an ANN twin; export a spiking network.")
+    if checkpoint is not None:
+        if settings is not None or isinstance(network, nir.NIRGraph):
+            raise ValueError("--checkpoint goes with module:function that returns a torch network.")
+        _load_weights(network, Path(checkpoint))
+    if given != Given() and not isinstance(network, nir.NIRGraph):
+        raise ValueError(
+            "dt and resets are given for NIR graphs; torch networks say them themselves."
+        )
+    return network, settings
+
+
+def build(source: str) -> Source:
+    """What the function of `module:function` returns, the module importable from this folder.
+
+    What importing it prints (lava-dl greets) goes to standard error.
+    """
+    with contextlib.redirect_stdout(sys.stderr):
+        network = _called(source)
+    if not isinstance(network, Source):
+        raise ValueError(
+            f"{source} returns an object of type {type(network).__name__}; a torch network or a "
+            f"NIR graph is needed."
+        )
+    return network
+
+
+def _called(source: str) -> Any:
+    name, _, function = source.partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        module = importlib.import_module(name.removesuffix(".py").replace("/", "."))
+        builder = getattr(module, function)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise ValueError(
+            f"{source}: {error}. Give module:function, importable from this folder."
+        ) from None
+    finally:
+        sys.path.pop(0)
+    return builder()
+
+
+def _load_weights(network: nn.Module, path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        if is_slayer(network):
+            load_slayer(network, state)
+        else:
+            network.load_state_dict(state)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, AttributeError) as error:
+        raise ValueError(f"{path}: not the weights of this network: {error}") from None
+
+
+def is_slayer(network: Source) -> TypeGuard[nn.Module]:
+    """Whether a network has blocks of lava-dl."""
+    return isinstance(network, nn.Module) and any(
+        type(module).__module__.startswith("lava.lib.dl.") for module in network.modules()
+    )

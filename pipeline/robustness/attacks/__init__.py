@@ -1,0 +1,1 @@
+"""Attacks, and the harness that trusts none."""

@@ -1,0 +1,1 @@
+"""Certificates: exact and statistical."""

@@ -1,0 +1,378 @@
+"""Do module, float network, integers, simulator, Lava and file agree, and in which layer do they part?"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from ...hw_targets.network.network import Network
+from ...hw_targets.netx.file import read_netx, write_netx
+from ...hw_targets.simulate import lava as lava_cpu
+from ...hw_targets.simulate.inputs import QUANTITIES
+from ...hw_targets.simulate.trace import Overflow, Trace
+from ..deploy.run import Target, needed_recipe, run_recipe, scores
+from ..float.cell import Cell, UnknownNeuronError, cell_of
+from ..graph import Stage
+from ..quantize import agree
+from .diagnosis import Diagnosis, diagnose
+from .sides import (
+    Hardware,
+    Membrane,
+    Side,
+    float_layers,
+    float_side,
+    hardware,
+    module_side,
+    quantized_side,
+)
+
+Array = NDArray[Any]
+
+LOOKED_AT = 16
+"""Samples on which a cause is searched, at most."""
+ENTRIES = 4_000_000
+"""Largest number of (sample, step, neuron) of such a search, where it has more than one sample."""
+
+
+@dataclass(frozen=True)
+class LayerId:
+    """One layer by both its names: `layer` of the network, `source` the float graph's neuron node.
+
+    Both follow from the architecture alone: results of two runs can be joined by them.
+    """
+
+    layer: str
+    source: str | None
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first place where two runs differ: earliest step, then sample, then neuron.
+
+    `first_membrane`, `second_membrane`: for spikes, where the side's equation is known.
+    """
+
+    sample: int
+    step: int
+    neuron: tuple[int, ...]
+    first: int
+    second: int
+    first_membrane: Membrane | None = None
+    second_membrane: Membrane | None = None
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How far one recorded quantity of one layer agrees between two runs.
+
+    `equal`: fraction of equal entries over (sample, step, neuron). `matched`: for spikes,
+    2 |both| / (|one| + |other|), which a silent layer does not flatter. `by_step`: for spikes, `equal`
+    in every step (recurrence lets it fall with time).
+    """
+
+    layer: str
+    quantity: str
+    equal: float
+    matched: float | None
+    first: Divergence | None
+    by_step: tuple[float, ...] | None = None
+
+    @property
+    def exact(self) -> bool:
+        return self.first is None
+
+
+def compare(layer: str, quantity: str, a: Array, b: Array) -> Agreement:
+    """Compare two arrays (sample, time, *layer shape) entry by entry, with `==`."""
+    if a.shape != b.shape:
+        raise ValueError(f"{layer} {quantity}: shapes {a.shape} and {b.shape} cannot be compared.")
+    different = a != b
+    equal, matched = agree(a, b)
+    first = None
+    if different.any():
+        by_step = np.moveaxis(different, 1, 0)
+        step, sample, *neuron = (int(i) for i in np.argwhere(by_step)[0])
+        place = (sample, step, *neuron)
+        first = Divergence(sample, step, tuple(neuron), int(a[place]), int(b[place]))
+    if quantity != "spikes":
+        return Agreement(layer, quantity, equal, None, first)
+    over_time = 1 - different.mean(axis=(0, *range(2, different.ndim)))
+    return Agreement(layer, quantity, equal, matched, first, tuple(over_time.round(6).tolist()))
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Of one side, on the first `samples`; `delta`: minus that of the first side on the same ones."""
+
+    side: str
+    samples: int
+    accuracy: float
+    delta: float
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Every side of a network beside the next one.
+
+    The sides: the float graph; its numbers rounded as the integers have them, but with real-valued
+    states ("quantized": what rounding the parameters does by itself); the integers in the simulator,
+    in the reference simulator and on Lava; the file written and read again.
+
+    `layers` gives each layer's two names. `to_quantized`: float against quantized; `from_quantized`:
+    quantized against integers (None where neurons are not CubaLIF: `quantized_skipped` says which);
+    `to_float`: float against integers, the layers that spike. `same_answers`: fraction of samples for
+    which float network and integers give the same answer. All of these are None without a float
+    graph, apart from `from_quantized`. `to_module`: the user's own module, run in
+    float64 by its own forward, against the float graph: spikes, and the answers of a readout;
+    `same_module_answers`: fraction of samples for which the module gives the same answer as the
+    integers. Both are None where no module was given. `accuracy`: of each side, where labels were given.
+    `diagnoses`: one for each layer in which float (without a graph: quantized) and integers differ.
+    `lava_skipped` says why there is no Lava column where there is none.
+    """
+
+    digest: str
+    samples: int
+    layers: tuple[LayerId, ...]
+    to_float: tuple[Agreement, ...] | None
+    same_answers: float | None
+    to_quantized: tuple[Agreement, ...] | None
+    from_quantized: tuple[Agreement, ...] | None
+    quantized_skipped: str | None
+    accuracy: tuple[Accuracy, ...]
+    diagnoses: tuple[Diagnosis, ...]
+    overflow: tuple[Overflow, ...]
+    to_reference: tuple[Agreement, ...]
+    reference_samples: int
+    to_lava: tuple[Agreement, ...] | None
+    lava_samples: int
+    lava_skipped: str | None
+    reread: bool
+    tolerance: float
+    to_module: tuple[Agreement, ...] | None = None
+    same_module_answers: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Module, reference, Lava and the file agree exactly; float spikes within the tolerance."""
+        close = all(a.equal >= 1 - self.tolerance for a in self.to_float or ())
+        sides = (*(self.to_module or ()), *self.to_reference, *(self.to_lava or ()))
+        exact = all(a.exact for a in sides)
+        return self.reread and close and exact
+
+
+def verify(
+    network: Network,
+    messages: NDArray[np.int32],
+    graph: nir.NIRGraph | None = None,
+    *,
+    module: nn.Module | None = None,
+    file: str | Path | None = None,
+    labels: NDArray[np.integer[Any]] | None = None,
+    lava_samples: int = 3,
+    reference_samples: int = 3,
+    tolerance: float = 0.05,
+) -> Verification:
+    """Check an integer network on encoded inputs (sample, steps, *input shape).
+
+    - float (the NIR `graph`) against the integers: every layer's spikes, aligned for the one step
+      of latency per layer, directly and by way of the quantized side (see `Verification`); for each
+      layer that differs the likely cause (see `diagnose`);
+    - with `module`, the Norse network that the graph came from: the graph against what the module's own
+      forward does, every spike of every layer (needs `graph`);
+    - the simulator against the reference simulator and against Lava's CPU backend on the first
+      `reference_samples` and `lava_samples`: every spike and state; Lava loads `file`, which the
+      network was read from, or where that is not given one that is written here;
+    - written to a file and read again: the same digest.
+
+    `tolerance`: fraction of a layer's spikes that may differ between float and integers. `labels`:
+    one per sample, for accuracies. Raises ValueError where graph and network cannot have the same
+    layers.
+    """
+    recipe = needed_recipe(network)
+    stages_ = None if graph is None else float_layers(graph)
+    layers = layer_ids(network, stages_)
+    integers = hardware(network, messages)
+    sides: dict[str, Side] = {}
+    float_cells = None
+    if graph is not None and stages_ is not None:
+        sides["float"] = float_side(graph, stages_, messages, recipe)
+        float_cells = [
+            partial(cell_of, stage, float(graph.metadata["dt"]), 1 if i else recipe.levels)
+            for i, stage in enumerate(stages_)
+        ]
+    quantized_skipped = None
+    try:
+        sides["quantized"] = quantized_side(network, messages)
+    except UnknownNeuronError as error:
+        quantized_skipped = str(error)
+    sides["integers"] = integers.side
+    if module is not None:
+        if graph is None or stages_ is None:
+            raise ValueError("a module is compared with its float graph: give the graph as well.")
+        sides["module"] = module_side(module, graph, stages_, messages, recipe)
+    real = sides.get("float", sides.get("quantized", integers.side))
+
+    def pair(first: str, second: str) -> tuple[Agreement, ...] | None:
+        if first not in sides or second not in sides:
+            return None
+        a, b = sides[first], sides[second]
+        silent = sides["float"].readout if "float" in sides else None
+        return tuple(_spikes(layers, i, a, b) for i in range(len(layers)) if i != silent)
+
+    to_float, from_quantized = pair("float", "integers"), pair("quantized", "integers")
+    answers = {name: side.scores.argmax(axis=1) for name, side in sides.items()}
+    to_module = pair("module", "float")
+    if to_module is not None and sides["float"].readout is not None:
+        theirs, ours = (answers[side][:, None] for side in ("module", "float"))
+        to_module += (compare(layers[-1].layer, "answers", theirs, ours),)
+    diagnoses = _diagnoses(integers, layers, real, float_cells, to_float or from_quantized or ())
+    skipped = lava_cpu.why_unavailable() if lava_samples else "not asked for"
+    to_lava = None
+    if skipped is None:
+        to_lava, answers["lava"] = _exact(network, messages[:lava_samples], "lava", file)
+    to_reference, _ = _exact(network, messages[:reference_samples], "reference")
+    return Verification(
+        network.digest,
+        len(messages),
+        layers,
+        to_float,
+        float(np.mean(answers["float"] == answers["integers"])) if "float" in answers else None,
+        pair("float", "quantized"),
+        from_quantized,
+        quantized_skipped,
+        _accuracy(answers, labels),
+        diagnoses,
+        integers.overflow,
+        to_reference,
+        min(reference_samples, len(messages)),
+        to_lava,
+        min(lava_samples, len(messages)) if to_lava else 0,
+        skipped,
+        _survives_writing(network),
+        tolerance,
+        to_module,
+        float(np.mean(answers["module"] == answers["integers"])) if "module" in answers else None,
+    )
+
+
+def layer_ids(network: Network, layers: Sequence[Stage] | None) -> tuple[LayerId, ...]:
+    """The layers of a network beside those of a lowered float graph, tied by their order.
+
+    Raises ValueError, with both lists, where number or shapes differ.
+    """
+    ours = [(p.name, p.shape) for p in network.populations]
+    if layers is None:
+        return tuple(LayerId(name, None, shape) for name, shape in ours)
+    theirs = [
+        (layer.name, tuple(int(n) for n in layer.neuron.output_type["output"])) for layer in layers
+    ]
+    if [shape for _, shape in ours] != [shape for _, shape in theirs]:
+        lists = [
+            ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in side)
+            for side in (theirs, ours)
+        ]
+        raise ValueError(
+            f"the float graph and the network have different layers:\n  float: {lists[0]}\n  "
+            f"network: {lists[1]}\nGive the graph that this file was made from."
+        )
+    pairs = zip(ours, theirs, strict=True)
+    return tuple(LayerId(name, source, shape) for (name, shape), (source, _) in pairs)
+
+
+def _spikes(layers: Sequence[LayerId], index: int, a: Side, b: Side) -> Agreement:
+    """Spikes of one layer, with the membranes at the first divergence."""
+    found = compare(layers[index].layer, "spikes", a.spikes[index], b.spikes[index])
+    if found.first is None:
+        return found
+    f = found.first
+    one, other = (side.membrane(index, f.sample, f.step, f.neuron) for side in (a, b))
+    return replace(found, first=replace(f, first_membrane=one, second_membrane=other))
+
+
+def _diagnoses(
+    integers: Hardware,
+    layers: Sequence[LayerId],
+    real: Side,
+    float_cells: Sequence[Callable[[], Cell]] | None,
+    agreements: Sequence[Agreement],
+) -> tuple[Diagnosis, ...]:
+    """Of every layer that differs, on some of the samples in which it does."""
+    out = []
+    for index, found in enumerate(agreements):
+        if found.exact:
+            continue
+        different = real.spikes[index] != integers.side.spikes[index]
+        samples = np.flatnonzero(different.reshape(len(different), -1).any(axis=1))
+        samples = samples[: max(1, min(LOOKED_AT, ENTRIES // different[0].size))]
+        try:
+            cell = integers.cell(index)
+            if float_cells is not None:
+                float_cell = float_cells[index]()
+            else:
+                float_cell = replace(cell, grid=None, limited=False, forget=frozenset())
+        except UnknownNeuronError:
+            continue
+        out.append(
+            diagnose(
+                layers[index].layer,
+                float_cell,
+                cell,
+                integers.received(index, samples),
+                integers.sent(index, samples),
+                int(different[samples].sum()),
+                integers.window(index),
+            )
+        )
+    return tuple(out)
+
+
+def _exact(
+    network: Network, some: NDArray[np.int32], target: Target, file: str | Path | None = None
+) -> tuple[tuple[Agreement, ...], NDArray[np.int64]]:
+    """Every spike and state of the simulator beside another backend; the other's answers."""
+    every = [
+        (p, quantity)
+        for quantity in QUANTITIES
+        for p in network.populations
+        if quantity == "spikes" or quantity in p.states
+    ]
+    record = [f"{quantity}.{p.index}" for p, quantity in every]
+    ours: Trace = run_recipe(network, some, record=record)
+    other: Trace = run_recipe(network, some, target=target, record=record, file=file)
+    agreements = tuple(
+        compare(
+            p.name, quantity, getattr(ours, quantity)[p.index], getattr(other, quantity)[p.index]
+        )
+        for p, quantity in every
+    )
+    return agreements, scores(network, other).argmax(axis=1)
+
+
+def _accuracy(
+    answers: dict[str, Array], labels: NDArray[np.integer[Any]] | None
+) -> tuple[Accuracy, ...]:
+    if labels is None:
+        return ()
+    right = {name: answer == labels[: len(answer)] for name, answer in answers.items()}
+    base = next(iter(right.values()))
+    return tuple(
+        Accuracy(name, len(r), float(r.mean()), float(r.mean() - base[: len(r)].mean()))
+        for name, r in right.items()
+    )
+
+
+def _survives_writing(network: Network) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.net"
+        write_netx(network, path, for_lava=False)
+        return read_netx(path) == network
