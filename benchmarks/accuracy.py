@@ -14,19 +14,17 @@ from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import typer
 from rich.console import Console
 
-from ..hw_targets.netx.file import read_netx
+from ..hw_targets.printed import table
 from ..models import training
 from ..models.data.dataset import Dataset
 from ..models.data.load import load
 from ..models.settings import Settings
 from ..pipeline import records
-from ..pipeline.cli.screen import table
-from ..pipeline.deploy.export import export, file_digest
-from ..pipeline.deploy.run import encoded, evaluate, float_accuracy, needed_recipe
+from ..pipeline.deploy.deploy import deploy
+from ..pipeline.deploy.run import evaluate, float_accuracy
 from ..pipeline.float.execute import execute
 from ..pipeline.lower import lower
 from ..pipeline.text import percent
@@ -46,34 +44,26 @@ def measure(settings: Settings, data: Dataset, folder: Path) -> dict[str, Any]:
     """One seed: float and integer accuracy, agreement, digest."""
     snn, checkpoint = training.train(settings, data, folder)
     net = folder / f"{data.name}.net"
-    exported = export(
-        snn.net,
-        data.shape,
-        snn.settings.encoding,
-        data.train.images[:128],
-        net,
-        seed=settings.seed,
-        provenance={"dataset": data.name, "checkpoint_sha256": file_digest(checkpoint)},
-    )
-    network = read_netx(net)
-    recipe = needed_recipe(network)
-    evaluation = evaluate(network, data.test, progress=True)
-    some = np.concatenate([m for m, _ in encoded(recipe, data.test, 64)])
-    checked = verify(network, some, exported.graph, lava_samples=2)
+    deployed = deploy(checkpoint, data, seed=settings.seed).save(net)
+    recipe = deployed.recipe
+    evaluation = evaluate(deployed, data.test, progress=True)
+    checked = verify(deployed, data, samples=64, lava_samples=2)
+    some, _ = deployed.encoded(data.test, 64)
+    assert deployed.graph is not None
     float_rates = [
-        float(s.mean()) for s in execute(lower(exported.graph), some / recipe.levels).spikes
+        float(s.mean()) for s in execute(lower(deployed.graph), some / recipe.levels).spikes
     ]
     return {
         "seed": settings.seed,
         "float_accuracy": float_accuracy(snn.net, recipe, data.test),
         "integer_accuracy": evaluation.accuracy,
-        "network_digest": network.digest,
+        "network_digest": deployed.digest,
         "spikes_per_inference": evaluation.counts.total("spikes_out") / len(data.test),
         "synops_per_inference": evaluation.counts.total("synops") / len(data.test),
         "float_spike_rates": float_rates,
         "verification": checked,
         "overflow": evaluation.overflow,
-        "layers": exported.quantized.losses,
+        "layers": deployed.losses,
     }
 
 

@@ -24,16 +24,15 @@ import typer
 from rich.console import Console
 from torch import nn
 
-from ..hw_targets.network.network import Network
-from ..hw_targets.netx.file import read_netx
+from ..hw_targets.printed import table
 from ..models import slayer, training
 from ..models.data.dataset import Dataset, Split
 from ..models.data.load import load
 from ..models.settings import FRAMEWORKS, Settings
 from ..pipeline import records
-from ..pipeline.cli.screen import table
-from ..pipeline.deploy.export import export, export_slayer, file_digest, recipe_for
-from ..pipeline.deploy.run import encoded, evaluate, float_accuracy, needed_recipe, run_recipe
+from ..pipeline.deploy.deploy import deploy
+from ..pipeline.deploy.deployed import Deployed
+from ..pipeline.deploy.run import encoded, evaluate, float_accuracy, run_recipe
 from ..pipeline.text import percent
 
 SETTINGS = {
@@ -45,19 +44,6 @@ COMPARED = 256
 """Test images whose every spike is compared with the framework's."""
 ON_LAVA = 2
 TIMED = 1000
-
-
-def deploy(classifier: training.Classifier, data: Dataset, checkpoint: Path) -> Network:
-    """The integers, written to a netx file beside the checkpoint and read again."""
-    settings, path = classifier.settings, checkpoint.with_name("network.net")
-    net, shape, encoding, seed = classifier.net, settings.shape, settings.encoding, settings.seed
-    source = {"dataset": data.name, "checkpoint_sha256": file_digest(checkpoint)}
-    if isinstance(net, slayer.SlayerClassifier):
-        export_slayer(net, path, recipe_for(encoding, seed, source), shape)
-    else:
-        images = data.train.images[:128]
-        export(net, shape, encoding, images, path, seed=seed, provenance=source)
-    return read_netx(path)
 
 
 def spikes_of(net: nn.Module, frames: torch.Tensor) -> list[torch.Tensor]:
@@ -92,8 +78,10 @@ def seconds_to_train(settings: Settings, data: Dataset) -> float:
 def measure(settings: Settings, data: Dataset, folder: Path) -> dict[str, Any]:
     """One framework and seed."""
     classifier, checkpoint = training.train(settings, data, folder)
-    network = deploy(classifier, data, checkpoint)
-    recipe = needed_recipe(network)
+    path = checkpoint.with_name("network.net")
+    deploy(checkpoint, data, seed=settings.seed).save(path)
+    deployed = Deployed.load(path)
+    network, recipe = deployed.network, deployed.recipe
 
     messages = next(encoded(recipe, data.test))[0][:COMPARED]
     frames = torch.tensor(messages / recipe.levels, dtype=torch.float32).transpose(0, 1)
@@ -103,7 +91,7 @@ def measure(settings: Settings, data: Dataset, folder: Path) -> dict[str, Any]:
     lava = run_recipe(network, messages[:ON_LAVA], target="lava")
     assert trace.spikes is not None
     assert lava.spikes is not None
-    evaluation = evaluate(network, data.test, progress=True)
+    evaluation = evaluate(deployed, data.test, progress=True)
     per_inference = {
         f"{what}_per_inference": evaluation.counts.total(name) / len(data.test)
         for what, name in (("spikes", "spikes_out"), ("synops", "synops"))

@@ -22,12 +22,13 @@ import typer
 from rich.console import Console
 
 from ..hw_targets.network.network import Network
+from ..hw_targets.printed import table
 from ..models import training
 from ..models.data.dataset import Dataset
 from ..models.data.load import load
 from ..models.settings import Settings
 from ..pipeline import records
-from ..pipeline.cli.screen import table
+from ..pipeline.deploy.deployed import Deployed
 from ..pipeline.deploy.export import calibration_messages, import_norse, recipe_for
 from ..pipeline.deploy.run import classify, float_accuracy
 from ..pipeline.quantize import quantize
@@ -89,7 +90,7 @@ def measure(name: str, seed: int, data: Dataset, folder: Path) -> list[dict[str,
                     tuning = replace(TUNING[data.name], seed=seed)
                     network = finetune(found, few, tuning, graph=graph).network
                 unit = replace(recipe, output_unit=found.losses[-1].unit)
-                result = classify(Network(network.layers, unit), data.test)
+                result = classify(Deployed(Network(network.layers, unit)), data.test)
                 cell = {
                     "network": name,
                     "seed": seed,

@@ -54,6 +54,13 @@ class Classifier(lightning.LightningModule):
         self.draws = generator(s.seed)
         self.automatic_optimization = s.noise_periods == 1
 
+    def __repr__(self) -> str:
+        s = self.settings
+        kind = f"{s.model} of {s.framework}" if s.spiking else f"{s.model}, an ANN,"
+        noise = f" (sigma {s.sigma:g})" if s.sigma else ""
+        how = f", coding {s.coding}{noise}, {s.steps} steps" if s.spiking else ""
+        return f"{kind} on {s.dataset}{how}, seed {s.seed}"
+
     def logits(self, images: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
         """Logits (sample, classes) of images (sample, C, H, W), encoded with fresh draws."""
         return self.net(self.encode(images, draws))  # type: ignore[no-any-return]

@@ -20,6 +20,7 @@ from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.models.encoding import Coding, Encoding, generator
 from spikeship.models.settings import Settings
 from spikeship.models.training import Classifier
+from spikeship.pipeline.deploy.deployed import Deployed
 from spikeship.pipeline.robustness import DeployedVictim, FloatVictim, Victim
 from spikeship.pipeline.robustness.certificates.certificates import ABSTAIN, Certified
 from spikeship.pipeline.robustness.certificates.certify import certify, method_for, predict
@@ -407,7 +408,7 @@ def threshold_network(coding: str, sigma: float, bits: int, steps: int = 2) -> D
         reset_offset=1,
     )
     weight = np.array([[0, 1], [2, 0]])
-    return DeployedVictim(Network((Input((1, 1, 2)), Flatten(), Dense(weight)), recipe))
+    return DeployedVictim(Deployed(Network((Input((1, 1, 2)), Flatten(), Dense(weight)), recipe)))
 
 
 def pair(grey: int) -> torch.Tensor:
@@ -469,7 +470,7 @@ def test_coding_and_readout_are_part_of_what_is_stored(tmp_path: Path) -> None:
     """Neither is in a network's digest."""
     victim = threshold_network("rsc1", 0.25, 8)
     recipe = replace(victim.recipe, decode="mean voltage")
-    other = DeployedVictim(Network(victim.network.layers, recipe))
+    other = DeployedVictim(Deployed(Network(victim.network.layers, recipe)))
     assert other.digest == victim.digest
     for network in (victim, other, threshold_network("rsc1", 0.25, 5)):
         certify(network, pair(9), torch.tensor([1]), n=50, folder=tmp_path)

@@ -26,6 +26,7 @@ from spikeship.hw_targets.simulate.trace import Trace
 from spikeship.models.data.load import load
 from spikeship.pipeline.cli.app import app
 from spikeship.pipeline.deploy import run as run_module
+from spikeship.pipeline.deploy.deployed import Deployed
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -105,7 +106,7 @@ def test_evaluate(trained: Path) -> None:
     result = ok("evaluate", trained / "net.net")
     network = read_netx(trained / "net.net")
     split = load("digits").test
-    assert result["accuracy"] == run_module.evaluate(network, split).accuracy
+    assert result["accuracy"] == run_module.evaluate(Deployed(network), split).accuracy
     assert (result["data"], result["samples"], result["steps"]) == ("digits", 359, 8)
     assert result["samples_per_second"] > 0
     text = call("evaluate", trained / "net.net", "--limit", 50).stdout

@@ -218,7 +218,8 @@ def test_a_target_takes_the_input_or_nothing_is_written(
         "    return n.SequentialState(torch.nn.Flatten(), torch.nn.Linear(64, 10), n.LIFBoxCell())\n"
     )
     monkeypatch.delitem(sys.modules, "tiny_net", raising=False)
-    words = ("export", "tiny_net:build", "--coding", coding, "--target", target, "--out", "o.net")
+    given = ("--data", "digits", "--coding", coding, "--target", target)
+    words = ("export", "tiny_net:build", *given, "--out", "o.net")
     if says is None:
         ok(*words)
         shown = ok("inspect", "o.net")

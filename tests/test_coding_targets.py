@@ -34,6 +34,7 @@ from spikeship.models.data.load import load
 from spikeship.models.encoding import CODINGS, Coding, Encoding, generator
 from spikeship.models.settings import Settings
 from spikeship.pipeline.cli.app import app
+from spikeship.pipeline.deploy.deployed import Deployed
 from spikeship.pipeline.deploy.export import recipe_for
 from spikeship.pipeline.deploy.run import encoded, encoding_of, float_accuracy
 from spikeship.pipeline.robustness.attacks.attack import expected
@@ -202,7 +203,7 @@ def test_gradients_reach_the_image_on_both_sides(nets: dict[Coding, Path], codin
     """Float and integers see the same draw, so their input gradients point the same way."""
     images, labels = load("digits").test[list(range(40))]
     float_ = FloatVictim(training.load(nets[coding] / "best.ckpt"))
-    deployed = DeployedVictim(read_netx(nets[coding] / "net.net"))
+    deployed = DeployedVictim(Deployed.load(nets[coding] / "net.net"))
     slopes = [
         expected(victim, images, labels, generator(0)).gradient.flatten(1)
         for victim in (float_, deployed)

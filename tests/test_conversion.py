@@ -22,7 +22,8 @@ from spikeship.models.encoding import Encoding, generator
 from spikeship.models.networks import SpikingClassifier
 from spikeship.models.settings import Settings
 from spikeship.models.training import Classifier
-from spikeship.pipeline.deploy.export import calibration_messages, export
+from spikeship.pipeline.deploy.deploy import deploy, deploy_graph
+from spikeship.pipeline.deploy.export import calibration_messages, import_norse, recipe_for
 from spikeship.pipeline.deploy.run import classify
 from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_norse
@@ -308,26 +309,28 @@ def test_out_to_the_integers(
     """The engine's spikes are the float network's; so is its accuracy; the file holds the network."""
     data = calibration(digits)
     converted = conversion.convert(trained, EIGHT, data, scale=0.3, readout=readout)
-    exported = export(converted.net, digits.shape, EIGHT, data[:128], tmp_path / "digits.net")
-    network = read_netx(exported.path)
-    assert network == exported.quantized.network
+    deployed = deploy(converted, digits).save(tmp_path / "digits.net")
+    network = deployed.network
+    assert read_netx(tmp_path / "digits.net") == network
     messages = calibration_messages(EIGHT, digits.test[list(range(64))][0])
-    seen = verify(network, messages, exported.graph, lava_samples=0)
+    seen = verify(deployed, messages, lava_samples=0)
     assert seen.ok
     assert seen.to_float is not None
     assert all(layer.equal > 0.97 for layer in seen.to_float)
     assert [p.layer.neuron.v_decay for p in network.populations[:2]] == [0, 0]
     expected = training.accuracy(converted, digits.test)
-    assert classify(network, digits.test).accuracy == pytest.approx(expected, abs=0.01)
+    assert classify(deployed, digits.test).accuracy == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.parametrize("leak", [0.8, 1.0])
 def test_convolutions_and_norms_too(leak: float, tmp_path: Path) -> None:
     """Thresholds of every layer its own, norms folded; untrained."""
     converted = convert(ann("cnn"), scale=0.5, leak=leak)
-    exported = export(converted.net, (1, 8, 8), EIGHT, images(), tmp_path / "cnn.net")
-    messages = calibration_messages(EIGHT, images(seed=2))
-    seen = verify(exported.quantized.network, messages, exported.graph, lava_samples=0)
+    graph = import_norse(
+        converted.net, (1, 8, 8), calibration_messages(EIGHT, images()) / EIGHT.levels
+    )
+    deployed = deploy_graph(graph, calibration_messages(EIGHT, images()), recipe_for(EIGHT))
+    seen = verify(deployed, calibration_messages(EIGHT, images(seed=2)), lava_samples=0)
     assert seen.ok
-    neurons = [p.layer.neuron for p in exported.quantized.network.populations]
+    neurons = [p.layer.neuron for p in deployed.network.populations]
     assert [n.v_decay for n in neurons if n.threshold < 131071] == 2 * [0 if leak == 1 else 819]

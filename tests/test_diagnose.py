@@ -15,6 +15,7 @@ from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import CubaLIF
 from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.hw_targets.simulate.engine import simulate
+from spikeship.pipeline.deploy.deployed import Deployed
 from spikeship.pipeline.float.cell import UnknownNeuronError, cell_of, integer_cell, run_cell
 from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.graph import chain_graph, conv2d, stages
@@ -381,7 +382,7 @@ CAUSES: dict[str, tuple[str, str, Callable[[], Case]]] = {
 
 def checked(case: Case) -> Verification:
     graph, network, x = case
-    return verify(network, x, graph, lava_samples=0, reference_samples=1)
+    return verify(Deployed(network, graph), x, lava_samples=0, reference_samples=1)
 
 
 @pytest.mark.parametrize("name", CAUSES)
@@ -471,7 +472,7 @@ def test_spikes_of_another_equation_have_no_known_cause() -> None:
 
 def test_without_a_float_graph_only_states_can_differ() -> None:
     _, network, x = made(grid=2, unit=2, decay=1229 / 4096, threshold=0.25, x=messages() % 2)
-    result = verify(network, x, lava_samples=0, reference_samples=1)
+    result = verify(Deployed(network), x, lava_samples=0, reference_samples=1)
     assert result.to_float is result.to_quantized is None
     assert result.from_quantized is not None
     assert {d.cause for d in result.diagnoses} <= {"decay truncation", "inherited"}

@@ -18,6 +18,7 @@ from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.models import networks
 from spikeship.models.data.dataset import Dataset, Split
 from spikeship.models.data.load import load
+from spikeship.pipeline.deploy.deployed import Deployed
 from spikeship.pipeline.deploy.run import classify, encoded, run_recipe
 from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_norse
@@ -77,7 +78,7 @@ only_spikes = pytest.mark.parametrize("trained", ["spike count"], indirect=True)
 
 
 def accuracy(network: Network, split: Split) -> float:
-    return classify(network, split).accuracy
+    return classify(Deployed(network), split).accuracy
 
 
 @pytest.mark.parametrize("objective", ["labels", "teacher"])

@@ -18,6 +18,7 @@ from spikeship.hw_targets.chips.chip import Chip, Site
 from spikeship.hw_targets.chips.loihi1 import LOIHI1
 from spikeship.hw_targets.chips.loihi2 import LOIHI2, loihi2
 from spikeship.hw_targets.chips.mapper import CHIPS, LayerMapping, map_network
+from spikeship.hw_targets.chips.tables import load_table, mapping_tables
 from spikeship.hw_targets.counts.counter import Counter
 from spikeship.hw_targets.counts.counts import Counts, count, tally
 from spikeship.hw_targets.counts.placement import layer_per_core
@@ -29,7 +30,6 @@ from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.hw_targets.netx import file as netx
 from spikeship.hw_targets.simulate.engine import simulate
 from spikeship.pipeline import records
-from spikeship.pipeline.cli.map_tables import load_table, mapping_tables
 
 LIF = CubaLIF(1024, 512, 90)
 MNIST = loihi2(delay_field=0, packet=48)

@@ -19,6 +19,7 @@ from spikeship.models.data.load import load
 from spikeship.models.encoding import Encoding, generator
 from spikeship.models.settings import Settings
 from spikeship.models.training import Classifier
+from spikeship.pipeline.deploy.deployed import Deployed
 from spikeship.pipeline.robustness import DeployedVictim, FloatVictim
 from spikeship.pipeline.robustness.certificates.certify import certify, predict
 from spikeship.pipeline.robustness.certificates.phase import phase_radius
@@ -96,7 +97,7 @@ def hand_made(offsets: int, swapped: bool = False) -> DeployedVictim:
         steps=2, coding="phase", grid=16, offsets=offsets, decode="last voltage", reset_interval=2
     )
     recipe = replace(recipe, reset_offset=1)
-    return DeployedVictim(Network((Input((1, 1, 2)), Flatten(), Dense(weight)), recipe))
+    return DeployedVictim(Deployed(Network((Input((1, 1, 2)), Flatten(), Dense(weight)), recipe)))
 
 
 def of_greys(*greys: tuple[int, int]) -> torch.Tensor:
@@ -158,12 +159,14 @@ def test_split() -> Split:
 
 def with_offsets(network: Network, offsets: int) -> DeployedVictim:
     assert network.recipe is not None
-    return DeployedVictim(Network(network.layers, replace(network.recipe, offsets=offsets)))
+    return DeployedVictim(
+        Deployed(Network(network.layers, replace(network.recipe, offsets=offsets)))
+    )
 
 
 def test_certified_accuracy_of_a_trained_network(trained: Network, test_split: Split) -> None:
     """Whole numbers from whole numbers: the same on every machine."""
-    found = certify(DeployedVictim(trained), test_split.images, test_split.labels)
+    found = certify(DeployedVictim(Deployed(trained)), test_split.images, test_split.labels)
     assert (found.method, found.norm, found.unit, found.runs) == ("phase", "L1", "grey level", 16)
     right = [round(found.accuracy(radius) * 359) for radius in range(10)]
     assert right == [340, 336, 323, 314, 295, 275, 250, 209, 34, 0]
@@ -204,7 +207,7 @@ def test_a_greedy_attacker_within_the_radius_changes_no_answer(
     trained: Network, test_split: Split
 ) -> None:
     """Each level goes to the pixel and direction that costs the answer most, of all 128."""
-    victim = DeployedVictim(trained)
+    victim = DeployedVictim(Deployed(trained))
     votes = phase_votes(victim, test_split.images[:40])
     radius = phase_radius(votes, 1)
     taken = 0

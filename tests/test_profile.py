@@ -33,6 +33,7 @@ from spikeship.models.training import Classifier
 from spikeship.pipeline import records
 from spikeship.pipeline.cli.app import app
 from spikeship.pipeline.cli.profile import profile_views
+from spikeship.pipeline.deploy.deployed import Deployed
 from spikeship.pipeline.deploy.export import recipe_for
 from spikeship.pipeline.deploy.run import encoded, run_recipe
 from spikeship.pipeline.energy.checklist import checklist
@@ -66,7 +67,7 @@ def ann() -> Classifier:
 
 @pytest.fixture(scope="module")
 def result(data: Dataset, ann: Classifier) -> Profile:
-    return profile(network(), data, ann=ann)
+    return profile(Deployed(network()), data, ann=ann)
 
 
 def text_of(result: Profile) -> str:
@@ -116,7 +117,7 @@ def test_prices_are_the_counts_times_the_figures(result: Profile) -> None:
 
 
 def test_a_time_per_step_can_be_given(data: Dataset) -> None:
-    found = profile(network(), data, ["loihi2-derived-pilotnet"], step_seconds=1e-4)
+    found = profile(Deployed(network()), data, ["loihi2-derived-pilotnet"], step_seconds=1e-4)
     (price,) = found.prices
     assert price.seconds == Interval.exact(4e-4)
     assert price.total is not None
@@ -129,9 +130,9 @@ def test_a_time_per_step_can_be_given(data: Dataset) -> None:
 def test_what_a_chip_cannot_carry_is_not_priced_on_it(data: Dataset) -> None:
     assert default_devices(network(GRADED)) == ("loihi2-derived-pilotnet",)
     with pytest.raises(DeviceError, match=r"loihi1-davies2018: .* cannot carry .*single spikes"):
-        profile(network(GRADED), data, ["loihi1-davies2018"])
+        profile(Deployed(network(GRADED)), data, ["loihi1-davies2018"])
     with pytest.raises(DeviceError, match="cmos45-horowitz-int8 prices an ANN: give"):
-        profile(network(), data, ["cmos45-horowitz-int8"])
+        profile(Deployed(network()), data, ["cmos45-horowitz-int8"])
 
 
 def test_the_anns_side(result: Profile, data: Dataset, ann: Classifier) -> None:
@@ -141,7 +142,7 @@ def test_the_anns_side(result: Profile, data: Dataset, ann: Classifier) -> None:
     assert (twin.few_bits, twin.work.macs) == (3, 64 * 12 + 12 * 10)
     assert [e.joules for e in twin.energies] == pytest.approx([0.23e-12 * 888, 4.6e-12 * 888])
     assert twin.fair.steps == 4
-    few = profile(network(), data, ann=ann, samples=10).ann
+    few = profile(Deployed(network()), data, ann=ann, samples=10).ann
     assert few is not None
     assert few.accuracy == training.accuracy(ann, data.test.first(10))
     assert few.work.images == 10
@@ -161,7 +162,7 @@ def test_ratios_need_two_energies_of_one_scope(
     data: Dataset, ann: Classifier, reading: Reading, mixed: bool, ratios: int, says: str
 ) -> None:
     found = profile(
-        network(),
+        Deployed(network()),
         data,
         ann=ann,
         measure=lambda *_: (baseline(reading),),
@@ -185,7 +186,7 @@ def test_the_checklist_leaves_nothing_out(result: Profile, data: Dataset) -> Non
     points = checklist(result)
     assert [p.number for p in points] == list(range(1, 13))
     assert all(len(p.text) > 30 for p in points)
-    alone = checklist(profile(network(), data))
+    alone = checklist(profile(Deployed(network()), data))
     assert "no ANN was given" in alone[1].text + alone[2].text
     assert f"{footprint_bytes(network()):,} bytes" in points[6].text
     shown = text_of(result)

@@ -17,6 +17,7 @@ from torch import nn
 from spikeship.hw_targets.network.arithmetic import synapse_format
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
 from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.pipeline.deploy.deployed import Deployed
 from spikeship.pipeline.deploy.run import run_recipe, scores
 from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_norse
@@ -73,7 +74,7 @@ def test_spikes_agree_with_the_float_network(name: str) -> None:
     graph = graph_of(*NETWORKS[name]())
     network = quantize(graph, inputs(), RECIPE).network
     fresh = inputs(64, seed=1)
-    result = verify(network, fresh, graph, lava_samples=0)
+    result = verify(Deployed(network, graph), fresh, lava_samples=0)
     assert result.to_float is not None
     float_spikes = execute(lower(graph), fresh / 16).spikes
     assert all(s.mean() > 0.02 for s in float_spikes)
@@ -257,5 +258,5 @@ def test_per_channel_parameters() -> None:
     assert isinstance(conv, Conv)
     assert conv.neuron is not None
     assert np.shape(conv.neuron.threshold) == (4,)
-    result = verify(network, inputs(seed=4), graph, lava_samples=0)
+    result = verify(Deployed(network, graph), inputs(seed=4), lava_samples=0)
     assert result.ok

@@ -20,6 +20,7 @@ from spikeship.models.encoding import Encoding
 from spikeship.models.surrogates import USUAL, Fixed
 from spikeship.pipeline import records
 from spikeship.pipeline.cli.robustness import report_tables
+from spikeship.pipeline.deploy.deployed import Deployed
 from spikeship.pipeline.deploy.export import recipe_for
 from spikeship.pipeline.deploy.run import evaluate
 from spikeship.pipeline.robustness import DeployedVictim
@@ -121,7 +122,7 @@ def _network(encoding: Encoding) -> Network:
 
 
 def _victim(encoding: Encoding, name: str = "integers") -> DeployedVictim:
-    return DeployedVictim(_network(encoding), name)
+    return DeployedVictim(Deployed(_network(encoding)), name)
 
 
 RSC1 = Encoding("rsc1", steps=4, sigma=0.05)
@@ -174,7 +175,7 @@ def test_energy_of_a_decision_is_its_runs_times_that_of_an_inference(
     found = robustness({"one": victim}, "halves", split, 0.1, plan=PLAN, certified_draws=20)
     device = load_device("loihi2-derived-pilotnet")  # the input is graded
     placement = map_network(victim.network, "loihi2").placement
-    counts = evaluate(victim.network, split, placement=placement).counts
+    counts = evaluate(victim.deployed, split, placement=placement).counts
     single = estimate(counts, device) / counts.samples
     for decision in found.victims[0].decisions:
         energy = decision.energy

@@ -22,6 +22,7 @@ from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.hw_targets.simulate.trace import Recorded
 from spikeship.pipeline import records
 from spikeship.pipeline.cli.verify import verdicts, verification_tables
+from spikeship.pipeline.deploy.deployed import Deployed
 from spikeship.pipeline.deploy.run import Target, run_recipe, scores
 from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_netx, from_norse
@@ -80,7 +81,7 @@ def conv() -> Network:
 
 @pytest.fixture(scope="module")
 def result(dense: Network) -> Verification:
-    return verify(dense, inputs(seed=1), DENSE, labels=LABELS, lava_samples=0)
+    return verify(Deployed(dense, DENSE), inputs(seed=1), labels=LABELS, lava_samples=0)
 
 
 def test_layers_have_both_names(result: Verification, dense: Network) -> None:
@@ -94,14 +95,14 @@ def test_layers_have_both_names(result: Verification, dense: Network) -> None:
         assert agreements is not None
         assert [a.layer for a in agreements] == ["2:dense", "3:dense"]
     assert {d.layer for d in result.diagnoses} <= {"2:dense", "3:dense"}
-    without = verify(dense, inputs(4), lava_samples=0)
+    without = verify(Deployed(dense), inputs(4), lava_samples=0)
     assert [layer.source for layer in without.layers] == [None, None]
     assert without.to_float is without.same_answers is without.to_quantized is None
 
 
 def test_another_network_is_refused_with_both_lists(dense: Network) -> None:
     with pytest.raises(ValueError, match="different layers") as error:
-        verify(dense, inputs(), CONV, lava_samples=0)
+        verify(Deployed(dense, CONV), inputs(), lava_samples=0)
     assert "float: 1:lif 4x4x4, 5:li 5" in str(error.value)
     assert "network: 2:dense 24, 3:dense 5" in str(error.value)
 
@@ -167,12 +168,12 @@ def test_accuracies_and_their_differences(result: Verification, dense: Network) 
         right = expected[a.side].argmax(axis=1) == LABELS
         assert (a.samples, a.accuracy) == (48, right.mean())
         assert a.delta == a.accuracy - result.accuracy[0].accuracy
-    assert verify(dense, x[:3], lava_samples=0).accuracy == ()
+    assert verify(Deployed(dense), x[:3], lava_samples=0).accuracy == ()
 
 
 def test_a_readout_has_answers_but_no_spikes(conv: Network) -> None:
     x = inputs(seed=1)
-    found = verify(conv, x, CONV, labels=LABELS, lava_samples=0)
+    found = verify(Deployed(conv, CONV), x, labels=LABELS, lava_samples=0)
     assert [a.layer for a in found.to_float or ()] == ["1:conv"]
     assert [a.layer for a in found.from_quantized or ()] == ["1:conv"]
     assert [layer.layer for layer in found.layers] == ["1:conv", "3:dense"]
@@ -211,7 +212,9 @@ def test_the_module_itself_is_a_side(wrong: bool) -> None:
     if wrong:
         with torch.no_grad():
             net[3].weight *= -1
-    found = verify(network, inputs(seed=1), graph, module=net, lava_samples=0, tolerance=1.0)
+    found = verify(
+        Deployed(network, graph), inputs(seed=1), module=net, lava_samples=0, tolerance=1.0
+    )
     assert found.to_module is not None
     assert [a.quantity for a in found.to_module] == ["spikes", "spikes", "answers"]
     assert found.ok is not wrong
@@ -222,11 +225,11 @@ def test_the_module_itself_is_a_side(wrong: bool) -> None:
 
 def test_a_module_needs_its_graph(dense: Network) -> None:
     with pytest.raises(ValueError, match="give the graph as well"):
-        verify(dense, inputs(), module=shared_cells(), lava_samples=0)
+        verify(Deployed(dense), inputs(), module=shared_cells(), lava_samples=0)
     with pytest.raises(
         ValueError, match=r"layers of other shapes .*module that this file was made from"
     ):
-        verify(dense, inputs(), DENSE, module=shared_cells(), lava_samples=0)
+        verify(Deployed(dense, DENSE), inputs(), module=shared_cells(), lava_samples=0)
 
 
 def test_tolerance_decides(dense: Network, result: Verification) -> None:
@@ -250,7 +253,7 @@ def test_a_backend_that_differs_is_seen(dense: Network, monkeypatch: pytest.Monk
         return trace
 
     monkeypatch.setattr(verify_module, "run_recipe", off)
-    found = verify(dense, inputs(8), lava_samples=0, reference_samples=3)
+    found = verify(Deployed(dense), inputs(8), lava_samples=0, reference_samples=3)
     assert not found.ok
     (bad,) = (a for a in found.to_reference if not a.exact)
     assert (bad.layer, bad.quantity) == ("3:dense", "v")
@@ -261,7 +264,7 @@ def test_a_backend_that_differs_is_seen(dense: Network, monkeypatch: pytest.Monk
 
 @pytest.mark.lava
 def test_lava_is_one_of_the_sides(conv: Network) -> None:
-    found = verify(conv, inputs(6, seed=1), CONV, labels=LABELS[:6], lava_samples=2)
+    found = verify(Deployed(conv, CONV), inputs(6, seed=1), labels=LABELS[:6], lava_samples=2)
     assert found.ok
     assert found.lava_samples == 2
     assert {a.quantity for a in found.to_lava or ()} == {"spikes", "u", "v"}
@@ -282,7 +285,7 @@ def test_soft_resets_of_the_float_graph_stay() -> None:
     graph = chain_graph(nodes, SHAPE, {"dt": 1e-3})
     layer = Dense(np.round(weight * 128), None, CubaLIF(4096, 2048, 128 * 16))
     network = Network([Input(SHAPE), Flatten(), layer], RECIPE)
-    found = verify(network, inputs(), graph, lava_samples=0)
+    found = verify(Deployed(network, graph), inputs(), lava_samples=0)
     (diagnosis,) = found.diagnoses
     assert diagnosis.cause == "reset"
     assert graph.nodes["n"].metadata == {"reset": "subtract"}
@@ -292,7 +295,7 @@ def test_networks_of_other_neurons_have_exact_checks_only() -> None:
     layers = [Input((4,), Delta(1)), Dense(np.eye(4) * 64, None, SigmaDelta(1))]
     recipe = Recipe(steps=6, message_bits=16)
     x = np.random.default_rng(0).integers(0, 50, (3, 6, 4)).astype(np.int32)
-    found = verify(Network(layers, recipe), x, lava_samples=0)
+    found = verify(Deployed(Network(layers, recipe)), x, lava_samples=0)
     assert found.ok
     assert found.from_quantized is None
     assert "is no layer of CubaLIF neurons" in (found.quantized_skipped or "")
@@ -305,7 +308,9 @@ def test_what_quantize_does_is_called_rounding(bits: int) -> None:
     for graph in (DENSE, CONV):
         decode = "mean voltage" if graph is CONV else "spike count"
         network = quantize(graph, inputs(), replace(RECIPE, decode=decode), bits=bits).network
-        found = verify(network, inputs(seed=2), graph, lava_samples=0, reference_samples=1)
+        found = verify(
+            Deployed(network, graph), inputs(seed=2), lava_samples=0, reference_samples=1
+        )
         causes = {d.cause for d in found.diagnoses}
         assert causes <= {"rounding", "decay truncation", "inherited"}, found.diagnoses
 
@@ -325,7 +330,7 @@ def test_each_of_two_matrices_has_its_own_steps() -> None:
     assert isinstance(layer, Dense)
     assert layer.recurrent is not None
     assert np.abs(layer.recurrent).max() > 4 * np.abs(layer.weight).max()
-    (found,) = verify(network, inputs(seed=1), graph, lava_samples=0).diagnoses
+    (found,) = verify(Deployed(network, graph), inputs(seed=1), lava_samples=0).diagnoses
     assert found.cause == "rounding"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 
 from ...hw_targets.energy.interval import Interval
-from ...pipeline.cli.screen import table
+from ...hw_targets.printed import table
 from ...pipeline.text import percent, span
 
 Ends = Sequence[float]

@@ -31,17 +31,16 @@ from ...hw_targets.energy.device import Device
 from ...hw_targets.energy.device_files import load_device, shipped_devices
 from ...hw_targets.energy.interval import Interval
 from ...hw_targets.energy.price import Price, estimate_macs
-from ...hw_targets.netx.file import read_netx
 from ...models import quantized_ann, training
 from ...models.data.dataset import Dataset
 from ...models.data.load import load
 from ...models.settings import Settings
 from ...pipeline import records
-from ...pipeline.deploy.export import export
-from ...pipeline.deploy.run import float_accuracy, needed_recipe
+from ...pipeline.deploy.deploy import deploy
+from ...pipeline.deploy.run import float_accuracy
 from ...pipeline.energy.fair import Fair, fair
 from ...pipeline.energy.measure import baselines
-from ...pipeline.energy.profile import deploy
+from ...pipeline.energy.profile import run_on
 from ..harness import cell, file_name
 from ..readme_figures import NAMES
 from . import report
@@ -114,16 +113,16 @@ def spiking(bench: Bench, name: str) -> dict[str, Any]:
     settings = bench.networks[name]
     net = bench.trained(settings, name)
     path = bench.folder / "nets" / file_name(name) / "integers.net"
-    images = bench.data.train.images[:CALIBRATION]
-    export(net.net, bench.data.shape, net.settings.encoding, images, path, seed=bench.seed)
-    network = read_netx(path)
-    real = float_accuracy(net.net, needed_recipe(network), bench.data.test)
+    made = deploy(net, bench.data, calibration=CALIBRATION, seed=bench.seed)
+    deployed = made.save(path)
+    network = deployed.network
+    real = float_accuracy(net.net, deployed.recipe, bench.data.test)
     chips: dict[str, dict[str, Any]] = {}
     for chip in CHIPS:
         mapping = map_network(network, chip)
         chips[chip] = {"violations": [f"{v.where}: {v.what}" for v in mapping.violations]}
         if not mapping.violations:
-            found = deploy(network, bench.data.test, chip, _of(chip))
+            found = run_on(deployed, bench.data.test, chip, _of(chip))
             counts, accuracy = found.evaluation.counts, found.evaluation.accuracy
             chips[chip] |= {
                 "cores": {layer.name: layer.cores for layer in mapping.layers},

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias
 
 from rich.table import Table
 
-from ...pipeline.cli.screen import table
+from ...hw_targets.printed import table
 
 PHASE_NORM = "L1, exact"
 """Of phase certificates; radii in pixel units, as all others."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ...pipeline.cli.screen import table
+from ...hw_targets.printed import table
 from .networks import PLANS
 from .peers import CONTENDERS, OURS, OURS_RECORDED
 

@@ -13,10 +13,12 @@ from ..counts.placement import Box, Core, Placement
 from ..network.layers import Shape
 from ..network.network import Network
 from ..network.neurons import NetworkError
+from ..printed import Printed, View
 from .chip import Amounts, Chip, Limit, Site, Violation
 from .loihi1 import LOIHI1
 from .loihi2 import LOIHI2
 from .messages import PAYLOADS, message_problems
+from .tables import mapping_tables
 
 CHIPS: abc.Mapping[str, Chip] = MappingProxyType({"loihi1": LOIHI1, "loihi2": LOIHI2})
 
@@ -52,8 +54,8 @@ class LayerMapping:
         return max(self.loads, key=lambda load: load.fraction)
 
 
-@dataclass(frozen=True)
-class Mapping:
+@dataclass(frozen=True, repr=False)
+class Mapping(Printed):
     """A network on a chip, and everything that stands against it.
 
     A network with violations is mapped all the same, as if the limit in question were not there.
@@ -83,6 +85,10 @@ class Mapping:
     @property
     def not_modelled(self) -> tuple[str, ...]:
         return self.chip.not_modelled
+
+    def views(self) -> list[View]:
+        """Cores of each layer and what fills them, violations, how many chips, and the limits."""
+        return mapping_tables(self)
 
 
 def map_network(network: Network, chip: Chip | str) -> Mapping:

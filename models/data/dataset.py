@@ -15,7 +15,7 @@ class DatasetError(ValueError):
     """A data set that is unknown, not there, or damaged."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Split:
     """`images` float32 (N, C, H, W) in [0, 1], or events int8 (N, steps, C, H, W); `labels` int64."""
 
@@ -28,12 +28,15 @@ class Split:
     def __getitem__(self, index: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
         return self.images[index], self.labels[index]
 
+    def __repr__(self) -> str:
+        return f"{len(self)} samples of {'x'.join(map(str, self.images.shape[1:]))}"
+
     def first(self, count: int) -> Split:
         """The first `count` samples, or all where there are fewer."""
         return Split(self.images[:count], self.labels[:count])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Train, validation (never used for fitting) and test images of one data set."""
 
@@ -55,6 +58,14 @@ class Dataset:
     @property
     def classes(self) -> int:
         return int(self.train.labels.max()) + 1
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.train.images.shape[1:]))
+        kind = "images" if self.event_steps is None else "samples of events"
+        return (
+            f"{self.name}: {len(self.train)} training, {len(self.validation)} validation and "
+            f"{len(self.test)} test {kind} of {shape}, {self.classes} classes"
+        )
 
 
 def _in_three(name: str, everything: Split) -> Dataset:

@@ -1,1 +1,431 @@
-"""A trained spiking network in, Loihi-style hardware and trustworthy numbers out."""
+"""A trained spiking network in, Loihi-style hardware and trustworthy numbers out.
+
+    import spikeship
+
+    data = spikeship.data("digits")
+    snn = spikeship.train(data, coding="rsc1", sigma=0.1)    # or a Norse or SLAYER network of yours
+    chip = spikeship.deploy(snn, data, bits=8)
+    chip.save("digits.net")
+    print(spikeship.verify(chip, data))
+    print(spikeship.profile(chip, data))
+    print(spikeship.attack(chip, data, spikeship.PGD(0.1)))
+
+Each function is a command of `spikeship` on the command line, of the same name. Results are objects with
+named fields; printed, they are the tables that the command shows. What they are made of lies in
+`spikeship.hw_targets` (needs no torch), `spikeship.models` and `spikeship.pipeline`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    import nir
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from .hw_targets.chips.chip import Chip
+    from .hw_targets.chips.loihi1 import LOIHI1
+    from .hw_targets.chips.loihi2 import LOIHI2
+    from .hw_targets.chips.mapper import Mapping
+    from .hw_targets.energy.device_files import load_device, shipped_devices
+    from .hw_targets.network.network import Network
+    from .hw_targets.simulate.trace import Trace
+    from .models.data.dataset import Dataset, Split
+    from .models.encoding import Encoding
+    from .models.training import Classifier
+    from .pipeline.deploy.deployed import Deployed
+    from .pipeline.deploy.run import Classification, Target
+    from .pipeline.energy.profile import Profile
+    from .pipeline.robustness import (
+        APGD,
+        FGSM,
+        PGD,
+        RFGSM,
+        SAPGD,
+        Attack,
+        Attacked,
+        Certified,
+        RandomNoise,
+        Square,
+        TargetedAPGD,
+    )
+    from .pipeline.verify import Verification
+
+__all__ = [
+    "APGD",
+    "FGSM",
+    "LOIHI1",
+    "LOIHI2",
+    "PGD",
+    "RFGSM",
+    "SAPGD",
+    "Dataset",
+    "Deployed",
+    "Encoding",
+    "Network",
+    "RandomNoise",
+    "Split",
+    "Square",
+    "TargetedAPGD",
+    "__version__",
+    "attack",
+    "certify",
+    "convert",
+    "data",
+    "deploy",
+    "evaluate",
+    "load",
+    "load_device",
+    "map",
+    "profile",
+    "shipped_devices",
+    "simulate",
+    "train",
+    "verify",
+]
+
+_ATTACKS = ("APGD", "FGSM", "PGD", "RFGSM", "RandomNoise", "SAPGD", "Square", "TargetedAPGD")
+_WHERE = {
+    **dict.fromkeys(_ATTACKS, "pipeline.robustness"),
+    "LOIHI1": "hw_targets.chips.loihi1",
+    "LOIHI2": "hw_targets.chips.loihi2",
+    "load_device": "hw_targets.energy.device_files",
+    "shipped_devices": "hw_targets.energy.device_files",
+    "Dataset": "models.data.dataset",
+    "Deployed": "pipeline.deploy.deployed",
+    "Encoding": "models.encoding",
+    "Network": "hw_targets.network.network",
+    "Split": "models.data.dataset",
+}
+"""Classes and names that are imported when they are first used: torch takes seconds."""
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("spikeship")
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f".{_WHERE[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def data(name: str = "digits", root: str | Path | None = None, *, steps: int = 30) -> Dataset:
+    """A built-in data set: training, validation and test samples.
+
+    `name`: digits (scikit-learn's, shipped), mnist, fashion_mnist, cifar10 or nmnist, which are read
+    from the folder `root` as torchvision leaves them there. `steps`: time steps of a sample of events
+    (nmnist). Raises DatasetError for an unknown name and for files that are missing or damaged.
+
+    >>> data("digits")
+    digits: 1294 training, 144 validation and 359 test images of 1x8x8, 10 classes
+    """
+    from .models.data.load import load
+
+    return load(name, root, steps)
+
+
+def train(
+    data: Dataset | str = "digits",
+    folder: str | Path | None = None,
+    *,
+    start: nn.Module | None = None,
+    progress: bool | None = None,
+    **settings: Any,
+) -> Classifier:
+    """Train a spiking network, or its ANN twin (`spiking=False`), and keep the best epoch.
+
+    `settings`: the fields of `models.settings.Settings`, such as `model="cnn"`, `coding="phase"`,
+    `sigma=0.1`, `steps=8`, `epochs=20`, `objective="at"`. `folder`: for checkpoints; by default one below
+    `runs/`, named after data and settings, so that an interrupted call goes on where it stopped, and a
+    finished one is loaded. `start`: a network whose weights to start from. `progress`: a bar, by default
+    where a terminal is. Raises ValueError for settings that do not go together.
+
+    >>> train(data, epochs=1, coding="direct", sigma=0)
+    mlp of norse on digits, coding direct, 8 steps, seed 0
+    """
+    import hashlib
+    import sys
+    from pathlib import Path
+
+    from .models import training
+    from .models.settings import Settings
+
+    dataset = _data(data)
+    chosen = training.suited(Settings(**settings), dataset)
+    if folder is None:
+        name = hashlib.sha256(repr(chosen).encode()).hexdigest()[:8]
+        folder = Path("runs") / f"{chosen.dataset}-{chosen.model}-{name}"
+    shown = sys.stderr.isatty() if progress is None else progress
+    return training.train(chosen, dataset, folder, start=start, progress=shown)[0]
+
+
+def convert(
+    ann: Classifier,
+    data: Dataset | str | None = None,
+    coding: Encoding | str = "direct",
+    *,
+    scale: float = 0.3,
+    **options: Any,
+) -> Classifier:
+    """Make a spiking network of a trained ANN, with its weights and thresholds from its activations.
+
+    `data`: the data set that the ANN was trained on, its own by default. `coding`: of the spiking
+    network's input, by name with the ANN's grey levels and 8 steps, or an `Encoding`. `scale`: of the
+    thresholds, 0.3 for few steps, 1 for many. `options`: see `models.conversion.convert`.
+
+    >>> convert(ann, data)
+    mlp of norse on digits, coding direct, 8 steps, seed 0
+    """
+    from .models import conversion
+    from .models.encoding import Encoding
+
+    if isinstance(coding, str):
+        coding = Encoding.of(coding, grid=ann.settings.levels)  # type: ignore[arg-type]
+    images = _data(data or ann.settings.dataset).train.images
+    return conversion.convert(ann, coding, images, scale=scale, **options)
+
+
+def deploy(
+    model: Classifier | nn.Module | nir.NIRGraph | str | Path,
+    data: Dataset | str | None = None,
+    *,
+    inputs: NDArray[np.integer[Any]] | None = None,
+    bits: int | Sequence[int] | None = None,
+    dt: float | None = None,
+    reset: str | None = None,
+    reset_delay: int | None = None,
+    **options: Any,
+) -> Deployed:
+    """Choose the integers of a trained network on data: what the chip computes with.
+
+    `model`: what `train` gives, a Norse or SLAYER network of your own, a NIR graph, or the name of one:
+    a checkpoint, `net.nir`, `mynet:build`. `data`: a data set; or `inputs`: your own integers (sample,
+    time, *input shape). `bits`: of the weights, 2 to 8, one number or one per layer (default 8). `dt`,
+    `reset`, `reset_delay`: what a NIR graph does not say, see `from_nir`. `options`: `coding`, `levels`,
+    `size_budget`, `max_loss`, `per_channel`, `fine_tune`, `calibration`, `checkpoint`, `seed`, ..., see
+    `pipeline.deploy.deploy.deploy`.
+
+    >>> chip = deploy(snn, data, bits=4)
+    >>> [loss.bits for loss in chip.losses]
+    [4, 4]
+    """
+    from .pipeline.deploy.deploy import deploy
+    from .pipeline.frontends.load import Given
+
+    given = Given(dt, reset, reset_delay)
+    return deploy(model, data, inputs=inputs, bits=bits, given=given, **options)
+
+
+def load(path: str | Path, graph: str | Path | None = None) -> Deployed:
+    """Read a netx file, and the float network in `graph`, by default the `.nir` file beside it.
+
+    Any netx file is read, also lava-dl's own, which say neither how their input is encoded nor what
+    their answer is. Raises NetxError, FileNotFoundError.
+
+    >>> chip = chip.save("digits.net")
+    >>> load("digits.net").digest == chip.digest
+    True
+    """
+    from .pipeline.deploy.deployed import Deployed
+
+    return Deployed.load(path, graph)
+
+
+def evaluate(
+    chip: Deployed, data: Dataset | str | None = None, limit: int | None = None
+) -> Classification:
+    """Accuracy of the integers on (the first `limit`) test samples, by the engine.
+
+    `data`: by default the data set that the network was made for.
+
+    >>> evaluate(chip, data).accuracy > 0.9
+    True
+    """
+    from .pipeline.deploy.run import classify
+
+    return classify(chip, _data(data, chip).test, limit)
+
+
+def simulate(
+    chip: Deployed | Network,
+    inputs: NDArray[np.integer[Any]],
+    steps: int | None = None,
+    *,
+    record: str | Collection[str] = ("counts", "spikes"),
+    target: Target = "engine",
+) -> Trace:
+    """Run a network on integers (sample, time, *input shape), bit for bit as Lava does.
+
+    Width of the messages and resets are those of the network's recipe, if it has one. `steps`: longer
+    than the input means no input at the end. `record`: counts, spikes, u, v, residue, of all layers, or
+    of one as `"v.2"`. `target`: engine, reference or lava; the results are the same. Raises NetworkError.
+
+    >>> messages, labels = chip.encoded(data.test, 5)
+    >>> trace = simulate(chip, messages, record="spikes")
+    >>> [layer.shape for layer in trace.spikes]
+    [(5, 8, 256), (5, 8, 10)]
+    """
+    from .pipeline.deploy.run import check_single_spikes, run
+
+    network = _network(chip)
+    recipe = network.recipe
+    if recipe is not None and recipe.message_bits == 0:
+        check_single_spikes(network, inputs)
+    return run(
+        network,
+        inputs,
+        steps,
+        target=target,
+        record=record,
+        message_bits=None if recipe is None else recipe.message_bits,
+        reset_interval=None if recipe is None else recipe.reset_interval,
+        reset_offset=0 if recipe is None else recipe.reset_offset,
+        file=getattr(chip, "path", None),
+    )
+
+
+def verify(
+    chip: Deployed,
+    data: Dataset | str | NDArray[np.int32] | None = None,
+    *,
+    samples: int = 200,
+    lava_samples: int = 3,
+    **options: Any,
+) -> Verification:
+    """Compare float network, rounded numbers, integers, simulators, Lava and the file, layer by layer.
+
+    `data`: a data set, by default the network's own, or encoded inputs (sample, steps, *input shape).
+    `samples` test samples are compared with the float network, `lava_samples` of them run on Lava.
+    `options`: `module`, your own network whose `forward` is compared too, and `tolerance`, see
+    `pipeline.verify.verify`.
+
+    >>> verify(chip, data, samples=20, lava_samples=0).ok
+    True
+    """
+    from .pipeline.verify import verify
+
+    given: Any = data if hasattr(data, "dtype") else _data(data, chip)
+    return verify(chip, given, samples=samples, lava_samples=lava_samples, **options)
+
+
+def map(chip: Deployed | Network, on: Chip | str = "loihi2") -> Mapping:
+    """Where a network goes on a chip: cores of each layer, what fills them, what it violates.
+
+    `on`: loihi1, loihi2, or a `Chip`.
+
+    >>> map(chip, "loihi2").cores
+    2
+    """
+    from .hw_targets.chips.mapper import map_network
+
+    return map_network(_network(chip), on)
+
+
+def profile(
+    chip: Deployed,
+    data: Dataset | str | None = None,
+    devices: Sequence[str | Path] | None = None,
+    *,
+    ann: Classifier | None = None,
+    samples: int | None = None,
+    **options: Any,
+) -> Profile:
+    """What an inference costs: counted events, energy and time on chips, the ANN beside it.
+
+    `devices`: names (`shipped_devices()`) or TOML files; by default the chips that carry the network's
+    messages. `ann`: the ANN twin. `samples`: test samples, all by default. `options`: see
+    `pipeline.energy.profile.profile`.
+
+    >>> cost = profile(chip, data, samples=20)
+    >>> cost.prices[0].dynamic.joules > 0
+    True
+    """
+    from .pipeline.energy.profile import profile
+
+    return profile(chip, _data(data, chip), devices, ann=ann, samples=samples, **options)
+
+
+def attack(
+    chip: Deployed | Classifier,
+    data: Dataset | str | None,
+    how: Attack,
+    *,
+    limit: int = 100,
+    draws: int = 20,
+    seed: int = 0,
+    progress: bool = False,
+) -> Attacked:
+    """Attack a network on the first `limit` test images, judged on `draws` draws that no attack saw.
+
+    `how`: an attack such as `PGD(0.1)`, `SAPGD(0.1)`, `Square(0.1)`, its radius in L-infinity for
+    images in [0, 1]. A `Deployed` is attacked as it runs: gradients through its twin, answers from the
+    engine.
+
+    >>> import spikeship
+    >>> found = attack(chip, data, spikeship.PGD(0.1, steps=2), limit=10, draws=2)
+    >>> found.accuracy <= found.clean.accuracy
+    True
+    """
+    from .pipeline.robustness.attacks.attack import attack
+
+    split = _data(data, chip).test.first(limit)
+    victim = _victim(chip)
+    return attack(
+        victim, how, split.images, split.labels, draws=draws, seed=seed, progress=progress
+    )
+
+
+def certify(
+    chip: Deployed | Classifier,
+    data: Dataset | str | None = None,
+    *,
+    limit: int = 100,
+    **options: Any,
+) -> Certified:
+    """Certify the vote of a network with a random coding on the first `limit` test images.
+
+    Within a radius around each image no image changes the vote: for the phase code exactly, for other
+    codings with a stated probability. `options`: `method`, `n0`, `n`, `alpha`, `seed`, `folder`, see
+    `pipeline.robustness.certificates.certify.certify`.
+
+    >>> certify(chip, data, limit=5, n0=10, n=100).abstained <= 1
+    True
+    """
+    from .pipeline.robustness.certificates.certify import certify
+
+    split = _data(data, chip).test.first(limit)
+    return certify(_victim(chip), split.images, split.labels, **options)
+
+
+def _data(data: Any, chip: Any = None) -> Dataset:
+    """A data set as it is, by its name, or the one that a network was made for."""
+    from .models.data.load import load
+
+    if data is not None and not isinstance(data, str):
+        return data  # type: ignore[no-any-return]
+    if hasattr(chip, "dataset"):
+        return chip.dataset(data)  # type: ignore[no-any-return]
+    return load(data or chip.settings.dataset)
+
+
+def _network(chip: Deployed | Network) -> Network:
+    return chip if (network := getattr(chip, "network", None)) is None else network  # type: ignore[return-value]
+
+
+def _victim(chip: Any) -> Any:
+    from .pipeline.robustness import DeployedVictim, FloatVictim
+
+    return DeployedVictim(chip) if hasattr(chip, "network") else FloatVictim(chip)

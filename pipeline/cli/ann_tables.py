@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..energy.fair import Fair
     from ..energy.measure.baseline import Baseline
     from ..energy.measure.window import Mean
-from .screen import table
+from ...hw_targets.printed import table
 
 
 def fair_table(found: Fair) -> list[Table | str]:

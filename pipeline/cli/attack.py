@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from ...hw_targets.printed import table
 from .options import DataRoot
-from .screen import Output, bars, table
+from .screen import Output, bars
 from .victim import (
     EOT,
     Bits,

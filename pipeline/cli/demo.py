@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
+from ...hw_targets.printed import table
 from .. import records
 from ..text import interval, percent
 from .options import Seed
 from .profile import missing
-from .screen import Output, say, table
+from .screen import Output, say
 
 if TYPE_CHECKING:
     from ..energy.profile import Profile
@@ -27,16 +27,13 @@ def run_demo(
 
     `lava_samples` of the test images run on Lava, every spike and state compared.
     """
-    import numpy as np
-
-    from ...hw_targets.netx.file import read_netx
     from ...models import training
     from ...models.data.load import load
     from ...models.settings import Settings
-    from ..deploy.export import export, file_digest
-    from ..deploy.run import encoded, float_accuracy, needed_recipe, run_recipe, scores
+    from ..deploy.deploy import deploy
+    from ..deploy.deployed import Deployed
+    from ..deploy.run import float_accuracy, run_recipe, scores
     from ..energy.profile import profile
-    from ..quantize import quantize
     from ..verify import verify
 
     data = load("digits")
@@ -45,41 +42,20 @@ def run_demo(
     twin_settings = Settings(spiking=False, seed=seed)
     ann, _ = training.train(twin_settings, data, out / f"ann-{seed}")
     net = out / "digits.net"
-    exported = export(
-        snn.net,
-        data.shape,
-        snn.settings.encoding,
-        data.train.images[:128],
-        net,
-        seed=seed,
-        provenance={
-            "model": snn.settings.model,
-            "dataset": data.name,
-            "checkpoint": checkpoint.name,
-            "checkpoint_sha256": file_digest(checkpoint),
-        },
-        quantizer=partial(quantize, progress=lambda name: say(f"quantizing {name}")),
-    )
-    network = read_netx(net)
-    recipe = needed_recipe(network)
+    losses = deploy(checkpoint, data, seed=seed, progress=say).save(net).losses
+    deployed = Deployed.load(net)
     say(f"simulating {len(data.test)} test images")
-    float_right = float_accuracy(snn.net, recipe, data.test)
-    priced = profile(network, data, ann=ann, float_accuracy=float_right, progress=True)
-    messages = np.concatenate([m for m, _ in encoded(recipe, data.test)])
+    float_right = float_accuracy(snn.net, deployed.recipe, data.test)
+    priced = profile(deployed, data, ann=ann, float_accuracy=float_right, progress=True)
     say(f"checking {lava_samples} images on Lava's CPU backend")
     checked = verify(
-        network,
-        messages,
-        exported.graph,
-        module=snn.net,
-        file=net,
-        lava_samples=lava_samples,
+        deployed, data, module=snn.net, samples=len(data.test), lava_samples=lava_samples
     )
     assert checked.to_float is not None
     assert priced.ann is not None
     result: dict[str, Any] = {
         "net": net,
-        "digest": network.digest,
+        "digest": deployed.digest,
         "ok": checked.ok,
         "test_images": len(data.test),
         "accuracy": {
@@ -90,13 +66,12 @@ def run_demo(
         },
         "verification": checked,
         "profile": priced,
-        "layers": exported.quantized.losses,
+        "layers": losses,
     }
     if checked.to_lava is not None:
-        some = messages[:lava_samples]
-        on_lava = run_recipe(network, some, target="lava", file=net)
-        answers = scores(network, on_lava).argmax(axis=1)
-        right = answers == data.test.labels[: len(some)].numpy()
+        messages, labels = deployed.encoded(data.test, lava_samples)
+        on_lava = run_recipe(deployed.network, messages, target="lava", file=net)
+        right = scores(deployed.network, on_lava).argmax(axis=1) == labels
         result["accuracy"]["lava"] = float(right.mean())
     records.write_json({**result, **records.environment()}, out / "demo.json")
     return result, [_table(result), *missing(priced), f"wrote {net}, {out / 'demo.json'}"]

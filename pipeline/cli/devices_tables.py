@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from ...hw_targets.energy.device import BASES, TRUST, UNITS, Coefficient, Device
-from .screen import table
+from ...hw_targets.printed import table
 
 
 def devices_tables(devices: Sequence[Device]) -> list[Table | str]:

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ...hw_targets.netx.file import read_netx
-from .options import DataRoot, NetArgument, dataset_of
+from .options import DataRoot, NetArgument
 from .screen import Output, bars
 
 
@@ -18,28 +17,28 @@ def evaluate(
     data_root: DataRoot = None,
 ) -> Output:
     """Accuracy of the integer network on test data, and samples per second."""
-    from ..deploy.run import classify, needed_recipe
+    from ..deploy.deployed import Deployed
+    from ..deploy.run import classify
     from ..text import percent
     from .tables import overflow_lines
 
-    network = read_netx(net)
-    recipe = needed_recipe(network)
-    dataset = dataset_of(net, recipe, data, data_root)
-    result = classify(network, dataset.test, limit, progress=bars())
+    deployed = Deployed.load(net)
+    dataset = deployed.dataset(data, data_root)
+    result = classify(deployed, dataset.test, limit, progress=bars())
     samples = len(result.predictions)
     rate = samples / result.seconds
     return Output(
         {
             "file": net,
-            "digest": network.digest,
+            "digest": deployed.digest,
             "data": dataset.name,
             "samples": samples,
-            "steps": recipe.steps,
+            "steps": deployed.recipe.steps,
             "accuracy": result.accuracy,
             "samples_per_second": rate,
             "overflow": result.overflow,
         },
         f"accuracy {percent(result.accuracy)} on {samples} test samples of {dataset.name}",
-        f"{rate:,.0f} samples per second, {recipe.steps} steps each",
-        *overflow_lines([p.name for p in network.populations], result.overflow),
+        f"{rate:,.0f} samples per second, {deployed.recipe.steps} steps each",
+        *overflow_lines([p.name for p in deployed.network.populations], result.overflow),
     )

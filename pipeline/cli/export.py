@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from .options import DataRoot, Seed, _load_array
 from .screen import Output, fail, say
-
-if TYPE_CHECKING:
-    import nir
-
-    from ...hw_targets.network.recipe import Recipe
 
 
 def export(
@@ -41,16 +35,18 @@ def export(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(
-            help="Or the data set to calibrate on. Default: a checkpoint's own, or digits."
-        ),
+        typer.Option(help="Or the data set to calibrate on. Default: a checkpoint's own."),
     ] = None,
     coding: Annotated[
-        Literal["direct", "rsc1", "rsc2", "poisson", "signed_poisson", "phase"],
-        typer.Option(help="Coding of --data."),
-    ] = "direct",
-    sigma: Annotated[float, typer.Option(help="Noise of rsc1 and rsc2, in pixel units.")] = 0.0,
-    steps: Annotated[int, typer.Option(help="Time steps per sample of --data.", min=1)] = 8,
+        Literal["direct", "rsc1", "rsc2", "poisson", "signed_poisson", "phase"] | None,
+        typer.Option(help="Coding of --data. Default: a checkpoint's own, or direct."),
+    ] = None,
+    sigma: Annotated[
+        float | None, typer.Option(help="Noise of rsc1 and rsc2, in pixel units.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Time steps per sample of --data. Default: 8.", min=1)
+    ] = None,
     levels: Annotated[
         int | None,
         typer.Option(
@@ -119,109 +115,51 @@ def export(
     A SLAYER network trains with integers already: they are written as they are, without data unless
     the file shall say how to encode a data set.
     """
-    from ...models.data.load import load
     from ...models.encoding import Encoding
-    from ..deploy.export import (
-        calibration_messages,
-        export_graph,
-        export_slayer,
-        file_digest,
-        import_norse,
-        recipe_for,
-        recipe_of,
-    )
-    from ..frontends.load import Given, is_slayer, load_source
-    from ..quantize import Quantized, mixed_precision, quantize
-    from ..twin import Tuning, finetune
+    from ..deploy.deploy import deploy
+    from ..frontends.load import Given
     from .tables import loss_tables, network_table
 
-    given = Given(dt, reset, reset_delay)
-    network, settings = load_source(source, checkpoint, given)
-    slayer = is_slayer(network)
-    if settings is not None and (data or input_):
-        fail(f"{source} knows the data it was trained on: leave out --data and --input.")
     if data and input_:
         fail("--data and --input exclude each other.")
-    budgets = size_budget is not None, max_loss is not None
-    if sum((bits != "8", *budgets)) > 1:
+    if sum((bits != "8", size_budget is not None, max_loss is not None)) > 1:
         fail("--bits, --size-budget and --max-loss exclude each other.")
-    if slayer and (bits != "8" or any(budgets) or fine_tune or per_channel):
-        fail("a SLAYER network is integers already: it cannot be quantized to other bits.")
-    notes = {"model": source if settings is None else settings.model}
-    weights = checkpoint if settings is None else Path(source)
-    if weights is not None:
-        notes |= {"checkpoint": weights.name, "checkpoint_sha256": file_digest(weights)}
-    dataset, messages, recipe = None, None, None
-    if input_ is not None:
-        messages = _load_array(input_)
-        recipe = recipe_of(messages, levels or 1, notes)
-    elif settings is not None or data or not slayer:
-        name = (data or "digits") if settings is None else settings.dataset
-        dataset = load(name, data_root, steps if settings is None else settings.steps)
-        if settings is not None:
-            encoding = settings.encoding
-        elif dataset.event_steps:
-            encoding = Encoding("events", dataset.event_steps, 1, 0.0, 0)
-        else:
-            encoding = Encoding.of(coding, steps, levels or 16, sigma)
-        messages = calibration_messages(encoding, dataset.train.images[:calibration], seed)
-        recipe = recipe_for(encoding, seed, {**notes, "dataset": dataset.name})
-    if fine_tune and dataset is None:
+    if fine_tune and input_ is not None:
         fail("--fine-tune needs labels: give --data instead of --input.")
-
-    def quantizer(graph: nir.NIRGraph, messages: Any, recipe: Recipe) -> Quantized:
-        options: dict[str, Any] = {
-            "per_channel": per_channel,
-            "approximate_current_bias": approximate_current_bias,
-            "approximate_reset": approximate_reset,
-            "progress": lambda name: say(f"quantizing {name}"),
-        }
-        if any(budgets):
-            options |= {"size": size_budget, "loss": max_loss}
-            mixed = mixed_precision(graph, messages, recipe, **options)
-            found = mixed.quantized
-            say(f"bits {mixed.bits}, {mixed.size:,.0f} bytes, loss {mixed.loss:.2%}")
-        else:
-            each = _numbers(bits, "--bits")
-            found = quantize(graph, messages, recipe, bits=each, **options)
-        if not fine_tune:
-            return found
-        assert dataset is not None
-        tuned = finetune(
-            found,
-            dataset,
-            Tuning(epochs=fine_tune, seed=seed),
-            graph=graph,
-            folder=out.with_suffix(".tuning"),
-            progress=say,
-        )
-        return replace(found, network=tuned.network, real=tuned.real)
-
-    if slayer:
-        shape = None if messages is None else messages.shape[2:]
-        if input_shape is not None:
-            sizes = _numbers(input_shape, "--input-shape")
-            shape = (sizes,) if isinstance(sizes, int) else tuple(sizes)
-        exported = export_slayer(network, out, recipe, shape, target=target)
-    else:
-        assert messages is not None
-        assert recipe is not None
-        graph = import_norse(network, messages.shape[2:], messages / recipe.levels)
-        exported = export_graph(graph, messages, recipe, out, quantizer=quantizer, target=target)
-    result = exported.quantized.network
-    tables: list[Any] = [network_table(result)]
-    if exported.quantized.losses:
-        tables += loss_tables(exported.quantized.losses)
-    beside = "" if exported.graph_path is None else f" and {exported.graph_path}"
+    said = any(option is not None for option in (coding, sigma, steps, levels))
+    asked = None
+    if said and input_ is None:
+        asked = Encoding.of(coding or "direct", steps or 8, levels or 16, sigma or 0.0)
+    inputs = None if input_ is None else _load_array(input_)
+    sizes = None if input_shape is None else _numbers(input_shape, "--input-shape")
+    deployed = deploy(
+        source,
+        data,
+        inputs=inputs,
+        coding=asked,
+        levels=levels,
+        bits=None if bits == "8" else _numbers(bits, "--bits"),
+        size_budget=size_budget,
+        max_loss=max_loss,
+        per_channel=per_channel,
+        fine_tune=fine_tune,
+        calibration=calibration,
+        input_shape=(sizes,) if isinstance(sizes, int) else sizes,
+        checkpoint=checkpoint,
+        given=Given(dt, reset, reset_delay),
+        approximate_current_bias=approximate_current_bias,
+        approximate_reset=approximate_reset,
+        data_root=data_root,
+        folder=out.with_suffix(".tuning"),
+        seed=seed,
+        progress=say,
+    ).save(out, target=target)
+    graph = None if deployed.graph is None else out.with_suffix(".nir")
     return Output(
-        {
-            "net": exported.path,
-            "graph": exported.graph_path,
-            "digest": result.digest,
-            "layers": exported.quantized.losses,
-        },
-        *tables,
-        f"wrote {exported.path}{beside}",
+        {"net": out, "graph": graph, "digest": deployed.digest, "layers": deployed.losses},
+        network_table(deployed.network),
+        *loss_tables(deployed.losses),
+        f"wrote {out}" + ("" if graph is None else f" and {graph}"),
     )
 
 

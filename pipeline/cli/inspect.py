@@ -9,27 +9,16 @@ import typer
 
 from ...hw_targets.chips.messages import PAYLOADS, message_problems, message_summary
 from ...hw_targets.netx.file import read_netx, write_netx
-from .. import records
 from .options import NetArgument
 from .screen import Output
 
 
 def inspect(net: NetArgument) -> Output:
     """Show layers, integer ranges, recipe and digest of a netx file."""
-    from .tables import network_table
+    from .tables import network_table, recipe_lines
 
     network = read_netx(net)
-    lines = []
-    if network.recipe is not None:
-        parts = records.plain(network.recipe)
-        provenance = parts.pop("provenance")
-        given = {name: value for name, value in parts.items() if value is not None}
-        lines = [
-            "recipe: " + ", ".join(f"{k} = {v}" for k, v in given.items()),
-            "provenance: " + ", ".join(f"{k} = {v}" for k, v in provenance.items()),
-            f"recipe digest {network.recipe.digest}",
-        ]
-    lines.append(message_summary(network))
+    lines = [*recipe_lines(network.recipe), message_summary(network)]
     result = {
         "file": net,
         "digest": network.digest,

@@ -37,7 +37,7 @@ def map_(
 
     Status 1 where a limit is violated.
     """
-    from .map_tables import CHIPS_SHOWN, mapping_tables
+    from ...hw_targets.chips.tables import CHIPS_SHOWN, mapping_tables
 
     options = {"delay_field": delay_field, "packet": packet, "cores": cores_per_chip}
     given = {name: value for name, value in options.items() if value is not None}

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import typer
 
-from .screen import fail, say
+from .screen import fail
 
 if TYPE_CHECKING:
-    import nir
-
-    from ...models.data.dataset import Dataset
+    pass
 
 
 Target = Literal["engine", "reference", "lava"]
@@ -33,18 +31,6 @@ def _load_array(path: Path) -> Any:
     return array
 
 
-def _graph_beside(net: Path, graph: Path | None) -> nir.NIRGraph | None:
-    from ..frontends import from_nir
-
-    path = graph or net.with_suffix(".nir")
-    if not path.is_file():
-        if graph is not None:
-            raise FileNotFoundError(f"{graph}: no such file.")
-        say(f"no float graph {path}: comparing with Lava only.")
-        return None
-    return from_nir(path)
-
-
 DataRoot = Annotated[
     Path | None,
     typer.Option(
@@ -53,12 +39,3 @@ DataRoot = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of weights and noise.")]
-
-
-def dataset_of(net: Path, recipe: Any, data: str | None, data_root: Path | None) -> Dataset:
-    from ...models.data.load import load
-
-    name = data or recipe.provenance.get("dataset")
-    if name is None:
-        fail(f"{net} does not say which data set it was made for: give --data.")
-    return load(name, data_root, recipe.steps)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from ...hw_targets.chips.tables import load_table
 from ...hw_targets.counts.counts import Counts
 from ...hw_targets.energy.interval import Interval
-from ...hw_targets.netx.file import read_netx
+from ...hw_targets.printed import table
 from ..text import interval, percent, span
 from .ann_tables import baseline_notes, baseline_table, fair_details, fair_table
-from .map_tables import load_table
-from .options import DataRoot, NetArgument, _graph_beside, dataset_of
-from .screen import Output, bars, fail, say, table
+from .options import DataRoot, NetArgument
+from .screen import Output, bars, fail, say
 from .tables import overflow_lines
 
 if TYPE_CHECKING:
@@ -67,26 +67,23 @@ def profile(
 ) -> Output:
     """What an inference costs: counts, energy on chips, time, and the ANN beside it, all sourced."""
     from ...models import training
-    from ..deploy.run import needed_recipe
+    from ..deploy.deployed import Deployed
     from ..energy.checklist import checklist
     from ..energy.measure import baselines
-    from ..energy.profile import CALIBRATION, graph_accuracy
+    from ..energy.profile import CALIBRATION
     from ..energy.profile import profile as run
 
     if step_time is not None and step_time <= 0:
         fail(f"--step-time {step_time}: microseconds above 0 are needed.")
-    network = read_netx(net)
-    dataset = dataset_of(net, needed_recipe(network), data, data_root)
+    deployed = Deployed.load(net)
+    dataset = deployed.dataset(data, data_root)
     twin = None if ann is None else training.load(ann)
     if twin is not None and twin.settings.spiking:
         fail(f"{ann} is a spiking network; give the checkpoint of an ANN (`train --ann`).")
     if measure and twin is None:
         fail("--measure measures the ANN: give its checkpoint with --ann.")
-    graph, right = _graph_beside(net, None), None
-    if graph is not None:
-        right = graph_accuracy(graph, needed_recipe(network), dataset.test, samples)
     result = run(
-        network,
+        deployed,
         dataset,
         device,
         samples=samples,
@@ -99,7 +96,6 @@ def profile(
         )
         if measure
         else None,
-        float_accuracy=right,
         step_seconds=None if step_time is None else step_time * 1e-6,
         allow_mixed_scope=allow_mixed_scope,
         progress=bars(),

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
+from ...hw_targets.printed import table
 from ..text import interval
 from .options import DataRoot
-from .screen import Output, bars, table
+from .screen import Output, bars
 from .victim import (
     EOT,
     Bits,

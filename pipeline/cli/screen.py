@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from ...hw_targets.netx.file import NetxWarning
+from ...hw_targets.printed import View
+from ...hw_targets.printed import show as print_views
 from ...hw_targets.simulate.lava import LavaError, LavaMissingError
 from .. import records
 
@@ -38,7 +39,7 @@ class Output:
     """
 
     result: Mapping[str, Any]
-    views: tuple[Table | str, ...]
+    views: tuple[View, ...]
     out: Path | None
     ok: bool
     problem: str
@@ -46,7 +47,7 @@ class Output:
     def __init__(
         self,
         result: Mapping[str, Any],
-        *views: Table | str,
+        *views: View,
         out: Path | None = None,
         ok: bool = True,
         problem: str = "",
@@ -134,7 +135,7 @@ def note(message: Warning | str, category: type[Warning], *where: Any, **more: A
         sys.stderr.write(warnings.formatwarning(message, category, *where[:2]))
 
 
-def show(as_json: bool, result: Mapping[str, Any], *views: Table | str) -> None:
+def show(as_json: bool, result: Mapping[str, Any], *views: View) -> None:
     """Print the JSON, or the views; never both on standard output."""
     if as_json:
         typer.echo(records.dumps(result))
@@ -142,20 +143,9 @@ def show(as_json: bool, result: Mapping[str, Any], *views: Table | str) -> None:
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=160)
-    for view in views:
-        console.print(view, markup=False) if isinstance(view, str) else console.print(view)
+    print_views(console, views)
 
 
 def say(message: str) -> None:
     """What happens, on standard error."""
     Console(stderr=True, highlight=False).print(message, markup=False, soft_wrap=True)
-
-
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """First column left, the others right."""
-    out = Table(title=title, title_justify="left", title_style="bold")
-    for i, column in enumerate(columns):
-        out.add_column(column, justify="left" if i == 0 else "right")
-    for row in rows:
-        out.add_row(*(str(cell) for cell in row))
-    return out

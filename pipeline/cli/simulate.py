@@ -12,11 +12,12 @@ from rich.table import Table
 from ...hw_targets.network.arithmetic import MESSAGE_BITS
 from ...hw_targets.network.network import Network
 from ...hw_targets.netx.file import read_netx
+from ...hw_targets.printed import table
 from ...hw_targets.simulate.inputs import parse_record
 from ...hw_targets.simulate.trace import Trace
 from ..text import percent
 from .options import NetArgument, Target, _load_array
-from .screen import Output, fail, say, table
+from .screen import Output, fail, say
 
 
 def simulate(

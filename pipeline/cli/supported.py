@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
-from .screen import Output, table
+from ...hw_targets.printed import table
+from .screen import Output
 
 if TYPE_CHECKING:
     from ..supported import Field, Part

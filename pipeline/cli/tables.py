@@ -12,9 +12,11 @@ from rich.table import Table
 from ...hw_targets.network.layers import Conv, Dense, Flatten
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import Neuron
+from ...hw_targets.network.recipe import Recipe
+from ...hw_targets.printed import table
 from ...hw_targets.simulate.trace import Overflow
+from .. import records
 from ..text import percent
-from .screen import table
 
 if TYPE_CHECKING:
     from ..quantize import LayerLoss
@@ -54,8 +56,24 @@ def _neuron(neuron: Neuron) -> str:
     return ", ".join([name, *(f"{key} {_span(value)}" for key, value in values.items())])
 
 
+def recipe_lines(recipe: Recipe | None) -> list[str]:
+    """How a network is run, and where it comes from; nothing where it has no recipe."""
+    if recipe is None:
+        return []
+    fields = records.plain(recipe)
+    provenance = fields.pop("provenance")
+    said = {name: value for name, value in fields.items() if value is not None}
+    return [
+        "recipe: " + ", ".join(f"{k} = {v}" for k, v in said.items()),
+        "provenance: " + ", ".join(f"{k} = {v}" for k, v in provenance.items()),
+        f"recipe digest {recipe.digest}",
+    ]
+
+
 def loss_tables(losses: Sequence[LayerLoss]) -> list[Table | str]:
-    """The loss of quantization, per layer; then what was approximated."""
+    """The loss of quantization, per layer; then what was approximated; nothing of no losses."""
+    if not losses:
+        return []
     rows = []
     for loss in losses:
         used = (loss.weight_used, loss.bias_used, loss.threshold_used, loss.u_used, loss.v_used)

@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from rich.table import Table
 
-from ...hw_targets.netx.file import read_netx
+from ...hw_targets.printed import table
 from ..text import percent
-from .options import DataRoot, NetArgument, _graph_beside, _load_array, dataset_of
-from .screen import Output, fail, table
+from .options import DataRoot, NetArgument, _load_array
+from .screen import Output, fail, say
 
 if TYPE_CHECKING:
     import torch
@@ -80,28 +79,17 @@ def verify(
     one that `export` wrote. Each layer that differs gets its likely cause. Status 1 where spikes of
     float network and integers differ by more than the tolerance, or anything else at all.
     """
-    from ..deploy.run import encoded, needed_recipe
+    from ..deploy.deployed import Deployed
     from ..verify import verify as verify_network
 
-    network = read_netx(net)
-    recipe = needed_recipe(network)
-    module = _module(model, checkpoint)
-    labels = None
-    if input_ is not None:
-        messages = _load_array(input_)[:samples]
-    else:
-        dataset = dataset_of(net, recipe, data, data_root)
-        messages, labels = (
-            np.concatenate(part)
-            for part in zip(*encoded(recipe, dataset.test, samples), strict=True)
-        )
+    deployed = Deployed.load(net, graph)
+    if deployed.float_graph is None:
+        say(f"no float graph {net.with_suffix('.nir')}: comparing with Lava only.")
     result = verify_network(
-        network,
-        messages,
-        _graph_beside(net, graph),
-        module=module,
-        file=net,
-        labels=labels,
+        deployed,
+        deployed.dataset(data, data_root) if input_ is None else _load_array(input_),
+        module=_module(model, checkpoint),
+        samples=samples,
         lava_samples=lava_samples,
         tolerance=tolerance,
     )

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from ...hw_targets.netx.file import read_netx
+from ...hw_targets.printed import table
 from ..text import percent
-from .options import dataset_of
-from .screen import fail, table
+from .screen import fail
 
 if TYPE_CHECKING:
     from ...models.data.dataset import Dataset
@@ -75,7 +74,7 @@ def _victim(
     """The network of a file in the form that is asked for, and its data set."""
     from ...models import training
     from ...models.data.load import load
-    from ..deploy.run import needed_recipe
+    from ..deploy.deployed import Deployed
     from ..robustness import DeployedVictim, FloatVictim
 
     is_net = file.suffix == ".net"
@@ -88,9 +87,9 @@ def _victim(
     if float_ is not None and not (is_net and on == "float"):
         fail("--float goes with a .net file and --on float: the checkpoint it was made from.")
     if is_net and on != "float":
-        network = read_netx(file)
-        victim: Victim = DeployedVictim(network, "integers")
-        return victim, dataset_of(file, needed_recipe(network), data, data_root)
+        deployed = Deployed.load(file)
+        victim: Victim = DeployedVictim(deployed, "integers")
+        return victim, deployed.dataset(data, data_root)
     path = file if float_ is None else float_
     classifier = training.load(path)
     settings = classifier.settings

@@ -21,15 +21,18 @@ from ...hw_targets.network.layers import Input
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import NetworkError
 from ...hw_targets.network.recipe import Recipe
+from ...hw_targets.printed import Printed, View
 from ...hw_targets.simulate import engine, reference
 from ...hw_targets.simulate import lava as lava_cpu
 from ...hw_targets.simulate.trace import Activity, Overflow, Trace
+from ..text import percent
 
 if TYPE_CHECKING:
     from torch import nn
 
     from ...models.data.dataset import Split
     from ...models.encoding import Encoding
+    from .deployed import Deployed
 
 
 Target: TypeAlias = Literal["engine", "reference", "lava"]
@@ -212,8 +215,8 @@ def output_scores(network: Network, messages: NDArray[Any]) -> NDArray[Any]:
     return scores(network, run_recipe(network, messages, record=record))
 
 
-@dataclass(frozen=True)
-class Classification:
+@dataclass(frozen=True, repr=False)
+class Classification(Printed):
     """A network's answers on a data set, and the seconds that simulating took."""
 
     predictions: NDArray[np.int64]
@@ -221,10 +224,22 @@ class Classification:
     seconds: float
     overflow: tuple[Overflow, ...]
 
+    def views(self) -> Sequence[View]:
+        """Accuracy, samples per second, and layers that overflowed."""
+        from ..cli.tables import overflow_lines
 
-@dataclass(frozen=True)
+        samples = len(self.predictions)
+        names = [f"layer {i}" for i in range(len(self.overflow))]
+        return [
+            f"accuracy {percent(self.accuracy)} on {samples} samples",
+            f"{samples / self.seconds:,.0f} samples per second",
+            *overflow_lines(names, self.overflow),
+        ]
+
+
+@dataclass(frozen=True, repr=False)
 class Evaluation(Classification):
-    """The same with counted events."""
+    """Answers with the events that were counted on the way."""
 
     counts: Counts
 
@@ -240,17 +255,16 @@ class _Block:
 
 
 def _blocks(
-    network: Network, split: Split, limit: int | None, counter: Counter | None, progress: bool
+    deployed: Deployed, split: Split, limit: int | None, counter: Counter | None, progress: bool
 ) -> Iterator[_Block]:
     """Simulate (the first `limit` samples of) a data set, only what is read of the output recorded."""
-    record = output_record(needed_recipe(network))
+    network, recipe = deployed.network, deployed.recipe
+    record = output_record(recipe)
     size = len(split) if limit is None else min(limit, len(split))
     if not size:
         raise NetworkError("no samples to evaluate.")
     warm = False
-    for messages, labels in track(
-        encoded(needed_recipe(network), split, limit), size, "simulating", progress
-    ):
+    for messages, labels in track(encoded(recipe, split, limit), size, "simulating", progress):
         if not warm:
             warm = True
             run_recipe(network, messages[:1], record=record)  # loads the compiled loops, untimed
@@ -275,14 +289,15 @@ def _classification(network: Network, blocks: Sequence[_Block]) -> Classificatio
 
 
 def classify(
-    network: Network, split: Split, limit: int | None = None, *, progress: bool = False
+    deployed: Deployed, split: Split, limit: int | None = None, *, progress: bool = False
 ) -> Classification:
     """Answers for (the first `limit` samples of) a data set."""
-    return _classification(network, list(_blocks(network, split, limit, None, progress)))
+    blocks = list(_blocks(deployed, split, limit, None, progress))
+    return _classification(deployed.network, blocks)
 
 
 def evaluate(
-    network: Network,
+    deployed: Deployed,
     split: Split,
     limit: int | None = None,
     *,
@@ -295,9 +310,10 @@ def evaluate(
     `placement`: on these cores; None: each layer one core. `observe` is given the activity of each
     block of samples, in order.
     """
-    counter = Counter(network, placement, needed_recipe(network).steps)
+    network = deployed.network
+    counter = Counter(network, placement, deployed.recipe.steps)
     blocks, counts = [], None
-    for block in _blocks(network, split, limit, counter, progress):
+    for block in _blocks(deployed, split, limit, counter, progress):
         activity = block.trace.activity
         assert activity is not None
         if observe is not None:

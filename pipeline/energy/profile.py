@@ -25,7 +25,9 @@ from ...hw_targets.energy.step_time import step_seconds as step_times
 from ...hw_targets.network.bits import connection_sparsity, footprint_bytes
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.recipe import Recipe
+from ...hw_targets.printed import Printed, View
 from ...hw_targets.simulate.trace import Activity, Overflow
+from ..deploy.deployed import Deployed
 from ..deploy.run import Evaluation, encoded, evaluate
 
 if TYPE_CHECKING:
@@ -86,8 +88,8 @@ class Comparison:
         return self.snn_scope != self.ann_scope
 
 
-@dataclass(frozen=True)
-class Profile:
+@dataclass(frozen=True, repr=False)
+class Profile(Printed):
     """One network on one data set; energies in joules per inference.
 
     `counts` (over all samples) and `mappings` by chip, "layers" where each layer is one core. `prices`
@@ -124,6 +126,12 @@ class Profile:
         """What the prices of a device are of."""
         return self.counts[device.chip or LAYERS]
 
+    def views(self) -> Sequence[View]:
+        """Accuracies, counts, energies, ratios, and what is not modelled."""
+        from ..cli.profile import profile_views
+
+        return profile_views(self)
+
 
 def default_devices(network: Network) -> tuple[str, ...]:
     """The Loihi devices whose chip carries the network's messages."""
@@ -141,7 +149,7 @@ def check_carries(network: Network, device: Device) -> None:
 
 
 def profile(
-    network: Network,
+    deployed: Deployed,
     data: Dataset,
     devices: Sequence[str | Path] | None = None,
     *,
@@ -157,14 +165,16 @@ def profile(
 
     `devices`: names or paths (None: `default_devices`); neuromorphic ones price the network, on the
     cores that the mapper gives it, others the ANN. `measure`: measures the ANN, see
-    `measure.baselines`. `step_seconds`: time of a step in place of what devices say. Raises
-    DeviceError for a device whose chip cannot carry the network's messages.
+    `measure.baselines`. `float_accuracy`: of the float network, on all those samples; None: measured
+    on `deployed.graph`, if there is one. `step_seconds`: time of a step in place of what devices say.
+    Raises DeviceError for a device whose chip cannot carry the network's messages.
     """
+    network = deployed.network
     chosen = [load_device(d) for d in devices or default_devices(network)]
     spiking, others = _sides(network, chosen, ann is not None)
     chips = dict.fromkeys(d.chip or LAYERS for d in spiking) or {LAYERS: None}
     runs = {
-        chip: deploy(network, data.test, chip, spiking, samples, progress=progress)
+        chip: run_on(deployed, data.test, chip, spiking, samples, progress=progress)
         for chip in chips
     }
     counts = {chip: run.evaluation.counts for chip, run in runs.items()}
@@ -176,6 +186,8 @@ def profile(
         twin = _twin(network, evaluation.counts, ann, data.train, same, others)
         if measure is not None:
             twin = replace(twin, baselines=measure(ann, same))
+    if float_accuracy is None and deployed.graph is not None:
+        float_accuracy = graph_accuracy(deployed.graph, deployed.recipe, data.test, samples)
     return Profile(
         network.digest,
         data.name,
@@ -222,7 +234,7 @@ def _sides(
 
 
 @dataclass(frozen=True)
-class Deployed:
+class OnChip:
     """A network on one chip; `seconds`: mean time of an inference by device, None: unknown."""
 
     network: Network
@@ -241,19 +253,20 @@ class Deployed:
         return price(counts, device, seconds, None if seconds is None else seconds * longer)
 
 
-def deploy(
-    network: Network,
+def run_on(
+    deployed: Deployed,
     split: Split,
     chip: str,
     devices: Sequence[Device],
     samples: int | None = None,
     *,
     progress: bool = False,
-) -> Deployed:
+) -> OnChip:
     """Map on `chip` ("layers": each layer one core), run and count (the first `samples` of) a data set.
 
     Steps are timed with those of `devices` that are of this chip.
     """
+    network = deployed.network
     mapping = None if chip == LAYERS else map_network(network, chip)
     placement = layer_per_core(network) if mapping is None else mapping.placement
     here = [d for d in devices if (d.chip or LAYERS) == chip]
@@ -266,13 +279,13 @@ def deploy(
                 found[device.id].append(times)
 
     evaluation = evaluate(
-        network, split, samples, placement=placement, observe=observe, progress=progress
+        deployed, split, samples, placement=placement, observe=observe, progress=progress
     )
     seconds = {
         name: inference_seconds(np.concatenate(times, axis=1)) if times else None
         for name, times in found.items()
     }
-    return Deployed(network, evaluation, mapping, seconds)
+    return OnChip(deployed.network, evaluation, mapping, seconds)
 
 
 def _twin(

@@ -16,8 +16,10 @@ from ...hw_targets.energy.device_files import load_device
 from ...hw_targets.energy.energy import Energy
 from ...hw_targets.energy.price import estimate
 from ...hw_targets.network.network import Network
+from ...hw_targets.printed import Printed, View
 from ...models.data.dataset import Split
 from ...models.encoding import Encoding
+from ..deploy.deployed import Deployed
 from ..deploy.run import evaluate
 from ..energy.profile import check_carries, default_devices
 from .attacks.attack import Attack, Attacked, Scored
@@ -88,8 +90,8 @@ class VictimReport:
     decisions: tuple[Decision, ...]
 
 
-@dataclass(frozen=True)
-class RobustnessReport:
+@dataclass(frozen=True, repr=False)
+class RobustnessReport(Printed):
     """Robustness of one or more forms of a network on the same test images.
 
     Attacks are in the L-infinity ball of `epsilon` around images in [0, 1]. Single-draw accuracy is the
@@ -106,6 +108,12 @@ class RobustnessReport:
     def passed(self) -> bool:
         """Whether the sanity suite passed for all."""
         return all(victim.sanity.passed for victim in self.victims)
+
+    def views(self) -> Sequence[View]:
+        """Every victim: attacks, curves, sanity suite, certificates, energy per decision."""
+        from ..cli.robustness import report_tables
+
+        return report_tables(self)
 
 
 def robustness(
@@ -164,7 +172,7 @@ def _report(
             runs["certificate"] = certified.runs
         decisions = tuple(
             _decision(kind, number, counts, device)
-            for device, counts in _counted(victim.network, split, devices, progress)
+            for device, counts in _counted(victim.deployed, split, devices, progress)
             for kind, number in runs.items()
         )
     points = [(0.0, b.clean), *((run.epsilon, run.after) for run in b.curve)]
@@ -209,15 +217,17 @@ def _devices(network: Network, names: Sequence[str] | None) -> list[Device]:
 
 
 def _counted(
-    network: Network, split: Split, devices: Sequence[Device], progress: bool
+    deployed: Deployed, split: Split, devices: Sequence[Device], progress: bool
 ) -> Iterator[tuple[Device, Counts]]:
     """Every device with the counts of the network on its chip."""
     counts: dict[str | None, Counts] = {}
     for device in devices:
         if device.chip not in counts:
-            placement = map_network(network, device.chip).placement if device.chip else None
+            placement = (
+                map_network(deployed.network, device.chip).placement if device.chip else None
+            )
             counts[device.chip] = evaluate(
-                network, split, placement=placement, progress=progress
+                deployed, split, placement=placement, progress=progress
             ).counts
         yield device, counts[device.chip]
 

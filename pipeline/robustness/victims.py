@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,10 @@ from ...models.activity import activity
 from ...models.encoding import Encoding
 from ...models.surrogates import USUAL, Gradient
 from ...models.training import LOGIT_SCALE, Classifier
+from ..deploy.deploy import deploy_graph
+from ..deploy.deployed import Deployed
 from ..deploy.export import calibration_messages, import_norse, recipe_for
-from ..deploy.run import encoding_of, needed_recipe, output_scores
+from ..deploy.run import encoding_of, output_scores
 from ..quantize import quantize
 from ..twin import Twin
 
@@ -94,13 +96,13 @@ class FloatVictim(Victim):
 class DeployedVictim(Victim):
     """A network of `spikeship export`: gradients through its twin, decisions by the engine."""
 
-    def __init__(self, network: Network, name: str = "deployed") -> None:
-        recipe = needed_recipe(network)
+    def __init__(self, deployed: Deployed, name: str = "deployed") -> None:
+        network, recipe = deployed.network, deployed.recipe
         self.encoding = encoding_of(recipe)
         if recipe.coding == "events":
             raise ValueError("events cannot be attacked: attacks perturb images in [0, 1].")
         self.name, self.digest = name, network.digest
-        self.network, self.recipe = network, recipe
+        self.deployed, self.network, self.recipe = deployed, network, recipe
         self.shape = network.input_shape
         self.classes = network.populations[-1].size
         self.twin = Twin(network, trainable=())
@@ -119,11 +121,8 @@ class DeployedVictim(Victim):
         frames = messages / settings.encoding.levels
         graph = import_norse(classifier.net, settings.shape, frames)
         recipe = recipe_for(settings.encoding, settings.seed, {"dataset": settings.dataset})
-        if settings.readout == "voltage":
-            recipe = replace(recipe, decode="mean voltage")
-        found = quantize(graph, messages, recipe, bits=bits)
-        recipe = replace(recipe, output_unit=found.losses[-1].unit)
-        return cls(Network(found.network.layers, recipe), name or f"{bits} bits")
+        deployed = deploy_graph(graph, messages, recipe, quantizer=partial(quantize, bits=bits))
+        return cls(deployed, name or f"{bits} bits")
 
     def logits(self, images: Tensor, draws: torch.Generator, gradient: Gradient = USUAL) -> Tensor:
         assert self.encoding is not None

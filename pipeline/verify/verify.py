@@ -7,19 +7,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import nir
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
 from ...hw_targets.network.network import Network
 from ...hw_targets.netx.file import read_netx, write_netx
+from ...hw_targets.printed import Printed, View
 from ...hw_targets.simulate import lava as lava_cpu
 from ...hw_targets.simulate.inputs import QUANTITIES
 from ...hw_targets.simulate.trace import Overflow, Trace
-from ..deploy.run import Target, needed_recipe, run_recipe, scores
+from ..deploy.deployed import Deployed
+from ..deploy.run import Target, run_recipe, scores
 from ..float.cell import Cell, UnknownNeuronError, cell_of
 from ..graph import Stage
 from ..quantize import agree
@@ -34,6 +35,9 @@ from .sides import (
     module_side,
     quantized_side,
 )
+
+if TYPE_CHECKING:
+    from ...models.data.dataset import Dataset
 
 Array = NDArray[Any]
 
@@ -120,8 +124,8 @@ class Accuracy:
     delta: float
 
 
-@dataclass(frozen=True)
-class Verification:
+@dataclass(frozen=True, repr=False)
+class Verification(Printed):
     """Every side of a network beside the next one.
 
     The sides: the float graph; its numbers rounded as the integers have them, but with real-valued
@@ -169,36 +173,47 @@ class Verification:
         exact = all(a.exact for a in sides)
         return self.reread and close and exact
 
+    def views(self) -> Sequence[View]:
+        """The agreement of every two sides, layer by layer, the causes, and the verdicts."""
+        from ..cli.verify import verification_tables
+
+        return verification_tables(self)
+
 
 def verify(
-    network: Network,
-    messages: NDArray[np.int32],
-    graph: nir.NIRGraph | None = None,
+    deployed: Deployed,
+    data: Dataset | NDArray[np.int32],
     *,
     module: nn.Module | None = None,
-    file: str | Path | None = None,
     labels: NDArray[np.integer[Any]] | None = None,
+    samples: int = 200,
     lava_samples: int = 3,
     reference_samples: int = 3,
     tolerance: float = 0.05,
 ) -> Verification:
-    """Check an integer network on encoded inputs (sample, steps, *input shape).
+    """Check a deployed network on `samples` test samples of a data set, or on inputs of one's own.
 
-    - float (the NIR `graph`) against the integers: every layer's spikes, aligned for the one step
-      of latency per layer, directly and by way of the quantized side (see `Verification`); for each
-      layer that differs the likely cause (see `diagnose`);
+    `data`: a data set, or encoded inputs (sample, steps, *input shape), whose `labels`, one per sample,
+    are for accuracies.
+
+    - float (`deployed.graph`, where there is one) against the integers: every layer's spikes, aligned
+      for the one step of latency per layer, directly and by way of the quantized side (see
+      `Verification`); for each layer that differs the likely cause (see `diagnose`);
     - with `module`, the Norse network that the graph came from: the graph against what the module's own
-      forward does, every spike of every layer (needs `graph`);
+      forward does, every spike of every layer;
     - the simulator against the reference simulator and against Lava's CPU backend on the first
-      `reference_samples` and `lava_samples`: every spike and state; Lava loads `file`, which the
-      network was read from, or where that is not given one that is written here;
+      `reference_samples` and `lava_samples`: every spike and state; Lava loads the file that the
+      network was read from or written to, or where there is none one that is written here;
     - written to a file and read again: the same digest.
 
-    `tolerance`: fraction of a layer's spikes that may differ between float and integers. `labels`:
-    one per sample, for accuracies. Raises ValueError where graph and network cannot have the same
-    layers.
+    `tolerance`: fraction of a layer's spikes that may differ between float and integers. Raises
+    ValueError where graph and network cannot have the same layers.
     """
-    recipe = needed_recipe(network)
+    network, graph, recipe = deployed.network, deployed.graph, deployed.recipe
+    if isinstance(data, np.ndarray):
+        messages = data[:samples]
+    else:
+        messages, labels = deployed.encoded(data.test, samples)
     stages_ = None if graph is None else float_layers(graph)
     layers = layer_ids(network, stages_)
     integers = hardware(network, messages)
@@ -239,7 +254,7 @@ def verify(
     skipped = lava_cpu.why_unavailable() if lava_samples else "not asked for"
     to_lava = None
     if skipped is None:
-        to_lava, answers["lava"] = _exact(network, messages[:lava_samples], "lava", file)
+        to_lava, answers["lava"] = _exact(network, messages[:lava_samples], "lava", deployed.path)
     to_reference, _ = _exact(network, messages[:reference_samples], "reference")
     return Verification(
         network.digest,

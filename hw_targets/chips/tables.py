@@ -1,26 +1,31 @@
-"""Tables of `spikeship map`: where a network goes on a chip, and which core works most."""
+"""Where a network goes on a chip, and which core works most, as tables."""
 
 from __future__ import annotations
 
-import numpy as np
-from rich.table import Table
+from typing import TYPE_CHECKING
 
-from ...hw_targets.chips.mapper import LayerMapping, Load, Mapping
-from ...hw_targets.counts.counts import Counts
-from ...hw_targets.network.layers import Shape
-from ...hw_targets.network.neurons import NetworkError
-from .screen import table
+import numpy as np
+
+from ..counts.counts import Counts
+from ..network.layers import Shape
+from ..network.neurons import NetworkError
+from ..printed import View, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from .mapper import LayerMapping, Load, Mapping
 
 CHIPS_SHOWN = (1, 8, 32)
 
 
-def mapping_tables(mapping: Mapping) -> list[Table | str]:
+def mapping_tables(mapping: Mapping) -> list[View]:
     """Cores of each layer and what fills them, violations, numbers of chips, what is not modelled."""
     limits = [load.limit for load in mapping.layers[0].loads]
     columns = ["layer", "shape", "cores", "share of a core", "filled by"]
     title = f"{mapping.cores} cores of {mapping.chip.name}; the fullest core of each layer"
     rows = [_row(layer) for layer in mapping.layers]
-    out: list[Table | str] = [table(title, [*columns, *(limit.name for limit in limits)], rows)]
+    out: list[View] = [table(title, [*columns, *(limit.name for limit in limits)], rows)]
     out += [f"violation, {violation}" for violation in mapping.violations]
     out.append(f"fits on {'; '.join(_room(mapping, chips) for chips in CHIPS_SHOWN)}.")
     if mapping.violations:

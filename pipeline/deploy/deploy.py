@@ -1,0 +1,285 @@
+"""From a trained network to `Deployed`: import, lower, quantize."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import nir
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from ...hw_targets.network.network import Network
+from ...hw_targets.network.neurons import NetworkError
+from ...hw_targets.network.recipe import Recipe
+from ...models.data.dataset import Dataset
+from ...models.data.load import load
+from ...models.encoding import Encoding
+from ...models.settings import Settings
+from ...models.training import Classifier
+from ..frontends import from_netx, from_slayer
+from ..frontends.load import Given, Source, is_slayer, load_source
+from ..graph import READOUTS, LoweringError, stages
+from ..lower import lower
+from ..quantize import Quantized, mixed_precision, quantize
+from ..twin import Tuning, finetune
+from .deployed import Deployed
+from .export import calibration_messages, file_digest, import_norse, recipe_for, recipe_of
+
+Quantizer: TypeAlias = Callable[[nir.NIRGraph, NDArray[np.int32], Recipe], Quantized]
+Say: TypeAlias = Callable[[str], None]
+NOTHING = Given()
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+def deploy(
+    model: str | Path | Classifier | Source,
+    data: Dataset | str | None = None,
+    *,
+    inputs: NDArray[np.integer[Any]] | None = None,
+    coding: Encoding | None = None,
+    levels: int | None = None,
+    bits: int | Sequence[int] | None = None,
+    size_budget: int | None = None,
+    max_loss: float | None = None,
+    per_channel: bool = False,
+    fine_tune: int = 0,
+    calibration: int = 128,
+    input_shape: Sequence[int] | None = None,
+    checkpoint: str | Path | None = None,
+    given: Given = NOTHING,
+    approximate_current_bias: bool = False,
+    approximate_reset: bool = False,
+    data_root: str | Path | None = None,
+    folder: str | Path | None = None,
+    seed: int = 0,
+    progress: Say = _silent,
+) -> Deployed:
+    """Choose the integers of a trained network on data.
+
+    `model`: what `spikeship.train` gives, a Norse or SLAYER network, a NIR graph, or the name of one of
+    these: a checkpoint, a `.nir` file, `module:function` (then `checkpoint` is a torch state dict to
+    load into it, and `given` what a NIR graph does not say of itself).
+
+    The data: either `data`, a data set or its name, whose first `calibration` training samples are
+    encoded by `coding` (default: the coding that the network was trained with, or `direct` in 8 steps and
+    16 grey levels); or `inputs`, integers (sample, time, *input shape) with `levels` per 1.0 of the
+    network's own input (default 1). A SLAYER network is integers already: it needs data only for its
+    recipe, and else `input_shape`.
+
+    `bits`: of the weights, 2 to 8, one number or one per layer (default 8); or instead `size_budget`,
+    bytes of all weights, or `max_loss`, the fraction of answers that may change, which choose the bits of
+    each layer (see `mixed_precision`). `per_channel`: a scale and threshold per neuron or channel.
+    `fine_tune`: epochs of training the integers themselves on `data` (see `finetune`), kept in `folder`
+    so that an interrupted run goes on. `approximate_current_bias`, `approximate_reset`: see `quantize`.
+    `seed`: of the calibration noise, of tuning, and of the draws of an evaluation.
+
+    Raises ValueError where these contradict each other, and what the frontends, `quantize` and the
+    data sets raise.
+    """
+    network, settings, notes = _source(model, checkpoint, given)
+    slayer = is_slayer(network)
+    _check_options(slayer, data, inputs, fine_tune, per_channel, bits, size_budget, max_loss)
+    messages, recipe, dataset = None, None, None
+    if inputs is not None:
+        if settings is not None:
+            raise ValueError("this network knows its data and coding: leave out inputs.")
+        messages, recipe = np.asarray(inputs), recipe_of(np.asarray(inputs), levels or 1, notes)
+    elif settings is not None or data is not None or not slayer:
+        dataset = _dataset(data, settings, coding, data_root)
+        coding = _coding(coding, settings, dataset)
+        messages = calibration_messages(coding, dataset.train.images[:calibration], seed)
+        recipe = recipe_for(coding, seed, {**notes, "dataset": dataset.name})
+    if slayer:
+        shape = None if messages is None else messages.shape[2:]
+        return deploy_slayer(network, recipe, shape if input_shape is None else input_shape)
+    assert messages is not None
+    assert recipe is not None
+    quantizer = _Quantizer(
+        bits=8 if bits is None else bits,
+        size_budget=size_budget,
+        max_loss=max_loss,
+        tune_on=dataset if fine_tune else None,
+        tuning=Tuning(epochs=fine_tune, seed=seed) if fine_tune else None,
+        folder=folder,
+        progress=progress,
+        options={
+            "per_channel": per_channel,
+            "approximate_current_bias": approximate_current_bias,
+            "approximate_reset": approximate_reset,
+        },
+    )
+    graph = import_norse(network, messages.shape[2:], messages / recipe.levels)
+    return deploy_graph(graph, messages, recipe, quantizer=quantizer)
+
+
+def deploy_graph(
+    graph: nir.NIRGraph,
+    messages: NDArray[np.int32],
+    recipe: Recipe,
+    *,
+    quantizer: Quantizer = quantize,
+) -> Deployed:
+    """Quantize a NIR graph on integer inputs (sample, time, *input shape).
+
+    `quantizer`: for instance `functools.partial(quantize, bits=4)`, or one that fine-tunes
+    afterwards. How the answer is decoded, and from which framework the graph came, is added to `recipe`.
+    """
+    readout = stages(lower(graph, approximate_reset=True))[-1].neuron
+    notes = {"source": str(graph.metadata.get("framework", "NIR")), **recipe.provenance}
+    voltage = isinstance(readout, READOUTS)
+    decode: Literal["mean voltage", "spike count"] = "mean voltage" if voltage else "spike count"
+    quantized = quantizer(graph, messages, replace(recipe, decode=decode, provenance=notes))
+    network = quantized.network
+    assert network.recipe is not None
+    recipe = replace(network.recipe, output_unit=quantized.losses[-1].unit)
+    return Deployed(Network(network.layers, recipe), graph, quantized.losses)
+
+
+def deploy_slayer(
+    model: nn.Module, recipe: Recipe | None = None, input_shape: Sequence[int] | None = None
+) -> Deployed:
+    """The integers that a SLAYER network trains with, see `from_slayer`; nothing is chosen.
+
+    Beside them, where NIR can hold it, the network in real numbers (see `from_netx`). Without `recipe` it
+    is what lava-dl writes, to be run on inputs of one's own.
+    """
+    network = Network(from_slayer(model, input_shape).layers, recipe)
+    graph: nir.NIRGraph | None = None
+    with suppress(NetworkError, LoweringError):
+        graph = from_netx(network)
+        lower(graph)
+    return Deployed(network, graph)
+
+
+@dataclass(frozen=True)
+class _Quantizer:
+    """`quantize` or `mixed_precision`, then perhaps `finetune`, as `deploy` was asked for."""
+
+    bits: int | Sequence[int]
+    size_budget: int | None
+    max_loss: float | None
+    tune_on: Dataset | None
+    tuning: Tuning | None
+    folder: str | Path | None
+    progress: Say
+    options: dict[str, Any]
+
+    def __call__(
+        self, graph: nir.NIRGraph, messages: NDArray[np.int32], recipe: Recipe
+    ) -> Quantized:
+        quantized = self._rounded(graph, messages, recipe)
+        if self.tuning is None:
+            return quantized
+        assert self.tune_on is not None
+        tuned = finetune(
+            quantized,
+            self.tune_on,
+            self.tuning,
+            graph=graph,
+            folder=self.folder,
+            progress=self.progress,
+        )
+        return replace(quantized, network=tuned.network, real=tuned.real)
+
+    def _rounded(
+        self, graph: nir.NIRGraph, messages: NDArray[np.int32], recipe: Recipe
+    ) -> Quantized:
+        options = {**self.options, "progress": lambda name: self.progress(f"quantizing {name}")}
+        if self.size_budget is None and self.max_loss is None:
+            return quantize(graph, messages, recipe, bits=self.bits, **options)
+        mixed = mixed_precision(
+            graph, messages, recipe, size=self.size_budget, loss=self.max_loss, **options
+        )
+        self.progress(f"bits {mixed.bits}, {mixed.size:,.0f} bytes, loss {mixed.loss:.2%}")
+        return mixed.quantized
+
+
+def _source(
+    model: str | Path | Classifier | Source, checkpoint: str | Path | None, given: Given
+) -> tuple[Source, Settings | None, dict[str, str]]:
+    """The network, its settings if `train` made it, and what is noted of where it comes from."""
+    weights = checkpoint
+    if isinstance(model, str | Path):
+        network, settings = load_source(str(model), checkpoint, given)
+        notes = {"model": str(model) if settings is None else settings.model}
+        weights = checkpoint if settings is None else model
+    elif isinstance(model, Classifier):
+        network, settings, notes = model.net, model.settings, {"model": model.settings.model}
+        if not settings.spiking:
+            raise ValueError("this is an ANN twin; deploy a spiking network, or convert it first.")
+    else:
+        network = given.read(model) if isinstance(model, nir.NIRGraph) else model
+        settings, notes = None, {"model": type(model).__name__}
+    if weights is not None:
+        notes |= {"checkpoint": Path(weights).name, "checkpoint_sha256": file_digest(weights)}
+    return network, settings, notes
+
+
+def _check_options(
+    slayer: bool,
+    data: object,
+    inputs: object,
+    fine_tune: int,
+    per_channel: bool,
+    bits: object,
+    size_budget: object,
+    max_loss: object,
+) -> None:
+    if data is not None and inputs is not None:
+        raise ValueError("data and inputs exclude each other.")
+    choices = sum(choice is not None for choice in (bits, size_budget, max_loss))
+    if choices > 1:
+        raise ValueError("bits, size_budget and max_loss exclude each other.")
+    if slayer and (choices or fine_tune or per_channel):
+        raise ValueError(
+            "a SLAYER network is integers already: it cannot be quantized to other bits."
+        )
+    if fine_tune and inputs is not None:
+        raise ValueError("fine_tune needs labels: give data instead of inputs.")
+
+
+def _dataset(
+    data: Dataset | str | None,
+    settings: Settings | None,
+    coding: Encoding | None,
+    data_root: str | Path | None,
+) -> Dataset:
+    """The data set to calibrate on: the one given, or the network's own."""
+    if settings is None:
+        if isinstance(data, Dataset):
+            return data
+        if data is None:
+            raise ValueError(
+                "integers are chosen on data: give --data or --input (in Python data or inputs)."
+            )
+        return load(data, data_root, 8 if coding is None else coding.steps)
+    if data is None or data == settings.dataset:
+        return load(settings.dataset, data_root, settings.steps)
+    name = data if isinstance(data, str) else data.name
+    if name != settings.dataset or isinstance(data, str):
+        raise ValueError(
+            f"this network was trained on {settings.dataset}, not on {name}: deploy it on the data that "
+            f"it knows."
+        )
+    return data
+
+
+def _coding(coding: Encoding | None, settings: Settings | None, dataset: Dataset) -> Encoding:
+    """The coding that calibration inputs, and all inputs later, get."""
+    if settings is not None:
+        if coding is not None and coding != settings.encoding:
+            raise ValueError(
+                f"this network was trained with the coding {settings.coding}: leave out coding."
+            )
+        return settings.encoding
+    if dataset.event_steps:
+        return Encoding("events", dataset.event_steps, 1, 0.0, 0)
+    return Encoding.of("direct") if coding is None else coding

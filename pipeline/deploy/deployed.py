@@ -1,0 +1,150 @@
+"""`Deployed`: a network ready for the chip, and all that is known of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...hw_targets.chips.messages import MessageTarget, check_messages, message_summary
+from ...hw_targets.files import atomic_path
+from ...hw_targets.network.network import Network
+from ...hw_targets.network.neurons import NetworkError
+from ...hw_targets.network.recipe import Recipe
+from ...hw_targets.netx.file import read_netx, write_netx
+from ...hw_targets.printed import Printed, View
+
+if TYPE_CHECKING:
+    import nir
+
+    from ...models.data.dataset import Dataset, Split
+    from ..quantize import LayerLoss
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Deployed(Printed):
+    """The integers of a network, how they are run, and the float network that they came from.
+
+    `network`: the integers with their recipe, which says how inputs are encoded, how many steps are run
+    and what the answer is read from; its `provenance` says where the network comes from. `float_graph`:
+    the network in real numbers, or the `.nir` file that holds it; None where there is none, as of
+    sigma-delta neurons. `losses`: what rounding cost, layer by layer, on the calibration data; empty
+    for a network that was read from a file or trained as integers. `path`: the netx file that it was
+    read from or written to.
+
+    `deploy` makes one, `load` reads one.
+    """
+
+    network: Network
+    float_graph: nir.NIRGraph | Path | None = None
+    losses: tuple[LayerLoss, ...] = ()
+    path: Path | None = None
+
+    @classmethod
+    def load(cls, path: str | Path, graph: str | Path | None = None) -> Deployed:
+        """Read a netx file, and the float network of `graph`, by default the `.nir` file beside it.
+
+        Raises NetxError for a file that is not a network, FileNotFoundError.
+        """
+        path = Path(path)
+        network = read_netx(path)
+        beside = path.with_suffix(".nir") if graph is None else Path(graph)
+        if graph is not None and not beside.is_file():
+            raise FileNotFoundError(f"{graph}: no such file.")
+        return cls(network, beside if beside.is_file() else None, path=path)
+
+    def save(self, path: str | Path, *, target: MessageTarget | None = None) -> Deployed:
+        """Write the integers as netx and the float network beside them as `.nir`; neither on failure.
+
+        `target`: whose spikes must be able to carry the input and the layers' messages, see
+        `check_messages`. Returns the same network with its new `path`. Files of these names are
+        replaced.
+        """
+        path = Path(path)
+        if target is not None:
+            check_messages(self.network, target)
+        graph = self.graph
+        if graph is None:
+            write_netx(self.network, path)
+            return replace(self, path=path)
+        import nir
+
+        beside = path.with_suffix(".nir")
+        with atomic_path(beside) as temporary:
+            nir.write(temporary, graph)
+            write_netx(self.network, path)
+        return replace(self, path=path)
+
+    @cached_property
+    def graph(self) -> nir.NIRGraph | None:
+        """The float network, read when it is first asked for; None where there is none."""
+        if isinstance(self.float_graph, Path):
+            from ..frontends import from_nir
+
+            return from_nir(self.float_graph)
+        return self.float_graph
+
+    @property
+    def recipe(self) -> Recipe:
+        """How the network is run. Raises NetworkError for a file that does not say."""
+        from .run import needed_recipe
+
+        return needed_recipe(self.network)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over every stored integer."""
+        return self.network.digest
+
+    @property
+    def name(self) -> str:
+        """The file, or the first digits of the digest."""
+        return str(self.path) if self.path is not None else f"network {self.digest[:12]}"
+
+    def dataset(self, name: str | None = None, data_root: str | Path | None = None) -> Dataset:
+        """The data set that the network was made for, or the one called `name`, from `data_root`."""
+        from ...models.data.load import load
+
+        name = name or self.recipe.provenance.get("dataset")
+        if name is None:
+            raise NetworkError(
+                f"{self.name} does not say which data set it was made for: give --data."
+            )
+        return load(name, data_root, self.recipe.steps)
+
+    def blocks(
+        self, split: Split, limit: int | None = None
+    ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
+        """Blocks of encoded inputs (sample, steps, *input shape) and labels, see `run.encoded`."""
+        from .run import encoded
+
+        return encoded(self.recipe, split, limit)
+
+    def encoded(
+        self, split: Split, limit: int | None = None
+    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """All (or the first `limit`) samples encoded as the recipe says, and their labels."""
+        messages, labels = zip(*self.blocks(split, limit), strict=True)
+        return np.concatenate(messages), np.concatenate(labels)
+
+    def views(self) -> Sequence[View]:
+        """The layers, what rounding them cost, how the network is run, and where it comes from."""
+        from ..cli.tables import loss_tables, network_table, recipe_lines
+
+        return [
+            network_table(self.network),
+            *loss_tables(self.losses),
+            *recipe_lines(self.network.recipe),
+            message_summary(self.network),
+        ]
+
+    def scores(self, inputs: NDArray[Any]) -> NDArray[Any]:
+        """Scores (sample, outputs) of encoded inputs (sample, steps, *input shape), by the engine."""
+        from .run import output_scores
+
+        return output_scores(self.network, inputs)

@@ -1,0 +1,91 @@
+"""`import spikeship`: what it offers, that it is light, and that its examples run."""
+
+from __future__ import annotations
+
+import doctest
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import spikeship
+from spikeship.pipeline.cli.app import COMMANDS
+
+FUNCTIONS = [name for name in spikeship.__all__ if inspect.isfunction(vars(spikeship).get(name))]
+
+
+@pytest.fixture(scope="module")
+def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    """What the examples of the docstrings begin with."""
+    folder = tmp_path_factory.mktemp("door")
+    data = spikeship.data("digits")
+    snn = spikeship.train(data, folder / "snn", epochs=8)
+    ann = spikeship.train(data, folder / "ann", spiking=False, epochs=1)
+    return {"data": data, "snn": snn, "ann": ann, "chip": spikeship.deploy(snn, data, bits=8)}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_the_example_of_a_function_runs(
+    name: str, names: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    function = getattr(spikeship, name)
+    globs = {**vars(spikeship), **names, name: function}
+    if name == "data":
+        globs["data"] = spikeship.data
+    (test,) = doctest.DocTestFinder(recurse=False).find(function, name, globs=globs)
+    assert test.examples, f"{name} has no example"
+    said: list[str] = []
+    failed = doctest.DocTestRunner().run(test, out=said.append).failed
+    assert not failed, "".join(said)
+
+
+def test_every_name_is_there() -> None:
+    assert sorted(spikeship.__all__) == sorted(set(spikeship.__all__))
+    for name in spikeship.__all__:
+        assert getattr(spikeship, name) is not None
+    assert set(spikeship.__all__) <= set(dir(spikeship))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = spikeship.nothing
+
+
+def test_a_command_is_a_function_of_the_same_name() -> None:
+    commands = {command.__name__.rstrip("_") for command in COMMANDS}
+    only_functions = {"data", "deploy", "load", "load_device", "shipped_devices"}
+    assert set(FUNCTIONS) - only_functions <= commands
+
+
+def test_importing_loads_neither_torch_nor_numba() -> None:
+    code = (
+        "import sys, spikeship; spikeship.__version__; spikeship.LOIHI1; "
+        "print([m for m in ('torch', 'numba', 'norse', 'nir', 'lightning') if m in sys.modules])"
+    )
+    light = (
+        "import sys, spikeship; print([m for m in ('torch', 'numba', 'numpy') if m in sys.modules])"
+    )
+    for text in (light, code):
+        done = subprocess.run(
+            [sys.executable, "-c", text], check=True, capture_output=True, text=True
+        )
+        assert done.stdout.strip() in ("[]", "['numba']")
+
+
+@pytest.mark.parametrize("result", ["chip", "evaluate", "verify", "map", "profile"])
+def test_results_print_themselves_as_tables(result: str, names: dict[str, object]) -> None:
+    chip, data = names["chip"], names["data"]
+    value = {
+        "chip": lambda: chip,
+        "evaluate": lambda: spikeship.evaluate(chip, data, 20),
+        "verify": lambda: spikeship.verify(chip, data, samples=20, lava_samples=0),
+        "map": lambda: spikeship.map(chip),
+        "profile": lambda: spikeship.profile(chip, data, samples=20),
+    }[result]()
+    text = str(value)
+    assert repr(value) == text
+    assert "object at 0x" not in text
+    assert "array(" not in text
+    assert 20 < len(text) < 10_000
+    assert max(map(len, text.splitlines())) <= 140
+    assert "<pre" in value._repr_html_()
