@@ -17,7 +17,7 @@ import numpy as np
 
 from ..hw_targets.network import arithmetic
 from ..hw_targets.network.layers import Conv, Layer
-from ..hw_targets.network.neurons import CubaLIF, NetworkError, Neuron
+from ..hw_targets.network.neurons import NEURONS, CubaLIF, NetworkError
 from ..hw_targets.network.recipe import Recipe
 
 
@@ -150,7 +150,7 @@ def _layers() -> Iterable[Kind]:
 
 
 def _neurons() -> Iterable[Kind]:
-    return (_kind(neuron) for neuron in get_args(Neuron))
+    return (_kind(neuron) for neuron in NEURONS)
 
 
 def _limits() -> Iterable[Kind]:
@@ -183,13 +183,12 @@ def _kind(made: type) -> Kind:
 
 
 def _field(made: type, example: dict[str, Any], name: str, hint: Any) -> Field:
-    options = [option for option in get_args(hint) if option is not NoneType]
     optional = NoneType in get_args(hint)
     if get_origin(hint) is Literal:
         return Field(name, choices=tuple(map(str, get_args(hint))))
-    neurons = [o.__name__ for o in (options or [hint]) if o in get_args(Neuron)]
-    if neurons:
-        return Field(name, choices=tuple(neurons), optional=optional)
+    if name == "neuron":
+        kinds = tuple(kind.__name__ for kind in NEURONS if made.__name__ in kind.layers)
+        return Field(name, choices=kinds, optional=optional)
     shape = np.shape(example.get(name, 0)) or ((1, 1) if name in ("recurrent", "imaginary") else ())
     try:
         made(**{**example, name: np.full(shape, 1 << 40)})

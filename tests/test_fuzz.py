@@ -18,7 +18,7 @@ from spikeship.benchmarks import _fuzz_checks, fuzz
 from spikeship.benchmarks._fuzz_checks import CHECKS, features
 from spikeship.benchmarks._fuzz_networks import TYPES, draw
 from spikeship.hw_targets.network.layers import Layer
-from spikeship.hw_targets.network.neurons import Neuron
+from spikeship.hw_targets.network.neurons import NEURONS
 from spikeship.hw_targets.simulate import engine
 from spikeship.hw_targets.simulate.trace import Trace
 
@@ -50,7 +50,7 @@ def test_every_kind_is_drawn() -> None:
     """A layer, neuron or option that is new to the package must be new to the fuzzer as well."""
     seen = {feature for seed in range(600) for feature in features(draw(seed))}
     layers = {kind.__name__ for kind in get_args(Layer)}
-    neurons = {kind.__name__ for kind in get_args(Neuron)}
+    neurons = {kind.__name__ for kind in NEURONS}
     assert {feature.split()[0] for feature in seen} >= layers
     assert {word for feature in seen for word in feature.split()} >= neurons
     assert seen >= {

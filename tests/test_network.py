@@ -4,7 +4,7 @@ import pickle
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import FrozenInstanceError, replace
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ import pytest
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import (
+    NEURONS,
     CubaLIF,
     Delta,
     NetworkError,
@@ -167,7 +168,7 @@ def test_layers_are_equal_where_networks_are() -> None:
     assert [chains.index(make().layers) for make in SAME_NUMBERS] == [*range(len(chains))]
 
 
-NEURONS: list[Callable[[], Neuron]] = [
+MADE: list[Callable[[], Neuron]] = [
     lambda: CubaLIF(1, 2, 3),
     lambda: CubaLIF(2, 1, 3),
     lambda: CubaLIF([1, 1], 2, 3),
@@ -185,9 +186,9 @@ NEURONS: list[Callable[[], Neuron]] = [
 
 def test_neurons_are_equal_by_content() -> None:
     """CUBA and LOIHI run alike, as they do in a digest."""
-    made = [make() for make in NEURONS]
-    assert {type(neuron) for neuron in made} == set(get_args(Neuron))
-    for i, make in enumerate(NEURONS):
+    made = [make() for make in MADE]
+    assert {type(neuron) for neuron in made} == set(NEURONS)
+    for i, make in enumerate(MADE):
         assert [neuron == make() for neuron in made] == [j == i for j in range(len(made))]
         assert hash(made[i]) == hash(make())
     assert CubaLIF(1, 2, 3, "LOIHI") == CubaLIF(1, 2, 3) != "a neuron"

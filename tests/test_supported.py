@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from spikeship.hw_targets.network import arithmetic
 from spikeship.hw_targets.network.layers import Conv, Dense, Layer
-from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError, Neuron
+from spikeship.hw_targets.network.neurons import NEURONS, CubaLIF, NetworkError
 from spikeship.models.encoding import CODINGS
 from spikeship.models.surrogates import SURROGATES
 from spikeship.pipeline.cli.app import app
@@ -44,7 +44,7 @@ def names(part: str, refused: bool | None = None) -> list[str]:
         ("weight bits", [str(bits) for bits in BITS]),
         ("surrogate gradients", list(SURROGATES)),
         ("netx layers", [kind.__name__ for kind in get_args(Layer)]),
-        ("netx neurons", [kind.__name__ for kind in get_args(Neuron)]),
+        ("netx neurons", [kind.__name__ for kind in NEURONS]),
         ("answers", ["spike count", "mean voltage", "last voltage"]),
     ],
 )
@@ -98,8 +98,8 @@ def test_a_range_is_exactly_what_the_hardware_takes(kind: str, name: str, make: 
 
 
 def test_every_field_of_every_kind_is_listed() -> None:
-    for part, union in (("netx layers", Layer), ("netx neurons", Neuron)):
-        for made, kind in zip(get_args(union), PARTS[part].kinds, strict=True):
+    for part, all_ in (("netx layers", get_args(Layer)), ("netx neurons", NEURONS)):
+        for made, kind in zip(all_, PARTS[part].kinds, strict=True):
             assert [f.name for f in kind.fields] == [f.name for f in fields(made)]
     assert field("netx neurons", "CubaLIF", "kind").choices == ("CUBA", "LOIHI")
     assert field("netx layers", "Conv", "neuron").choices == ("CubaLIF", "SigmaDelta", "Sigma")

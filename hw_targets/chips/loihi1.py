@@ -22,7 +22,7 @@ from ..counts.placement import Box, Mesh
 from ..counts.routes import fan_out
 from ..network.layers import Dense, Shape
 from ..network.network import Population
-from ..network.neurons import CubaLIF
+from ..network.neurons import CubaLIF, Integrator
 from .chip import (
     Amounts,
     Chip,
@@ -127,8 +127,8 @@ def _parts(n: int) -> list[int]:
 
 def has_current_based_neurons(population: Population) -> Iterator[Violation]:
     """Compartments are fixed leaky integrate-and-fire circuits."""
-    neuron = population.layer.neuron
-    if neuron is not None and not isinstance(neuron, CubaLIF):
+    neuron = population.neuron
+    if not isinstance(neuron, CubaLIF | Integrator):
         yield Violation(
             population.name,
             f"{type(neuron).__name__} neurons: use CubaLIF, or Loihi 2",

@@ -31,7 +31,7 @@ from functools import partial
 from ..counts.placement import Box, Mesh
 from ..network.layers import Conv, Dense, Shape
 from ..network.network import Population
-from ..network.neurons import NetworkError
+from ..network.neurons import NEURONS, Integrator, NetworkError
 from .chip import (
     Amounts,
     Chip,
@@ -104,7 +104,12 @@ def loihi2(*, delay_field: int = 6, packet: int = 64, cores: int = 120) -> Chip:
         limits=LIMITS,
         amounts=partial(core_memory, delay_field=delay_field, packet=packet),
         tiles=power_of_two_stripes,
-        rules=(decays_have_12_bits, has_no_odd_wide_weights, is_narrower_than_256),
+        rules=(
+            has_known_programs,
+            decays_have_12_bits,
+            has_no_odd_wide_weights,
+            is_narrower_than_256,
+        ),
         not_modelled=(
             "axon memory: 0 to 731 words (at most 5 % of a core) in the published tables, no rule found",
             "neuron groups: 1 or 2 of 8 in all published rows",
@@ -183,6 +188,17 @@ def _halvings(n: int) -> Iterator[int]:
         yield n
         n = -(-n // 2)
     yield 1
+
+
+def has_known_programs(p: Population) -> Iterator[Violation]:
+    """Neurons are programs here; there are such for the kinds that lava-dl builds."""
+    if type(p.neuron) not in (*NEURONS, Integrator):
+        yield Violation(
+            p.name,
+            f"{type(p.neuron).__name__} neurons: no program is known; use "
+            f"{', '.join(kind.__name__ for kind in NEURONS)}, or a chip without this rule",
+            "the neurons of lava-dl 0.6, netx",
+        )
 
 
 def is_narrower_than_256(p: Population) -> Iterator[Violation]:

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Array, Integers
+from ..network.kind import STATES
 from ..network.layers import Dense, Input
 from ..network.network import Network, Population
 from ..network.neurons import NetworkError
-from ..simulate.trace import STATES, Activity, Trace
+from ..simulate.trace import Activity, Trace
 from .placement import Placement, layer_per_core
 from .routes import fan_out, routes
 

@@ -12,14 +12,10 @@ from numpy.typing import ArrayLike
 
 from . import arithmetic
 from .neurons import (
-    CubaLIF,
-    Delta,
+    NEURONS,
     IntArray,
     NetworkError,
     Neuron,
-    ResonateFire,
-    Sigma,
-    SigmaDelta,
     Stored,
     integers,
     stored_integers,
@@ -49,7 +45,7 @@ class Input(Stored):
     """
 
     shape: Shape
-    neuron: CubaLIF | Delta | None = None
+    neuron: Neuron | None = None
     weight: int | None = None
     bias: int | None = None
 
@@ -59,7 +55,7 @@ class Input(Stored):
         if shape.ndim != 1 or shape.size not in (1, 3):
             raise NetworkError(f"input shape {self.shape} has {shape.size} axes. {fix}")
         object.__setattr__(self, "shape", tuple(shape.tolist()))
-        _check_neuron("an Input layer", self.neuron, (CubaLIF, Delta))
+        _check_neuron(self, "an")
         for name in ("weight", "bias"):
             value = getattr(self, name)
             if value is not None:
@@ -72,11 +68,14 @@ class Flatten(Stored):
     """(C, H, W) to (C * H * W,) in row-major order, as torch flattens."""
 
 
-def _check_neuron(what: str, neuron: Neuron | None, kinds: tuple[type, ...]) -> None:
-    if neuron is not None and not isinstance(neuron, kinds):
-        names = ", ".join(kind.__name__ for kind in kinds)
+def _check_neuron(layer: Input | Dense | Conv, article: str) -> None:
+    """Refuse neurons that do not say that they may be in such a layer."""
+    name, neuron = type(layer).__name__, layer.neuron
+    if neuron is not None and name not in getattr(neuron, "layers", ()):
+        kinds = ", ".join(kind.__name__ for kind in NEURONS if name in kind.layers)
         raise NetworkError(
-            f"{what} cannot have {type(neuron).__name__} neurons in netx; possible: {names}."
+            f"{article} {name} layer cannot have {type(neuron).__name__} neurons in netx; possible: "
+            f"{kinds}."
         )
 
 
@@ -97,21 +96,23 @@ class Dense(Stored):
 
     weight: IntArray
     bias: IntArray | None = None
-    neuron: CubaLIF | SigmaDelta | Sigma | ResonateFire | None = None
+    neuron: Neuron | None = None
     recurrent: IntArray | None = None
     delay: int | IntArray | None = None
     imaginary: IntArray | None = None
 
     def __post_init__(self) -> None:
         _freeze_synapses(self, 2, "(out, in)")
-        _check_neuron("a Dense layer", self.neuron, (CubaLIF, SigmaDelta, Sigma, ResonateFire))
+        _check_neuron(self, "a")
         out, into = self.weight.shape
         for name, shape in (("recurrent", (out, out)), ("imaginary", (out, into))):
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, _weights(value, name, shape))
-        if isinstance(self.neuron, ResonateFire) != (self.imaginary is not None):
-            raise NetworkError("ResonateFire neurons, and only they, need imaginary weights.")
+        two_sums = self.neuron is not None and self.neuron.has_two_sums
+        if two_sums != (self.imaginary is not None):
+            kind = type(self.neuron).__name__ if two_sums else "ResonateFire"
+            raise NetworkError(f"{kind} neurons, and only they, need imaginary weights.")
         if self.imaginary is not None and (self.bias is not None or self.recurrent is not None):
             raise NetworkError("a complex layer has no bias and no recurrence in netx; drop them.")
         if self.delay is not None:
@@ -160,7 +161,7 @@ class Conv(Stored):
 
     weight: IntArray
     bias: IntArray | None = None
-    neuron: CubaLIF | SigmaDelta | Sigma | None = None
+    neuron: Neuron | None = None
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
@@ -180,7 +181,7 @@ class Conv(Stored):
         object.__setattr__(self, "groups", groups)
         if self.neuron is None:
             raise NetworkError("a Conv layer needs a neuron; netx has no default one for it.")
-        _check_neuron("a Conv layer", self.neuron, (CubaLIF, SigmaDelta, Sigma))
+        _check_neuron(self, "a")
 
 
 def _weights(values: ArrayLike, name: str, shape: Shape | None = None) -> IntArray:
@@ -202,8 +203,9 @@ def _freeze_synapses(layer: Dense | Conv, ndim: int, axes: str) -> None:
     if weight.ndim != ndim or weight.size == 0:
         raise NetworkError(f"weight has shape {weight.shape}; {axes} is needed.")
     object.__setattr__(layer, "weight", weight)
-    if isinstance(layer.neuron, Sigma) and layer.bias is not None:
-        raise NetworkError("Sigma neurons have no bias in netx; drop it.")
+    neuron = layer.neuron
+    if layer.bias is not None and neuron is not None and not neuron.has_bias:
+        raise NetworkError(f"{type(neuron).__name__} neurons have no bias in netx; drop it.")
     if layer.bias is not None:
         bias = integers(
             layer.bias if np.ndim(layer.bias) else np.full(len(weight), layer.bias),

@@ -25,7 +25,7 @@ from .layers import (
     _output_shape,
     _per_neuron,
 )
-from .neurons import CubaLIF, Delta, NetworkError, SigmaDelta, stored_integers
+from .neurons import Integrator, NetworkError, Neuron, stored_integers
 from .recipe import Recipe
 
 
@@ -48,14 +48,19 @@ class Population:
         return math.prod(self.shape)
 
     @property
+    def neuron(self) -> Neuron:
+        """Its neurons; where the layer stores none, netx's default."""
+        return Integrator() if self.layer.neuron is None else self.layer.neuron
+
+    @property
     def graded(self) -> bool:
         """Whether its messages are integers (sigma-delta) rather than single spikes."""
-        return self.layer.neuron is not None and self.layer.neuron.graded
+        return self.neuron.graded
 
     @property
     def states(self) -> Mapping[str, str]:
         """What "u", "v" and "residue" of a trace are called in Lava, where the neurons have them."""
-        return CubaLIF.states if self.layer.neuron is None else self.layer.neuron.states
+        return self.neuron.states
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,15 +75,10 @@ class Network:
         object.__setattr__(self, "recipe", recipe)
         if not self.populations:
             raise NetworkError("the network has no layer with neurons.")
-        exponents = {
-            p.layer.neuron.spike_exp
-            for p in self.populations
-            if isinstance(p.layer.neuron, Delta | SigmaDelta)
-        }
-        if len(exponents) > 1:
+        if len(self._exponents) > 1:
             raise NetworkError(
-                f"spike_exp differs between layers ({sorted(exponents)}); lava-dl has one for the "
-                f"whole network."
+                f"spike_exp differs between layers ({sorted(self._exponents)}); lava-dl has one for "
+                f"the whole network."
             )
 
     def __eq__(self, other: object) -> bool:
@@ -140,6 +140,16 @@ class Network:
             name = f"{i}:{type(layer).__name__.lower()}"
             out.append(Population(len(out), name, layer, before, shapes[i], latency))
         return tuple(out)
+
+    @property
+    def _exponents(self) -> set[int]:
+        exponents = (getattr(p.neuron, "spike_exp", None) for p in self.populations)
+        return {exponent for exponent in exponents if exponent is not None}
+
+    @property
+    def spike_exp(self) -> int | None:
+        """Fraction bits that graded messages have beyond the weights' 6; None: nothing depends on it."""
+        return next(iter(self._exponents), None)
 
     @property
     def latency(self) -> int:

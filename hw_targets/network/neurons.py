@@ -1,19 +1,23 @@
-"""The neurons of Loihi-style hardware, in integers: one frozen class per kind netx can hold.
+"""The neurons of Loihi-style hardware, in integers: one frozen class per kind, which says all of itself.
 
-The docstring of each class is its equation; `reference` runs them, `netx` stores them.
+The docstring of a class is its equation, `step` the same in numpy. Everything else reads the class:
+`reference` and `engine` run it, `netx` stores it, the digest names it, energy counts its operations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..arrays import Array
 from . import arithmetic
+from .kind import STATES, Netx, Operations, Step, parameters, whole
 
 IntArray: TypeAlias = NDArray[np.int32]
 
@@ -71,18 +75,11 @@ class Stored:
 
 
 def stored_integers(thing: Any) -> Iterator[tuple[str, Any]]:
-    """Every integer that a layer or a neuron stores, as (dotted name, value), in the order of its fields.
-
-    CUBA and LOIHI neurons run alike and are not told apart.
-    """
+    """Every integer of a layer or a neuron as (dotted name, value), in the order of the fields."""
     if isinstance(thing, Neuron):
-        kind = type(thing).__name__
-        if isinstance(thing, CubaLIF | ResonateFire):
-            kind = "" if isinstance(thing, CubaLIF) else thing.kind
-        yield f"neuron.{kind}".rstrip("."), 0
-        for inner in fields(thing):
-            if inner.name != "kind":
-                yield f"neuron.{inner.name}", getattr(thing, inner.name)
+        yield f"neuron.{thing.stored_as}".rstrip("."), 0
+        for name in parameters(type(thing)):
+            yield f"neuron.{name}", getattr(thing, name)
         return
     yield "layer", 0
     for part in fields(thing):
@@ -94,7 +91,96 @@ def stored_integers(thing: Any) -> Iterator[tuple[str, Any]]:
 
 
 @dataclass(frozen=True, eq=False)
-class CubaLIF(Stored):
+class Neuron(Stored, ABC):
+    """A kind of neurons: a frozen dataclass of integers, its equation, and what else there is to know.
+
+    A kind of your own is a subclass with `step`, `operations`, `stored_as` and `states`, whose fields
+    say their ranges (see `kind.whole`). It runs in the reference, which the engine falls back to by
+    layer, and is refused where its class cannot be enough: by Lava, `Twin`, chips and NIR.
+    """
+
+    graded: ClassVar[bool] = False
+    """messages are whole numbers, not single spikes"""
+    resets: ClassVar[bool] = False
+    """states are forgotten (0 again) where a run has a reset interval"""
+    layers: ClassVar[tuple[str, ...]] = ("Dense", "Conv")
+    """which layers may have such neurons"""
+    has_bias: ClassVar[bool] = True
+    """its layer may have a bias"""
+    has_two_sums: ClassVar[bool] = False
+    """two sums reach it, of real and of imaginary weights; all others get one"""
+    constant_is_bias: ClassVar[bool] = False
+    """in an Input layer, an input that is constant in time is its bias; else it is held"""
+    netx: ClassVar[Netx | None] = None
+    """how a netx file holds it; None: not at all"""
+
+    def __post_init__(self) -> None:
+        if not set(self.states) <= set(STATES):
+            raise NetworkError(
+                f"{type(self).__name__} calls its states {', '.join(self.states)} in traces, which "
+                f"know {', '.join(STATES)}. Choose from these."
+            )
+        for name, parameter in parameters(type(self)).items():
+            low, high, fix = parameter.low, parameter.high, parameter.fix
+            scalar = not parameter.per_neuron
+            array = integers(getattr(self, name), name, low, high, fix, scalar=scalar)
+            object.__setattr__(self, name, int(array.item()) if array.size == 1 else array)
+        kind = getattr(self, "kind", None)
+        if self.netx is not None and kind is not None:
+            object.__setattr__(self, "kind", str(kind))
+            if str(kind) not in self.netx.types:
+                names = " or ".join(self.netx.types)
+                raise NetworkError(f"neuron kind {str(kind)!r} is not supported; use {names}.")
+
+    @property
+    @abstractmethod
+    def stored_as(self) -> str:
+        """The name of the equation in digests: kinds that run alike share it, all others differ."""
+
+    @property
+    @abstractmethod
+    def states(self) -> Mapping[str, str]:
+        """What "u", "v" and "residue" of a trace are, as the kind calls them; all begin with 0."""
+
+    @abstractmethod
+    def step(self, states: Mapping[str, Array], sums: Sequence[Array], bias: Array) -> Step:
+        """One time step: what all neurons of a layer do, given the sums that arrive in it.
+
+        `states`: by the kind's own names, int32 (sample, *layer shape). `sums`: integers of that shape,
+        one array, or with `has_two_sums` a real and an imaginary one. `bias`: that of the layer, as it
+        is stored, int32 that broadcasts; 0 without. Nothing is changed in place.
+        """
+
+    @property
+    @abstractmethod
+    def operations(self) -> Operations:
+        """What one update takes."""
+
+
+def spread(parameter: int | IntArray, like: Array) -> IntArray:
+    """A scalar, a number per channel or one per neuron, so that it broadcasts over (sample, *shape)."""
+    array = np.asarray(parameter, np.int32)
+    return array.reshape(-1, *[1] * (like.ndim - 2)) if array.ndim == 1 else array
+
+
+_DECAYS = "Decays are 12-bit fractions of 4096: round(4096 * dt / tau)."
+_THRESHOLDS = (
+    "Thresholds are unsigned 17-bit mantissas: lower the scale of this layer's weights, bias and "
+    "threshold together."
+)
+_RESONANCE = "It is round(4096 * (1 - decay) * sin or cos(2 pi / period))."
+_threshold = whole(0, arithmetic.THRESHOLD_MAX, _THRESHOLDS, netx="vThMant")
+_exponent = whole(
+    0, 7, "It is the number of fraction bits that graded spikes have beyond the weights' 6."
+)
+_SPIKES_ARE_BINARY = {
+    "gradedSpike": "gradedSpike is true; netx ignores it and sends binary spikes. Train with binary "
+    "spikes."
+}
+
+
+@dataclass(frozen=True, eq=False)
+class CubaLIF(Neuron):
     r"""Current-based leaky integrate-and-fire neurons, in netx `CUBA` (or the older `LOIHI`).
 
     With a the synaptic sum of the step and tz = rounding toward zero::
@@ -105,56 +191,95 @@ class CubaLIF(Stored):
 
     Parameters are integers: a scalar, one per channel (C,) of a convolution, or one per neuron.
     `i_decay`, `v_decay`: 0 (keep all) .. 4096 (forget all); time constant about 4096 / decay steps.
-    `threshold`: 0 .. 131071 (17 bit). Source: Lava 0.10, `lava.proc.lif.models`. Real Loihi shows
-    v = 128 in the step of a spike (a refractory count); Lava, and this package, show 0.
+    `threshold`: 0 .. 131071 (17 bit). CUBA and LOIHI run alike and are not told apart. Source: Lava
+    0.10, `lava.proc.lif.models`. Real Loihi shows v = 128 in the step of a spike (a refractory
+    count); Lava, and this package, show 0.
     """
 
-    i_decay: int | IntArray
-    v_decay: int | IntArray
-    threshold: int | IntArray
+    i_decay: int | IntArray = field(
+        metadata=whole(0, arithmetic.DECAY_ONE, _DECAYS, netx="iDecay", per_neuron=True)
+    )
+    v_decay: int | IntArray = field(
+        metadata=whole(0, arithmetic.DECAY_ONE, _DECAYS, netx="vDecay", per_neuron=True)
+    )
+    threshold: int | IntArray = field(
+        metadata=whole(0, arithmetic.THRESHOLD_MAX, _THRESHOLDS, netx="vThMant", per_neuron=True)
+    )
     kind: Literal["CUBA", "LOIHI"] = "CUBA"
 
-    graded: ClassVar[bool] = False
+    stored_as: ClassVar[str] = ""
     states: ClassVar[Mapping[str, str]] = {"u": "u", "v": "v"}
+    resets: ClassVar[bool] = True
+    layers: ClassVar[tuple[str, ...]] = ("Input", "Dense", "Conv")
+    constant_is_bias: ClassVar[bool] = True
+    netx: ClassVar[Netx | None] = Netx(
+        # of SLAYER's training, no numbers of the chip
+        types={"CUBA": (), "LOIHI": ("theta", "tauRho", "scaleRho")},
+        constants={"refDelay": 1, "gradedSpike": False},
+        refused=_SPIKES_ARE_BINARY,
+    )
 
-    def __post_init__(self) -> None:
-        decays = "Decays are 12-bit fractions of 4096: round(4096 * dt / tau)."
-        for name, high, fix in (
-            ("i_decay", arithmetic.DECAY_ONE, decays),
-            ("v_decay", arithmetic.DECAY_ONE, decays),
-            (
-                "threshold",
-                arithmetic.THRESHOLD_MAX,
-                "Thresholds are unsigned 17-bit mantissas: lower the scale of this layer's "
-                "weights, bias and threshold together.",
-            ),
-        ):
-            array = integers(getattr(self, name), name, 0, high, fix)
-            value = int(array.item()) if array.size == 1 else array
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "kind", str(self.kind))
-        if self.kind not in ("CUBA", "LOIHI"):
-            raise NetworkError(f"neuron kind {self.kind!r} is not supported; use CUBA or LOIHI.")
+    def step(self, states: Mapping[str, Array], sums: Sequence[Array], bias: Array) -> Step:
+        return _current_based(states, sums[0], bias, self.i_decay, self.v_decay, self.threshold)
 
-
-_THRESHOLDS = (
-    "Thresholds are unsigned 17-bit mantissas: lower the scale of this layer's weights, bias and "
-    "threshold together."
-)
-
-
-def _threshold(value: ArrayLike) -> int:
-    array = integers(value, "threshold", 0, arithmetic.THRESHOLD_MAX, _THRESHOLDS, scalar=True)
-    return int(array.item())
-
-
-def _exponent(value: int) -> int:
-    fix = "It is the number of fraction bits that graded spikes have beyond the weights' 6."
-    return int(integers(value, "spike_exp", 0, 7, fix, scalar=True).item())
+    @property
+    def operations(self) -> Operations:
+        fractions = [np.asarray(decay) for decay in (self.i_decay, self.v_decay)]
+        kept = sum(bool((d < arithmetic.DECAY_ONE).any()) for d in fractions)
+        decays = sum(bool(((d > 0) & (d < arithmetic.DECAY_ONE)).any()) for d in fractions)
+        return Operations(max(1, kept), decays, 2)  # v + u, and the comparison
 
 
 @dataclass(frozen=True, eq=False)
-class Delta(Stored):
+class Integrator(Neuron):
+    """netx's default, of dense layers without neurons: u adds up all input, and nothing is ever sent.
+
+    With a the synaptic sum: u <- wrap(u + (a << 6)), v <- clip(u + (bias << 6)). It stands for
+    `neuron=None`, see `Population.neuron`; no layer holds it.
+    """
+
+    stored_as: ClassVar[str] = "Integrator"
+    states: ClassVar[Mapping[str, str]] = {"u": "u", "v": "v"}
+    resets: ClassVar[bool] = True
+    layers: ClassVar[tuple[str, ...]] = ()
+
+    def step(self, states: Mapping[str, Array], sums: Sequence[Array], bias: Array) -> Step:
+        return _current_based(states, sums[0], bias, 0, arithmetic.DECAY_ONE, arithmetic.NEVER)
+
+    @property
+    def operations(self) -> Operations:
+        return Operations(1, 0, 0)
+
+
+def _current_based(
+    states: Mapping[str, Array],
+    a: Array,
+    bias: Array,
+    i_decay: int | IntArray,
+    v_decay: int | IntArray,
+    threshold: int | IntArray,
+) -> Step:
+    """The equation of `CubaLIF`."""
+    current = a.astype(np.int64) << arithmetic.STATE_SHIFT
+    exact_u = arithmetic.decay(states["u"], spread(i_decay, a)) + current
+    u = arithmetic.wrap_current(arithmetic.wrap32(exact_u)).astype(np.int32)
+    left = arithmetic.decay(states["v"], spread(v_decay, a)).astype(np.int64)
+    exact_v = left + u + (bias << arithmetic.STATE_SHIFT)
+    v = arithmetic.clip_voltage(arithmetic.wrap32(exact_v)).astype(np.int32)
+    spikes = v > (spread(threshold, a) << arithmetic.STATE_SHIFT)
+    return Step(
+        spikes,
+        {"u": u, "v": np.where(spikes, np.int32(0), v)},
+        u_wraps=int(np.count_nonzero(u != exact_u)),
+        v_clips=int(np.count_nonzero(v != exact_v)),
+    )
+
+
+_SDNN = {"SDNN": ("vThMant", "activation", "sigma_output", "gradedSpike")}
+
+
+@dataclass(frozen=True, eq=False)
+class Delta(Neuron):
     """Sends the change of its input: the input layer of a sigma-delta network, netx `SDNN`.
 
     With x the input and e = `spike_exp`, in 32-bit integers (they wrap)::
@@ -168,19 +293,27 @@ class Delta(Stored):
     Recorded states: v is act, residue is residue. Source: Lava 0.10, `PyDeltaModelFixed`.
     """
 
-    threshold: int
-    spike_exp: int = 6
+    threshold: int = field(metadata=_threshold)
+    spike_exp: int = field(default=6, metadata=_exponent)
 
-    graded: ClassVar[bool] = True
+    stored_as: ClassVar[str] = "Delta"
     states: ClassVar[Mapping[str, str]] = {"v": "act", "residue": "residue"}
+    graded: ClassVar[bool] = True
+    layers: ClassVar[tuple[str, ...]] = ("Input",)
+    netx: ClassVar[Netx | None] = Netx(_SDNN, {"activation": "relu"})
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "threshold", _threshold(self.threshold))
-        object.__setattr__(self, "spike_exp", _exponent(self.spike_exp))
+    def step(self, states: Mapping[str, Array], sums: Sequence[Array], bias: Array) -> Step:
+        shift = self.spike_exp + arithmetic.STATE_SHIFT
+        act, wraps = _held(sums[0].astype(np.int64) << shift)
+        return _changes(states, act, self.threshold, shift, wraps)
+
+    @property
+    def operations(self) -> Operations:
+        return Operations(2, 0, 4)
 
 
 @dataclass(frozen=True, eq=False)
-class SigmaDelta(Stored):
+class SigmaDelta(Neuron):
     """Sums changes, applies a ReLU and sends the change of the result, netx `SDNN`.
 
     With a the synaptic sum and e = `spike_exp`, in 32-bit integers (they wrap)::
@@ -193,19 +326,35 @@ class SigmaDelta(Stored):
     for (Lava's `PySigmaDeltaModelFixedCorrected` is never chosen). Loihi 2 has 24 bits, Lava 32.
     """
 
-    threshold: int
-    spike_exp: int = 6
+    threshold: int = field(metadata=_threshold)
+    spike_exp: int = field(default=6, metadata=_exponent)
 
-    graded: ClassVar[bool] = True
+    stored_as: ClassVar[str] = "SigmaDelta"
     states: ClassVar[Mapping[str, str]] = {"u": "sigma", "v": "act", "residue": "residue"}
+    graded: ClassVar[bool] = True
+    netx: ClassVar[Netx | None] = Netx(
+        _SDNN,
+        {"activation": "relu"},
+        {
+            "activation": "neuron/activation is {!r}; lava-dl ignores it and always runs relu. "
+            "Train with relu."
+        },
+    )
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "threshold", _threshold(self.threshold))
-        object.__setattr__(self, "spike_exp", _exponent(self.spike_exp))
+    def step(self, states: Mapping[str, Array], sums: Sequence[Array], bias: Array) -> Step:
+        shift = self.spike_exp + arithmetic.STATE_SHIFT
+        sigma, wraps = _held(states["sigma"].astype(np.int64) + sums[0])
+        biased, more = _held(sigma.astype(np.int64) + (bias << shift))
+        after = _changes(states, np.maximum(biased, 0), self.threshold, shift, wraps + more)
+        return after._replace(states={"sigma": sigma, **after.states})
+
+    @property
+    def operations(self) -> Operations:
+        return Operations(3, 0, 4)
 
 
 @dataclass(frozen=True, eq=False)
-class Sigma(Stored):
+class Sigma(Neuron):
     """The readout of a sigma-delta network, netx `SDNN` with `sigma_output`.
 
     sigma <- sigma + a (32 bit, wraps), sent in every step. It has no bias. Divide by
@@ -213,12 +362,41 @@ class Sigma(Stored):
     Recorded state: u is sigma. Source: Lava 0.10, `PySigmaModelFixed`.
     """
 
-    graded: ClassVar[bool] = True
+    stored_as: ClassVar[str] = "Sigma"
     states: ClassVar[Mapping[str, str]] = {"u": "sigma"}
+    graded: ClassVar[bool] = True
+    has_bias: ClassVar[bool] = False
+    netx: ClassVar[Netx | None] = Netx(_SDNN, {"sigma_output": True}, marker="sigma_output")
+
+    def step(self, states: Mapping[str, Array], sums: Sequence[Array], bias: Array) -> Step:
+        sigma, wraps = _held(states["sigma"].astype(np.int64) + sums[0])
+        return Step(sigma, {"sigma": sigma}, u_wraps=wraps)
+
+    @property
+    def operations(self) -> Operations:
+        return Operations(1, 0, 0)
+
+
+def _changes(
+    states: Mapping[str, Array], act: IntArray, threshold: int, shift: int, wraps: int
+) -> Step:
+    """Send the change of act, as `Delta` does; `wraps`: of act."""
+    change, more = _held(act.astype(np.int64) - states["act"])
+    d, most = _held(change.astype(np.int64) + states["residue"])
+    # |-2^31| is -2^31 in 32 bits, in Lava too
+    out = np.where(np.abs(d) >= np.int32(threshold << shift), d, np.int32(0))
+    states = {"act": act, "residue": d - out}
+    return Step(out >> arithmetic.STATE_SHIFT, states, u_wraps=wraps + more + most)
+
+
+def _held(x: NDArray[np.int64]) -> tuple[IntArray, int]:
+    """x in 32 bits, and how many of it wrapped."""
+    wrapped = arithmetic.wrap32(x)
+    return wrapped, int(np.count_nonzero(wrapped != x))
 
 
 @dataclass(frozen=True, eq=False)
-class ResonateFire(Stored):
+class ResonateFire(Neuron):
     """Resonate-and-fire neurons, netx `RF_PHASE` and `RF_IZHIKEVICH`.
 
     With ar, ai the two synaptic sums, S and C from `decays` and tz = rounding toward zero::
@@ -233,30 +411,59 @@ class ResonateFire(Stored):
     Source: Lava 0.10, `lava.proc.rf`, `lava.proc.rf_iz`.
     """
 
-    sin_decay: int
-    cos_decay: int
-    threshold: int
+    sin_decay: int = field(metadata=whole(1, 4095, _RESONANCE, netx="sinDecay"))
+    cos_decay: int = field(metadata=whole(0, 4095, _RESONANCE, netx="cosDecay"))
+    threshold: int = field(metadata=_threshold)
     kind: Literal["RF_PHASE", "RF_IZHIKEVICH"] = "RF_PHASE"
 
-    graded: ClassVar[bool] = False
     states: ClassVar[Mapping[str, str]] = {"u": "real", "v": "imag"}
+    layers: ClassVar[tuple[str, ...]] = ("Dense",)
+    has_two_sums: ClassVar[bool] = True
+    netx: ClassVar[Netx | None] = Netx(
+        {"RF_PHASE": (), "RF_IZHIKEVICH": ()}, {"gradedSpike": False}, _SPIKES_ARE_BINARY
+    )
 
-    def __post_init__(self) -> None:
-        fix = "It is round(4096 * (1 - decay) * sin or cos(2 pi / period))."
-        for name, low in (("sin_decay", 1), ("cos_decay", 0)):
-            array = integers(getattr(self, name), name, low, 4095, fix, scalar=True)
-            object.__setattr__(self, name, int(array.item()))
-        object.__setattr__(self, "threshold", _threshold(self.threshold))
-        object.__setattr__(self, "kind", str(self.kind))
-        if self.kind not in ("RF_PHASE", "RF_IZHIKEVICH"):
-            raise NetworkError(
-                f"neuron kind {self.kind!r} is not supported; use RF_PHASE or RF_IZHIKEVICH."
-            )
+    @property
+    def stored_as(self) -> str:
+        """The two kinds have two equations."""
+        return self.kind
 
     @property
     def decays(self) -> tuple[int, int]:
         """(S, C) that Lava really runs, see `arithmetic.resonator_decays`."""
         return arithmetic.resonator_decays(self.sin_decay, self.cos_decay)
 
+    def step(self, states: Mapping[str, Array], sums: Sequence[Array], bias: Array) -> Step:
+        def turned(state: Array, by: int) -> NDArray[np.int64]:
+            product = state.astype(np.int64) * by
+            rounded: NDArray[np.int64] = np.sign(product) * (np.abs(product) >> 12)
+            return rounded
 
-Neuron: TypeAlias = CubaLIF | Delta | SigmaDelta | Sigma | ResonateFire
+        (sin, cos), re, im = self.decays, states["real"], states["imag"]
+        threshold = self.threshold << arithmetic.STATE_SHIFT
+        currents = [_held(a.astype(np.int64) << arithmetic.STATE_SHIFT) for a in sums]
+        (into_re, re_wraps), (into_im, im_wraps) = currents
+        exact_re = turned(re, cos) - turned(im, sin) + into_re
+        exact_im = turned(re, sin) + turned(im, cos) + into_im
+        new_re, new_im = arithmetic.clip_voltage(exact_re), arithmetic.clip_voltage(exact_im)
+        clips = np.count_nonzero(new_re != exact_re) + np.count_nonzero(new_im != exact_im)
+        if self.kind == "RF_PHASE":
+            spikes = (new_re >= threshold) & (new_im >= 0) & (im < 0)
+        else:
+            spikes = new_im >= threshold
+            new_re = np.where(spikes, 0, new_re)
+            new_im = np.where(spikes, threshold - 1, new_im)
+        return Step(
+            spikes,
+            {"real": new_re.astype(np.int32), "imag": new_im.astype(np.int32)},
+            v_clips=int(clips),
+            sum_wraps=re_wraps + im_wraps,
+        )
+
+    @property
+    def operations(self) -> Operations:
+        return Operations(2, 4, 5)
+
+
+NEURONS: tuple[type[Neuron], ...] = (CubaLIF, Delta, SigmaDelta, Sigma, ResonateFire)
+"""The kinds that lava-dl builds, and so netx files, Lava and `Twin` know."""

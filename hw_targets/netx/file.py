@@ -55,7 +55,7 @@ datasets, ...) is ignored here too, and a `NetxWarning` says so. SLAYER also wri
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
@@ -67,9 +67,9 @@ import numpy as np
 from ..files import atomic_path
 from ..network.layers import Conv, Flatten, Input, Layer, Shape
 from ..network.network import Network
-from ..network.neurons import Delta, NetworkError, SigmaDelta
+from ..network.neurons import NEURONS, NetworkError, Neuron
 from ..network.recipe import Recipe
-from .read import array, check_shape, read_layer
+from .read import Options, array, check_shape, read_layer
 from .write import check_layer, write_layer
 
 _FORMATS = (1, 2)
@@ -104,6 +104,7 @@ def read_netx(
     num_layers: int | None = None,
     skip_layers: int = 0,
     lower_pooling: bool = False,
+    neurons: Collection[type[Neuron]] = NEURONS,
 ) -> Network:
     """The `Network` in a netx file, with its `recipe` where the file has one.
 
@@ -114,6 +115,7 @@ def read_netx(
     that the layer before it had, unless it starts with a dense layer, and has no recipe.
     `lower_pooling`: read SLAYER's `pool` layers as the depthwise convolutions that they are, where
     that is exact (kernels must tile the height: SLAYER's pool mixes channels otherwise).
+    `neurons`: the kinds of neurons that the file may hold, of your own with (*NEURONS, MyNeuron).
 
     Raises FileNotFoundError, or NetxError naming file, layer, value, limit and fix. Warns with
     `NetxWarning` of entries that lava-dl ignores.
@@ -124,9 +126,8 @@ def read_netx(
     ignored: list[str] = []
     try:
         with h5py.File(path, "r") as file:
-            network = _read(
-                file, str(path), input_shape, num_layers, skip_layers, lower_pooling, ignored
-            )
+            options = Options(_SPIKE_EXP, lower_pooling, neurons)
+            network = _read(file, str(path), input_shape, num_layers, skip_layers, options, ignored)
     except OSError as error:
         raise NetxError(
             f"{path}: not a readable HDF5 file ({error}). It may be truncated, a Git LFS pointer, "
@@ -151,7 +152,7 @@ def _read(
     input_shape: Shape | None,
     num_layers: int | None,
     skip_layers: int,
-    lower_pooling: bool,
+    options: Options,
     ignored: list[str],
 ) -> Network:
     if not isinstance(file.get("layer"), h5py.Group) or not len(file["layer"]):
@@ -171,20 +172,14 @@ def _read(
             raise NetxError(f"{path}: num_layers = {num_layers}; give 1 or more, or none for all.")
         names = names[:num_layers]
     ours = _read_ours(file, path)
+    options = replace(options, spike_exp=ours.get("spike_exp", _SPIKE_EXP))
     layers: list[Layer] = []
     before = input_shape
     for name in names:
         notes: list[str] = []
         with _naming(f"{path}: layer {name}"):
             layers.append(
-                read_layer(
-                    groups[name],
-                    first=name == "0",
-                    before=before,
-                    spike_exp=ours.get("spike_exp", _SPIKE_EXP),
-                    lower_pooling=lower_pooling,
-                    ignored=notes,
-                )
+                read_layer(groups[name], options, first=name == "0", before=before, ignored=notes)
             )
             stored = array(groups[name], "shape")  # `check_shape` compares it below
             before = None if stored is None else tuple(stored.ravel().tolist())
@@ -234,10 +229,10 @@ def _part(network: Network, skip_layers: int, added: int) -> Network:
 
 def _with_exponent(network: Network, spike_exp: int) -> Network:
     def changed(layer: Layer) -> Layer:
-        if isinstance(layer, Flatten) or not isinstance(layer.neuron, Delta | SigmaDelta):
+        if isinstance(layer, Flatten) or not hasattr(layer.neuron, "spike_exp"):
             return layer
-        neuron: Any = replace(layer.neuron, spike_exp=spike_exp)
-        return replace(layer, neuron=neuron)
+        neuron: Any = layer.neuron
+        return replace(layer, neuron=replace(neuron, spike_exp=spike_exp))
 
     return Network([changed(layer) for layer in network.layers], network.recipe)
 
@@ -309,13 +304,13 @@ def write_netx(network: Network, path: str | Path, *, for_lava: bool = True) -> 
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         groups = file.create_group("layer")
         for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=True)):
-            write_layer(groups.create_group(str(i)), layer, shape)
+            with _naming(f"{path}: layer {i} ({type(layer).__name__})"):
+                write_layer(groups.create_group(str(i)), layer, shape)
         ours = file.create_group("spikeship")
         ours.attrs["format"] = _FORMATS[-1]
         ours.attrs["digest"] = network.digest
-        for p in network.populations:
-            if isinstance(p.layer.neuron, Delta | SigmaDelta):
-                ours.attrs["spike_exp"] = p.layer.neuron.spike_exp
+        if network.spike_exp is not None:
+            ours.attrs["spike_exp"] = network.spike_exp
         recipe = network.recipe
         if recipe is not None:
             for name in sorted(_RECIPE_FIELDS):

@@ -5,6 +5,8 @@ The format is specified in `netx`. Errors are `NetworkError`; `netx` adds file a
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import h5py
@@ -12,17 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..network import arithmetic
+from ..network.kind import Netx, parameters
 from ..network.layers import Conv, Dense, Flatten, Input, Layer, Shape
-from ..network.neurons import (
-    CubaLIF,
-    Delta,
-    NetworkError,
-    Neuron,
-    ResonateFire,
-    Sigma,
-    SigmaDelta,
-    integers,
-)
+from ..network.neurons import NEURONS, NetworkError, Neuron, integers
 from .pool import lowered_pool
 
 _SPATIAL = ("stride", "padding", "dilation")
@@ -37,16 +31,14 @@ LAYERS: dict[str, set[str]] = {
     "pool": _KERNELS | {"groups"},
 }
 """Layer types and the datasets that they know, beside `type` and `shape`."""
-_CUBA = {"iDecay", "vDecay", "vThMant", "refDelay", "gradedSpike"}
-_RF = {"sinDecay", "cosDecay", "vThMant", "gradedSpike"}
-NEURONS: dict[str, set[str]] = {
-    "CUBA": _CUBA,
-    "LOIHI": _CUBA | {"theta", "tauRho", "scaleRho"},  # of its training, no numbers of the chip
-    "SDNN": {"vThMant", "activation", "sigma_output", "gradedSpike"},
-    "RF_PHASE": _RF,
-    "RF_IZHIKEVICH": _RF,
+_SITS_IN = {
+    "input": "Input",
+    "dense": "Dense",
+    "dense_rec": "Dense",
+    "conv": "Conv",
+    "pool": "Conv",
 }
-"""Neuron types and the datasets that they know, beside `type`."""
+"""What the neurons' `layers` call these types."""
 
 _UNBUILDABLE = {
     "convT": "lava-dl writes it but cannot build it: write the transposed convolution out as dense.",
@@ -63,47 +55,45 @@ _ADAPTIVE = {
     "ADRF_PHASE": "lava-dl would silently run it as RF_PHASE, without its adaptation",
     "ADRF_IZHIKEVICH": "lava-dl would silently run it as RF_IZHIKEVICH, without its adaptation",
 }
-_NAMES = {
-    "i_decay": "neuron/iDecay",
-    "v_decay": "neuron/vDecay",
-    "threshold": "neuron/vThMant",
-    "sin_decay": "neuron/sinDecay",
-    "cos_decay": "neuron/cosDecay",
-    "recurrent": "weight_rec",
-    "imaginary": "weight/imag",
-}
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the layers of a file are read with, see `read_netx`."""
+
+    spike_exp: int
+    lower_pooling: bool = False
+    neurons: Collection[type[Neuron]] = NEURONS
 
 
 def read_layer(
-    group: h5py.Group,
-    *,
-    first: bool,
-    before: Shape | None,
-    spike_exp: int,
-    lower_pooling: bool,
-    ignored: list[str],
+    group: h5py.Group, options: Options, *, first: bool, before: Shape | None, ignored: list[str]
 ) -> Layer:
     """The layer in a group; what lava-dl would ignore, and we do, is told to `ignored`.
 
     `before`: output shape of the layer before, where it is known; only a pool needs it.
     """
     try:
-        return _read_layer(group, first, before, spike_exp, lower_pooling, ignored)
+        return _read_layer(group, options, first, before, ignored)
     except NetworkError as error:  # `Network` has its own names for some datasets
         name, end, rest = str(error).partition(" ")
         stem, bracket, index = name.partition("[")
-        if stem in _NAMES:
-            raise NetworkError(_NAMES[stem] + bracket + index + end + rest) from None
+        names = _dataset_names(options.neurons)
+        if stem in names:
+            raise NetworkError(names[stem] + bracket + index + end + rest) from None
         raise
 
 
+def _dataset_names(kinds: Iterable[type[Neuron]]) -> dict[str, str]:
+    """What the file calls the fields of layers and neurons that have other names there."""
+    names = {"recurrent": "weight_rec", "imaginary": "weight/imag"}
+    for kind in kinds:
+        names |= {f: f"neuron/{p.netx}" for f, p in parameters(kind).items() if p.netx is not None}
+    return names
+
+
 def _read_layer(
-    group: h5py.Group,
-    first: bool,
-    before: Shape | None,
-    spike_exp: int,
-    lower_pooling: bool,
-    ignored: list[str],
+    group: h5py.Group, options: Options, first: bool, before: Shape | None, ignored: list[str]
 ) -> Layer:
     kind = _text(group, "type")
     if kind not in LAYERS:
@@ -111,13 +101,13 @@ def _read_layer(
         known = ", ".join(name for name in LAYERS if name != "pool")
         raise NetworkError(f"layer type {kind!r} is not supported (supported: {known}). {fix}")
     _tell_unknown(group, "", LAYERS[kind] | {"type", "shape"}, ignored)
-    neuron = _read_neuron(group, kind == "input", spike_exp, ignored) if kind != "flatten" else None
-    if kind == "input":
-        return _read_input(group, neuron, first)
     if kind == "flatten":
         return Flatten()
+    neuron = _read_neuron(group, kind, options, ignored)
+    if kind == "input":
+        return _read_input(group, neuron, first)
     if kind == "pool":
-        return _read_pool(group, neuron, before, lower_pooling)
+        return _read_pool(group, neuron, before, options.lower_pooling)
     if kind == "conv":
         return _read_conv(group, neuron, ignored)
     return _read_dense(group, neuron, kind == "dense_rec", ignored)
@@ -257,16 +247,18 @@ def check_shape(group: h5py.Group, shape: Shape) -> None:
 
 
 def _read_neuron(
-    layer: h5py.Group, is_input: bool, spike_exp: int, ignored: list[str]
+    layer: h5py.Group, layer_type: str, options: Options, ignored: list[str]
 ) -> Neuron | None:
     if "neuron" not in layer:
         return None
     group = layer["neuron"]
-    kind = _text(group, "type")
-    if kind not in NEURONS:
-        reason = _ADAPTIVE.get(kind)
+    name = _text(group, "type")
+    alike = [kind for kind in options.neurons if name in _types(kind)]
+    if not alike:
+        known = dict.fromkeys(name for kind in options.neurons for name in _types(kind))
+        reason = _ADAPTIVE.get(name)
         raise NetworkError(
-            f"neuron type {kind!r} is not supported (supported: {', '.join(NEURONS)})."
+            f"neuron type {name!r} is not supported (supported: {', '.join(known)})."
             + (f" {reason}: train without adaptation." if reason else "")
         )
     if "messageBits" in group:
@@ -274,55 +266,83 @@ def _read_neuron(
             "neuron/messageBits is there; lava-dl cannot run such a layer. Remove the dataset: the "
             "width of messages follows from the neuron type."
         )
-    _tell_ignored(group, kind, ignored)
-    if kind == "SDNN":
-        return _read_sigma_delta(group, is_input, spike_exp, ignored)
-    graded = array(group, "gradedSpike")
-    if graded is not None and graded.any():
-        raise NetworkError(
-            "gradedSpike is true; netx ignores it and sends binary spikes. "
-            "Train with binary spikes."
-        )
-    if kind in ("CUBA", "LOIHI"):
-        i_decay, v_decay, threshold = (
-            value.transpose(2, 1, 0) if value.ndim == 3 else value
-            for value in (needed(group, name) for name in ("iDecay", "vDecay", "vThMant"))
-        )
-        return CubaLIF(i_decay, v_decay, threshold, kind)  # type: ignore[arg-type]
-    sin, cos, threshold = (needed(group, name) for name in ("sinDecay", "cosDecay", "vThMant"))
-    return ResonateFire(sin, cos, threshold, kind)  # type: ignore[arg-type]
+    kind, netx = _kind_of(group, layer_type, alike, ignored)
+    _tell_ignored(group, name, kind, netx, ignored)
+    for dataset, complaint in netx.refused.items():
+        if (stored := _other_constant(group, dataset, netx.constants[dataset])) is not None:
+            raise NetworkError(complaint.format(stored))
+    values: dict[str, Any] = {}
+    for field, parameter in parameters(kind).items():
+        if parameter.netx is not None:
+            value = needed(group, parameter.netx)
+            by_neuron = parameter.per_neuron and value.ndim == 3
+            values[field] = value.transpose(2, 1, 0) if by_neuron else value
+        elif field == "spike_exp":
+            values[field] = options.spike_exp
+    if len(netx.types) > 1:
+        values["kind"] = name
+    return kind(**values)
 
 
-def _tell_ignored(group: h5py.Group, kind: str, ignored: list[str]) -> None:
+def _types(kind: type[Neuron]) -> Collection[str]:
+    return () if kind.netx is None else kind.netx.types
+
+
+def _kind_of(
+    group: h5py.Group, layer_type: str, alike: list[type[Neuron]], ignored: list[str]
+) -> tuple[type[Neuron], Netx]:
+    """Which of the kinds of a type the neurons of a layer are: by the layer, and by a marker.
+
+    Where none may be in such a layer, the first: the layer then refuses it.
+    """
+    fitting: list[tuple[type[Neuron], Netx]] = []
+    for kind in alike:
+        assert kind.netx is not None
+        marker, marked = kind.netx.marker, kind.netx.marker in set(group)
+        if _SITS_IN[layer_type] not in kind.layers:
+            if marked:
+                article = "an" if layer_type == "input" else "a"
+                ignored.append(
+                    f"neuron/{marker} of {article} {layer_type} layer is ignored by lava-dl"
+                )
+        elif marked:  # its mere presence counts, in lava-dl too
+            return kind, kind.netx
+        elif marker is None:
+            fitting.append((kind, kind.netx))
+    first = alike[0]
+    assert first.netx is not None
+    return fitting[0] if fitting else (first, first.netx)
+
+
+def _other_constant(group: h5py.Group, name: str, constant: bool | int | str) -> Any:
+    """What a file has in place of a constant of its neuron type; None where it has none or that one."""
+    if name not in group:
+        return None
+    if isinstance(constant, str):
+        text = _text(group, name)
+        return None if text.lower() == constant else text
+    stored = array(group, name)
+    assert stored is not None
+    other = stored[stored != constant]
+    return other.flat[0].astype(type(constant)).item() if other.size else None
+
+
+def _tell_ignored(
+    group: h5py.Group, name: str, kind: type[Neuron], netx: Netx, ignored: list[str]
+) -> None:
     scales = ("weight_exp", "wgtExp")
-    for name, neutral, consequence in (
+    for dataset, neutral, consequence in (
         ("refDelay", 1, "there is no refractory period"),
-        *((name, 0, "the weights are taken as they are") for name in scales),
+        *((scale, 0, "the weights are taken as they are") for scale in scales),
     ):
-        value = array(group, name)
+        value = array(group, dataset)
         if value is not None and (value != neutral).any():
             ignored.append(
-                f"neuron/{name} = {value.ravel()[0]:g} is ignored by lava-dl: {consequence}"
+                f"neuron/{dataset} = {value.ravel()[0]:g} is ignored by lava-dl: {consequence}"
             )
-    _tell_unknown(group, "neuron/", NEURONS[kind] | {"type", "refDelay", *scales}, ignored)
-
-
-def _read_sigma_delta(
-    group: h5py.Group, is_input: bool, spike_exp: int, ignored: list[str]
-) -> Delta | SigmaDelta | Sigma:
-    if is_input:
-        if "sigma_output" in group:
-            ignored.append("neuron/sigma_output of an input layer is ignored by lava-dl")
-        return Delta(needed(group, "vThMant"), spike_exp)  # type: ignore[arg-type]
-    if "sigma_output" in group:  # its mere presence counts, in lava-dl too
-        return Sigma()
-    activation = _text(group, "activation") if "activation" in group else "relu"
-    if activation.lower() != "relu":
-        raise NetworkError(
-            f"neuron/activation is {activation!r}; lava-dl ignores it and always runs relu. "
-            f"Train with relu."
-        )
-    return SigmaDelta(needed(group, "vThMant"), spike_exp)  # type: ignore[arg-type]
+    stored = {p.netx for p in parameters(kind).values() if p.netx is not None}
+    known = stored | {"type", "refDelay", *scales, *netx.types[name], *netx.constants}
+    _tell_unknown(group, "neuron/", known, ignored)
 
 
 # -- datasets ----------------------------------------------------------------------------------

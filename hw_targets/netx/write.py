@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..network import arithmetic
+from ..network.kind import parameters
 from ..network.layers import Dense, Flatten, Input, Layer, Shape
-from ..network.neurons import CubaLIF, IntArray, NetworkError, Neuron, ResonateFire, Sigma
+from ..network.neurons import NEURONS, IntArray, NetworkError, Neuron
 
 
 def check_layer(layer: Layer) -> None:
@@ -26,6 +27,13 @@ def check_layer(layer: Layer) -> None:
 
 def check_loadable(layer: Layer) -> None:
     """Refuse what lava-dl cannot load."""
+    neuron = None if isinstance(layer, Flatten) else layer.neuron
+    if neuron is not None and type(neuron) not in NEURONS:
+        raise NetworkError(
+            f"lava-dl has no {type(neuron).__name__} neurons; it has "
+            f"{', '.join(kind.__name__ for kind in NEURONS)}. Use the engine or the reference, and "
+            f"write_netx(..., for_lava=False)."
+        )
     for parts in _scaled_together(layer):
         if not any(weight.any() for weight in parts.values()):
             names = ["weights" if name == "weight" else f"{name} weights" for name in parts]
@@ -101,26 +109,23 @@ def write_layer(group: h5py.Group, layer: Layer, shape: Shape) -> None:
 
 
 def _write_neuron(group: h5py.Group, neuron: Neuron) -> None:
-    if isinstance(neuron, CubaLIF):
-        group["type"] = neuron.kind
-        group["iDecay"] = _neuronwise(neuron.i_decay, np.int64)
-        group["vDecay"] = _neuronwise(neuron.v_decay, np.int64)
-        group["vThMant"] = _neuronwise(neuron.threshold, np.int64)
-        group["refDelay"] = 1
-        group["gradedSpike"] = False
-    elif isinstance(neuron, ResonateFire):
-        group["type"] = neuron.kind
-        group["sinDecay"] = neuron.sin_decay
-        group["cosDecay"] = neuron.cos_decay
-        group["vThMant"] = neuron.threshold
-        group["gradedSpike"] = False
-    else:
-        group["type"] = "SDNN"
-        if isinstance(neuron, Sigma):
-            group["sigma_output"] = True
-        else:
-            group["activation"] = "relu"
-            group["vThMant"] = neuron.threshold
+    name, netx = type(neuron).__name__, neuron.netx
+    if netx is None:
+        raise NetworkError(
+            f"{name} neurons have no place in netx: their class does not say how it stores them (netx)."
+        )
+    group["type"] = neuron.kind if hasattr(neuron, "kind") else next(iter(netx.types))
+    for field, parameter in parameters(type(neuron)).items():
+        value = getattr(neuron, field)
+        if parameter.netx is not None:
+            group[parameter.netx] = _neuronwise(value, np.int64)
+        elif field != "spike_exp":
+            raise NetworkError(
+                f"{name}.{field} = {value} has no place in netx: name a dataset for it, "
+                f"whole(..., netx=...)."
+            )
+    for dataset, constant in netx.constants.items():
+        group[dataset] = constant
 
 
 def _neuronwise(value: Any, dtype: type) -> NDArray[Any]:

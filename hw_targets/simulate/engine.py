@@ -4,7 +4,8 @@ Three things make it fast. Layers run one after another for many steps, so that 
 and states stay in the cache. Only non-zero messages do work: each adds a row of weights, many
 channels an instruction (see `kernels`). And sums are kept in 16 bits, or neurons updated in 32,
 wherever the weights of the layer prove that nothing can be lost; where a sum might leave 32 bits,
-which only graded messages can bring about, the layer runs in the reference itself.
+which only graded messages can bring about, the layer runs in the reference itself, as one does whose
+neurons have no compiled row (`layout.ROWS`).
 """
 
 from __future__ import annotations
@@ -22,11 +23,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..network import arithmetic
+from ..network.kind import STATES
 from ..network.layers import Conv, Input
 from ..network.network import Network
 from .inputs import QUANTITIES, Drive, Record, check_reset, parse_record, prepare_input
 from .reference import RunningLayer
-from .trace import STATES, Overflow, Recorded, Trace
+from .trace import Overflow, Recorded, Trace
 
 if TYPE_CHECKING:
     from ..counts.counter import Collected, Counter
@@ -128,7 +130,8 @@ def _pool(threads: int) -> Iterator[ThreadPoolExecutor | None]:
 
 
 class _NeedsReference(Exception):
-    """Nothing proves that the sums of this layer are whole and stay within 32 bits."""
+    """Nothing proves that the sums of this layer are whole and stay within 32 bits, or its neurons have
+    no compiled row."""
 
     def __init__(self, layer: int) -> None:
         self.layer = layer
@@ -232,7 +235,7 @@ class _Run:
 
     def samples(self, low: int, high: int, pool: ThreadPoolExecutor | None) -> Array:
         """Run samples low .. high - 1; returns the overflow of each layer, (layer, 3)."""
-        slow: set[int] = set()
+        slow = {i for i, layer in enumerate(self.layers) if layer.row is None}
         try:
             buffers: _Buffers | None = self.spare.pop()
         except IndexError:  # asked beforehand, another thread might be quicker
@@ -438,14 +441,15 @@ class _Block:
             return self.options[i, reach]
         direct = isinstance(layer.population.layer, Input)
         bound = layer.sums.graded * reach if graded else layer.sums.spikes
-        if not layer.whole:
+        row = layer.row
+        if row is None or not layer.whole:
             raise _NeedsReference(i)
         if not direct and layer.sums.stored * (reach if graded else 1) >= 1 << 31:
             raise _NeedsReference(i)
         if layer.recurrent.size and layer.population.graded and not self._single_spikes(i):
             raise _NeedsReference(i)  # its own messages may grow beyond any bound
         self.options[i, reach] = kernels.Options(
-            kind=layer.kind,
+            kind=row.kind,
             direct=direct,
             planes=0 if i else self.planes,
             graded=graded,
@@ -455,11 +459,11 @@ class _Block:
             wraps=isinstance(layer.population.layer, Conv) and bound >= 1 << 23,
             recurrent=bool(layer.recurrent.size),
             delayed=bool(layer.delays.size),
-            shift=layer.shift,
-            sin=layer.sin,
-            cos=layer.cos,
-            threshold=layer.threshold,
-            reset_interval=run.reset_interval if layer.kind == kernels.CUBA else 0,
+            shift=row.shift,
+            sin=row.sin,
+            cos=row.cos,
+            threshold=row.threshold,
+            reset_interval=run.reset_interval if layer.population.neuron.resets else 0,
             reset_phase=run.reset_offset + 1 + i,
             band=layer.band,
         )

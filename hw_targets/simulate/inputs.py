@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..network import arithmetic
 from ..network.arithmetic import MESSAGE_BITS, MESSAGE_LIMIT
+from ..network.kind import STATES
 from ..network.layers import Input
 from ..network.network import Network
-from ..network.neurons import CubaLIF, IntArray, NetworkError, integers
-from .trace import STATES
+from ..network.neurons import IntArray, NetworkError, integers
 
 QUANTITIES = ("spikes", *STATES)
 
@@ -41,8 +41,8 @@ def prepare_input(
     """Check an input for a network.
 
     `inputs`: integers (sample, time, *input shape), or (sample, *input shape) for a constant input,
-    which needs `steps`. A constant input meets Input neurons of kind CubaLIF as their bias
-    mantissa; everywhere else it is held. `steps` beyond the input's time run on with no input;
+    which needs `steps`. A constant input meets Input neurons of kind CubaLIF (`constant_is_bias`) as
+    their bias mantissa; everywhere else it is held. `steps` beyond the input's time run on with no input;
     fewer steps leave the rest out. With `message_bits` 0 every non-zero message counts as one
     spike, as in netx; None and every other width keep the payload. Input neurons always see the
     payload, as in netx. Arrays of integers are not copied. Raises NetworkError.
@@ -68,7 +68,7 @@ def prepare_input(
         )
     first = network.layers[0]
     neuron = first.neuron if isinstance(first, Input) else None
-    if constant and isinstance(neuron, CubaLIF):
+    if constant and neuron is not None and neuron.constant_is_bias:
         bias = integers(
             array,
             "input",

@@ -96,8 +96,7 @@ def run(
     if reset_interval is not None:
         period = -(-period // reset_interval) * reset_interval
     runs = max(samples, 1)  # Lava cannot run for no time
-    exponents = (getattr(p.layer.neuron, "spike_exp", None) for p in populations)
-    exponent = next((e for e in exponents if e is not None), 6)
+    exponent = 6 if network.spike_exp is None else network.spike_exp
     if file is not None:
         _check_file(network, file, exponent)
     job = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,16 @@ from numpy.typing import NDArray
 from ..network import arithmetic
 from ..network.layers import Conv, Dense, Input
 from ..network.network import Population
-from ..network.neurons import CubaLIF, Delta, ResonateFire, SigmaDelta
+from ..network.neurons import (
+    CubaLIF,
+    Delta,
+    IntArray,
+    Integrator,
+    Neuron,
+    ResonateFire,
+    Sigma,
+    SigmaDelta,
+)
 from . import kernels
 
 BAND = 8192
@@ -20,13 +31,67 @@ BAND = 8192
 Array = NDArray[Any]
 
 
+class Row(NamedTuple):
+    """The compiled row of `kernels` that runs some neurons, and its numbers.
+
+    Of CUBA the decays and thresholds are neuron by neuron; all others have one number for all.
+    """
+
+    kind: int
+    i_decay: int | IntArray = 0
+    v_decay: int | IntArray = 0
+    threshold_of_each: int | IntArray = 0
+    bias_shift: int = 0
+    shift: int = 0
+    sin: int = 0
+    cos: int = 0
+    threshold: int = 0
+    """already shifted"""
+
+
+def _cuba(neuron: CubaLIF) -> Row:
+    values = neuron.i_decay, neuron.v_decay, neuron.threshold
+    return Row(kernels.CUBA, *values, bias_shift=arithmetic.STATE_SHIFT)
+
+
+def _integrator(neuron: Integrator) -> Row:
+    values = 0, arithmetic.DECAY_ONE, arithmetic.NEVER
+    return Row(kernels.CUBA, *values, bias_shift=arithmetic.STATE_SHIFT)
+
+
+def _sigma_delta(kind: int, neuron: Delta | SigmaDelta) -> Row:
+    shift = neuron.spike_exp + arithmetic.STATE_SHIFT
+    return Row(kind, bias_shift=shift, shift=shift, threshold=neuron.threshold << shift)
+
+
+def _sigma(neuron: Sigma) -> Row:
+    return Row(kernels.SIGMA)
+
+
+def _resonator(neuron: ResonateFire) -> Row:
+    kind = {"RF_PHASE": kernels.RF_PHASE, "RF_IZHIKEVICH": kernels.RF_IZHIKEVICH}[neuron.kind]
+    threshold = neuron.threshold << arithmetic.STATE_SHIFT
+    return Row(kind, **dict(zip(("sin", "cos"), neuron.decays, strict=True)), threshold=threshold)
+
+
+ROWS: Mapping[type[Neuron], Callable[[Any], Row]] = {
+    CubaLIF: _cuba,
+    Integrator: _integrator,
+    Delta: partial(_sigma_delta, kernels.DELTA),
+    SigmaDelta: partial(_sigma_delta, kernels.SIGMA_DELTA),
+    Sigma: _sigma,
+    ResonateFire: _resonator,
+}
+"""The kinds that `kernels` has a compiled row for; layers of others run in the reference."""
+
+
 class Layer:
-    """A population in the layout of `kernels`."""
+    """A population in the layout of `kernels`; `row` is None where the reference has to run it."""
 
     def __init__(self, population: Population, before: tuple[int, ...]) -> None:
         """`before`: the shape of the layer before, as it is before any Flatten."""
         self.population = population
-        layer, neuron = population.layer, population.layer.neuron
+        layer, neuron = population.layer, population.neuron
         self.whole = True
         self.delays = np.zeros((0, 0), np.int32)
         self.runs = np.zeros(0, np.int16)
@@ -50,7 +115,9 @@ class Layer:
         channels, self.rows, columns = _image(population.shape)
         self.row_length = columns * channels
         self.band = min(self.rows, max(1, BAND // self.row_length))
-        self._neurons(neuron, None if isinstance(layer, Input) else layer.bias)
+        self.row = ROWS[type(neuron)](neuron) if type(neuron) in ROWS else None
+        if self.row is not None:
+            self._neurons(self.row, None if isinstance(layer, Input) else layer.bias)
 
     def _dense(self, layer: Dense, before: tuple[int, ...]) -> None:
         out, into = layer.weight.shape
@@ -75,28 +142,10 @@ class Layer:
         self.geometry = kernels.Geometry(1, 1, into, 1, 1, out, 1, 1, 1, 1, 0, 0, 1, 1, 1)
         self.sums = Bounds(weight if own is None else np.hstack([weight, own]), mantissas)
 
-    def _neurons(self, neuron: Any, bias: Any) -> None:
-        self.shift = self.sin = self.cos = self.threshold = 0
-        if neuron is None or isinstance(neuron, CubaLIF):
-            self.kind = kernels.CUBA
-            values = (
-                (neuron.i_decay, neuron.v_decay, neuron.threshold)
-                if neuron is not None
-                else (0, arithmetic.DECAY_ONE, arithmetic.NEVER)
-            )
-            shift = arithmetic.STATE_SHIFT
-        else:
-            self.kind, values, shift = kernels.SIGMA, (0, 0, 0), 0
-            if isinstance(neuron, Delta | SigmaDelta):
-                self.kind = kernels.DELTA if isinstance(neuron, Delta) else kernels.SIGMA_DELTA
-                self.shift = shift = neuron.spike_exp + arithmetic.STATE_SHIFT
-                self.threshold = neuron.threshold << shift
-            elif isinstance(neuron, ResonateFire):
-                phase = neuron.kind == "RF_PHASE"
-                self.kind = kernels.RF_PHASE if phase else kernels.RF_IZHIKEVICH
-                self.sin, self.cos = neuron.decays
-                self.threshold = neuron.threshold << arithmetic.STATE_SHIFT
-        i_decay, v_decay, threshold = (self._spread(value) for value in values)
+    def _neurons(self, row: Row, bias: Any) -> None:
+        i_decay, v_decay, threshold = map(
+            self._spread, (row.i_decay, row.v_decay, row.threshold_of_each)
+        )
         self.keep_u = arithmetic.DECAY_ONE - i_decay
         self.keep_v = arithmetic.DECAY_ONE - v_decay
         self.thresholds = threshold << arithmetic.STATE_SHIFT
@@ -106,7 +155,7 @@ class Layer:
             for name in ("keep_u", "keep_v", "thresholds"):
                 array = getattr(self, name)
                 setattr(self, name, np.resize(array, longest))
-        self.bias = (self._spread(0 if bias is None else bias) << shift)[None]
+        self.bias = (self._spread(0 if bias is None else bias) << row.bias_shift)[None]
 
     def largest_state(self, largest_sum: int) -> float:
         """A bound of |u| and |v| of CubaLIF neurons, infinite where none is sure.
@@ -114,9 +163,11 @@ class Layer:
         |u| grows until it loses in a step what a sum can add: 64 * sum * 4096 / i_decay, and so
         does |v|. Rounding toward zero and resets only make them smaller.
         """
+        if self.row is None or self.row.kind != kernels.CUBA:
+            return math.inf
         keep_u, keep_v = int(self.keep_u.max()), int(self.keep_v.max())
         one = arithmetic.DECAY_ONE
-        if self.kind != kernels.CUBA or one in (keep_u, keep_v):
+        if one in (keep_u, keep_v):
             return math.inf
         u = (largest_sum << arithmetic.STATE_SHIFT) * one / (one - keep_u)
         v = (u + int(np.abs(self.bias).max())) * one / (one - keep_v)

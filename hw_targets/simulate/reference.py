@@ -1,13 +1,14 @@
 """The definition of "bit-accurate": one step after another, in numpy, slow and obvious.
 
 `simulate` reproduces Lava 0.10's fixed-point CPU models as lava-dl 0.6's netx instantiates them,
-every spike and every state, for whole batches of samples. Everything else must equal it.
+every spike and every state, for whole batches of samples. Everything else must equal it. Here are time,
+synapses, delays and resets; what neurons do in a step is in their classes (`neurons`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..network import arithmetic
 from ..network.layers import Conv, Input
 from ..network.network import Network, Population
-from ..network.neurons import CubaLIF, Delta, IntArray, ResonateFire, Sigma
+from ..network.neurons import IntArray, spread
 from .inputs import QUANTITIES, check_reset, parse_record, prepare_input
 from .trace import Overflow, Recorded, Trace
 
@@ -36,13 +37,13 @@ def simulate(
 
     `inputs`, `steps`, `message_bits`: see `inputs.prepare_input`. `reset_interval` R and
     `reset_offset` r as in netx: population i forgets u and v before step t when
-    t = r + 1 + i (mod R); only CubaLIF neurons do. `record`: see `inputs.parse_record`.
+    t = r + 1 + i (mod R), if its neurons reset (CubaLIF). `record`: see `inputs.parse_record`.
 
     In step t = 1, 2, ..., with x(t) the input and layer i's synapses summing the messages of the
     layer before with one step of delay (and `delay` further ones)::
 
         a_i(t) = W_i s_{i-1}(t - 1)          a_i(1) = 0
-        s_i(t) = neurons_i.step(a_i(t))      see `CubaLIF`, `SigmaDelta`, `ResonateFire`, ...
+        s_i(t) = neuron_i.step(a_i(t))       see `CubaLIF`, `SigmaDelta`, `ResonateFire`, ...
 
     Returns a `Trace` of `steps` columns, with overflows counted. Raises NetworkError.
     """
@@ -98,164 +99,41 @@ class RunningLayer:
         self._synapses = _synapses(
             population, samples, binary if before is None else not before.graded
         )
-        shape = (samples, *population.shape)
+        silent = np.zeros((samples, *population.shape), np.int32)
         bias = input_bias if isinstance(layer, Input) else layer.bias
-        self._neurons = _neurons(layer.neuron, shape, None if isinstance(layer, Input) else bias)
-        if isinstance(layer, Input) and bias is not None:
-            assert isinstance(self._neurons, _CubaLIF)
-            self._neurons.bias = bias << arithmetic.STATE_SHIFT
-        self._names = population.states
+        self._bias = spread(0 if bias is None else bias, silent)
+        self._neuron, self._names = population.neuron, population.states
+        self._states: dict[str, Array] = dict.fromkeys(self._names.values(), silent)
+        self._overflow = Overflow()
 
     @property
     def overflow(self) -> Overflow:
         """What wrapped and was clipped so far."""
-        return self._neurons.overflow + (self._synapses.overflow if self._synapses else Overflow())
+        return self._overflow + (self._synapses.overflow if self._synapses else Overflow())
 
     def forget(self) -> None:
-        """Set u and v to 0 where the neurons have a reset."""
-        if isinstance(self._neurons, _CubaLIF):
-            self._neurons.u[:] = 0
-            self._neurons.v[:] = 0
+        """Set all states to 0 where the neurons reset."""
+        if self._neuron.resets:
+            self._states = {name: np.zeros_like(x) for name, x in self._states.items()}
 
     def state(self, name: str) -> Array:
-        """A copy of the state that a trace calls `name` ("u", "v", "residue")."""
-        value: Array = getattr(self._neurons, self._names[name]).copy()
-        return value
+        """The state that a trace calls `name` ("u", "v", "residue")."""
+        return self._states[self._names[name]]
 
     def step(self, message: Array) -> Array:
         """Advance by one step; `message` is what the layer before sends in this very step."""
         if self._synapses is None:  # Input neurons take their input without delay
-            return self._neurons.step(message.astype(np.int32))
-        sent = self._neurons.step(*self._synapses.arriving())
+            return self._send([message.astype(np.int32)])
+        sent = self._send(self._synapses.arriving())
         self._synapses.receive(message, sent)
         return sent
 
-
-# -- neurons: one class per kind, `step` is its equation ----------------------------------------
-
-
-class _Neurons(Protocol):
-    overflow: Overflow
-
-    def step(self, a: Array, imaginary: Array = ...) -> Array: ...
-
-
-def _neurons(neuron: Any, shape: tuple[int, ...], bias: IntArray | None) -> _Neurons:
-    if neuron is None or isinstance(neuron, CubaLIF):
-        return _CubaLIF(neuron, shape, bias)
-    if isinstance(neuron, ResonateFire):
-        return _ResonateFire(neuron, shape)
-    return _SigmaDelta(neuron, shape, bias)
-
-
-def _spread(parameter: int | IntArray, shape: tuple[int, ...]) -> Array:
-    """A scalar, per-channel or per-neuron parameter that broadcasts over `shape`, sample first."""
-    array = np.asarray(parameter, np.int32)
-    return array.reshape(-1, *[1] * (len(shape) - 2)) if array.ndim == 1 else array
-
-
-class _CubaLIF:
-    def __init__(
-        self, neuron: CubaLIF | None, shape: tuple[int, ...], bias: IntArray | None
-    ) -> None:
-        self.bias = _spread(0 if bias is None else bias, shape) << arithmetic.STATE_SHIFT
-        # no neuron is netx's default: an integrator that never spikes
-        self.i_decay = _spread(neuron.i_decay if neuron else 0, shape)
-        self.v_decay = _spread(neuron.v_decay if neuron else arithmetic.DECAY_ONE, shape)
-        threshold = _spread(neuron.threshold if neuron else arithmetic.NEVER, shape)
-        self.threshold = threshold << arithmetic.STATE_SHIFT
-        self.u = np.zeros(shape, np.int32)
-        self.v = np.zeros(shape, np.int32)
-        self.overflow = Overflow()
-
-    def step(self, a: Array, imaginary: Array | None = None) -> Array:
-        current = a.astype(np.int64) << arithmetic.STATE_SHIFT
-        u = arithmetic.decay(self.u, self.i_decay) + current
-        self.u = arithmetic.wrap_current(arithmetic.wrap32(u)).astype(np.int32)
-        v = arithmetic.decay(self.v, self.v_decay) + self.u.astype(np.int64) + self.bias
-        self.v = arithmetic.clip_voltage(arithmetic.wrap32(v)).astype(np.int32)
-        self.overflow += Overflow(
-            u_wraps=int(np.count_nonzero(self.u != u)), v_clips=int(np.count_nonzero(self.v != v))
-        )
-        spikes = self.v > self.threshold
-        self.v[spikes] = 0
-        return spikes.astype(np.int8)
-
-
-class _SigmaDelta:
-    """Delta, SigmaDelta and Sigma: parts of one chain."""
-
-    def __init__(self, neuron: Any, shape: tuple[int, ...], bias: IntArray | None) -> None:
-        self.kind = type(neuron)
-        if self.kind is not Sigma:
-            self.shift = neuron.spike_exp + arithmetic.STATE_SHIFT
-            self.threshold = np.int32(neuron.threshold << self.shift)
-            self.bias = _spread(0 if bias is None else bias, shape) << self.shift
-        self.sigma = np.zeros(shape, np.int32)
-        self.act = np.zeros(shape, np.int32)
-        self.residue = np.zeros(shape, np.int32)
-        self.overflow = Overflow()
-
-    def step(self, a: Array, imaginary: Array | None = None) -> Array:
-        if self.kind is Delta:
-            return self._changes(self._held(a.astype(np.int64) << self.shift))
-        self.sigma = self._held(self.sigma.astype(np.int64) + a)
-        if self.kind is Sigma:
-            return self.sigma.copy()
-        return self._changes(np.maximum(self._held(self.sigma.astype(np.int64) + self.bias), 0))
-
-    def _changes(self, act: NDArray[np.int32]) -> Array:
-        d = self._held(self._held(act.astype(np.int64) - self.act) + self.residue.astype(np.int64))
-        out = np.where(
-            np.abs(d) >= self.threshold, d, 0
-        )  # |-2^31| is -2^31 in 32 bits, in Lava too
-        self.residue = d - out
-        self.act = act
-        return out >> arithmetic.STATE_SHIFT
-
-    def _held(self, x: NDArray[np.int64]) -> NDArray[np.int32]:
-        """x in 32 bits, wraps counted."""
-        wrapped = arithmetic.wrap32(x)
-        self.overflow += Overflow(u_wraps=int(np.count_nonzero(wrapped != x)))
-        return wrapped
-
-
-class _ResonateFire:
-    def __init__(self, neuron: ResonateFire, shape: tuple[int, ...]) -> None:
-        self.phase = neuron.kind == "RF_PHASE"
-        self.sin, self.cos = neuron.decays
-        self.threshold = neuron.threshold << arithmetic.STATE_SHIFT
-        self.real = np.zeros(shape, np.int32)
-        self.imag = np.zeros(shape, np.int32)
-        self.overflow = Overflow()
-
-    def step(self, a: Array, imaginary: Array | None = None) -> Array:
-        assert imaginary is not None
-
-        def part(state: Array, by: int) -> NDArray[np.int64]:
-            product = state.astype(np.int64) * by
-            rounded: NDArray[np.int64] = np.sign(product) * (np.abs(product) >> 12)
-            return rounded
-
-        def shifted(x: Array) -> Array:
-            current = x.astype(np.int64) << arithmetic.STATE_SHIFT
-            wrapped = arithmetic.wrap32(current)
-            self.overflow += Overflow(sum_wraps=int(np.count_nonzero(wrapped != current)))
-            return wrapped
-
-        real = part(self.real, self.cos) - part(self.imag, self.sin) + shifted(a)
-        imag = part(self.real, self.sin) + part(self.imag, self.cos) + shifted(imaginary)
-        new_real, new_imag = arithmetic.clip_voltage(real), arithmetic.clip_voltage(imag)
-        clips = np.count_nonzero(new_real != real) + np.count_nonzero(new_imag != imag)
-        self.overflow += Overflow(v_clips=int(clips))
-        if self.phase:
-            spikes = (new_real >= self.threshold) & (new_imag >= 0) & (self.imag < 0)
-        else:
-            spikes = new_imag >= self.threshold
-            new_real = np.where(spikes, 0, new_real)
-            new_imag = np.where(spikes, self.threshold - 1, new_imag)
-        self.real, self.imag = new_real.astype(np.int32), new_imag.astype(np.int32)
-        return spikes.astype(np.int8)
+    def _send(self, sums: Sequence[Array]) -> Array:
+        """What the neurons send, given the sums of this step."""
+        sent, states, *wraps_and_clips = self._neuron.step(self._states, sums, self._bias)
+        self._states = {name: states[name].astype(np.int32) for name in self._states}
+        self._overflow += Overflow(*wraps_and_clips)
+        return sent.astype(np.int32 if self._neuron.graded else np.int8)
 
 
 # -- synapses: what arrives in this step, and what the messages of this step will bring ---------

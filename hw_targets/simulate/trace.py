@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 
 from ..arrays import Array, Integers
 from ..files import atomic_path
+from ..network.kind import STATES
 from ..network.network import Network
 from ..network.neurons import NetworkError
-
-STATES = ("u", "v", "residue")
-"""What a trace can hold beside spikes; which neurons have which is in their `states`."""
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
-import numpy as np
-
 from ...hw_targets.counts.counts import Counts, LayerCounts
 from ...hw_targets.energy.cmos45 import add, multiply, sram
 from ...hw_targets.network.bits import weight_bits
 from ...hw_targets.network.layers import Dense, Input, weight_matrices
 from ...hw_targets.network.network import Network, Population
-from ...hw_targets.network.neurons import CubaLIF, Delta, ResonateFire, Sigma, SigmaDelta
 from ...models.quantized_ann import IMAGE_BITS, LayerWork, Work
 
 STATE_BITS = 24
@@ -94,8 +91,7 @@ class SpikingLayer:
     """A population and its events per inference.
 
     `additions`, `products`: deliveries without and with a multiplication; `arriving`: of so many
-    bits each; `words`: states kept from step to step; `decays`, `sums`: multiplications and additions
-    of one update.
+    bits each; `words`, `decays`, `sums`: of one update, see `network.kind.Operations`.
     """
 
     additions: float
@@ -127,7 +123,7 @@ def _spiking_layer(
 ) -> SpikingLayer:
     recurrent = isinstance(p.layer, Dense) and p.layer.recurrent is not None
     senders = math.prod(p.input_shape) + recurrent * p.size
-    words, decays, sums = _neuron(p)
+    words, products, sums = p.neuron.operations
     bias = None if isinstance(p.layer, Input) else p.layer.bias
     return SpikingLayer(
         layer.effective_acs / samples,
@@ -142,7 +138,7 @@ def _spiking_layer(
         sum(matrix.size for matrix in weight_matrices(p.layer)),
         0 if bias is None else bias.size,
         words,
-        decays,
+        products,
         sums + (bias is not None),
     )
 
@@ -156,24 +152,6 @@ def _payload(network: Network, index: int) -> int:
         return PAYLOAD_BITS * network.populations[index].graded
     bits = network.recipe.message_bits if network.recipe else 0
     return bits if bits > 1 else 0
-
-
-def _neuron(p: Population) -> tuple[int, int, int]:
-    """Words of state, multiplications and additions per update, as the neuron's equations have them.
-
-    States that are forgotten at once need no memory, and those that are kept whole no product.
-    """
-    neuron = p.layer.neuron
-    if neuron is None:  # u adds up all input
-        return 1, 0, 0
-    if isinstance(neuron, CubaLIF):
-        fractions = [np.asarray(d) for d in (neuron.i_decay, neuron.v_decay)]
-        kept = sum(bool((d < 4096).any()) for d in fractions)
-        decays = sum(bool(((d > 0) & (d < 4096)).any()) for d in fractions)
-        return max(1, kept), decays, 2  # v + u, and the comparison
-    return {Delta: (2, 0, 4), SigmaDelta: (3, 0, 4), Sigma: (1, 0, 0), ResonateFire: (2, 4, 5)}[
-        type(neuron)
-    ]
 
 
 def spiking_energy(

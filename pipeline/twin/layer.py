@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias
@@ -15,7 +15,16 @@ from torch import Tensor, nn
 from ...hw_targets.network import arithmetic
 from ...hw_targets.network.layers import Conv, Dense, Input, Layer
 from ...hw_targets.network.network import Population
-from ...hw_targets.network.neurons import CubaLIF, Delta, ResonateFire, Sigma
+from ...hw_targets.network.neurons import (
+    CubaLIF,
+    Delta,
+    Integrator,
+    NetworkError,
+    Neuron,
+    ResonateFire,
+    Sigma,
+    SigmaDelta,
+)
 from ...models.surrogates import USUAL, Gradient, Surrogate, spike, through_rates
 from ..quantize import RealLayer
 from . import straight_through as st
@@ -69,10 +78,16 @@ class TwinLayer(nn.Module):
         real: RealLayer,
         trainable: frozenset[str],
     ) -> None:
+        """Raises NetworkError for neurons that are not in `STEPS`."""
         super().__init__()
         self.population = population
         self.bits, self.step, self.recurrent_step = real.bits, real.step, real.recurrent_step
-        layer, neuron = population.layer, population.layer.neuron
+        layer, neuron = population.layer, population.neuron
+        if type(neuron) not in STEPS:
+            raise NetworkError(
+                f"{population.name}: {type(neuron).__name__} neurons have no step with gradients; a Twin "
+                f"has {', '.join(kind.__name__ for kind in STEPS)}. Run such a network with `simulate`."
+            )
         numbers: dict[str, tuple[Any, Any]] = {}  # integers, and what they were before rounding
         if not isinstance(layer, Input):
             numbers["weight"] = layer.weight, real.weight
@@ -209,7 +224,7 @@ class TwinLayer(nn.Module):
         if back is not None:
             reach += back.reach(own_largest)
         step = self._neurons(reach, run, input_bias)
-        resets = population.layer.neuron is None or isinstance(population.layer.neuron, CubaLIF)
+        resets = population.neuron.resets
         states: States | None = None
         messages: list[Tensor] = []
         kept: list[States] = []
@@ -297,23 +312,10 @@ class TwinLayer(nn.Module):
         return [p(x, largest) for p in parts], max(p.reach(largest) for p in parts), None
 
     def _neurons(self, reach: float, run: Run, input_bias: Tensor | None) -> Step:
-        neuron, axes = self.population.layer.neuron, len(self.population.shape)
         bias = input_bias
         if input_bias is None and (own := self.rounded("bias")) is not None:
-            bias = _spread(own, axes)
-        if isinstance(neuron, ResonateFire):
-            return resonate_fire(neuron)
-        if neuron is not None and not isinstance(neuron, CubaLIF):
-            return sigma_delta(neuron, bias)
-        if neuron is None:  # netx's default: an integrator that never spikes
-            constants = (arithmetic.NEVER, 0, arithmetic.DECAY_ONE)
-            device = self.weight.device
-            values = [torch.full((1,), float(n), device=device).double() for n in constants]
-        else:
-            names = ("threshold", "i_decay", "v_decay")
-            values = [_spread(p, axes) for n in names if (p := self.rounded(n)) is not None]
-        threshold, i_decay, v_decay = values
-        return cuba(threshold, i_decay, v_decay, bias, reach, run.steps)
+            bias = _spread(own, len(self.population.shape))
+        return STEPS[type(self.population.neuron)](self, bias, reach, run.steps)
 
 
 def _spread(parameter: Tensor, axes: int) -> Tensor:
@@ -416,6 +418,43 @@ class Matrix:
 
 
 # -- neurons: each function gives the step of one kind -------------------------------------------
+
+
+def _cuba(layer: TwinLayer, bias: Tensor | None, reach: float, steps: int) -> Step:
+    axes = len(layer.population.shape)
+    names = ("threshold", "i_decay", "v_decay")
+    values = [_spread(p, axes) for n in names if (p := layer.rounded(n)) is not None]
+    threshold, i_decay, v_decay = values
+    return cuba(threshold, i_decay, v_decay, bias, reach, steps)
+
+
+def _integrator(layer: TwinLayer, bias: Tensor | None, reach: float, steps: int) -> Step:
+    constants = (arithmetic.NEVER, 0, arithmetic.DECAY_ONE)
+    device = layer.weight.device
+    values = [torch.full((1,), float(n), device=device).double() for n in constants]
+    threshold, i_decay, v_decay = values
+    return cuba(threshold, i_decay, v_decay, bias, reach, steps)
+
+
+def _sigma_delta(layer: TwinLayer, bias: Tensor | None, reach: float, steps: int) -> Step:
+    return sigma_delta(layer.population.neuron, bias)
+
+
+def _resonate_fire(layer: TwinLayer, bias: Tensor | None, reach: float, steps: int) -> Step:
+    neuron: Any = layer.population.neuron
+    return resonate_fire(neuron)
+
+
+STEPS: Mapping[type[Neuron], Callable[[TwinLayer, Tensor | None, float, int], Step]] = {
+    CubaLIF: _cuba,
+    Integrator: _integrator,
+    Delta: _sigma_delta,
+    SigmaDelta: _sigma_delta,
+    Sigma: _sigma_delta,
+    ResonateFire: _resonate_fire,
+}
+"""The kinds that can be trained, each with what makes its step of a layer: its bias, what its sums can
+reach, and the number of steps."""
 
 
 def cuba(

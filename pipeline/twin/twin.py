@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from ...hw_targets.network import arithmetic
+from ...hw_targets.network.kind import STATES
 from ...hw_targets.network.layers import Conv, Dense, Input, Layer
 from ...hw_targets.network.network import Network, Population
 from ...hw_targets.network.neurons import CubaLIF
 from ...hw_targets.simulate.inputs import QUANTITIES, check_reset, parse_record, prepare_input
-from ...hw_targets.simulate.trace import STATES, Recorded, Trace
+from ...hw_targets.simulate.trace import Recorded, Trace
 from ...models.surrogates import SURROGATES, Fixed, Gradient, Surrogate
 from ..deploy.run import needed_recipe
 from ..quantize import RealLayer
@@ -183,7 +184,7 @@ class Twin(nn.Module):
             and recipe.reset_offset == 1
             and all(
                 isinstance(p.layer, Conv | Dense)
-                and (p.layer.neuron is None or isinstance(p.layer.neuron, CubaLIF))
+                and p.neuron.resets
                 and not (
                     isinstance(p.layer, Dense)
                     and (p.layer.recurrent is not None or p.layer.delay is not None)
