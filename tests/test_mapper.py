@@ -17,8 +17,9 @@ from rich.console import Console
 from spikeship.hw_targets.chips.chip import Chip, Site
 from spikeship.hw_targets.chips.loihi1 import LOIHI1
 from spikeship.hw_targets.chips.loihi2 import LOIHI2, loihi2
-from spikeship.hw_targets.chips.mapper import CHIPS, LayerMapping, map_network
-from spikeship.hw_targets.chips.tables import load_table, mapping_tables
+from spikeship.hw_targets.chips.mapper import LayerMapping, map_network
+from spikeship.hw_targets.chips.table import CHIPS
+from spikeship.hw_targets.chips.views import load_table, mapping_tables
 from spikeship.hw_targets.counts.counter import Counter
 from spikeship.hw_targets.counts.counts import Counts, count, tally
 from spikeship.hw_targets.counts.placement import layer_per_core

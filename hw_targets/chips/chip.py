@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from ..network.layers import Shape
 from ..network.network import Population
 from ..network.neurons import CubaLIF
 
-ChipName = Literal["loihi1", "loihi2"]
 Amounts = tuple[float, ...]
 """what a box of neurons takes of each limit of a core"""
 
@@ -38,6 +37,15 @@ class Limit:
     def __str__(self) -> str:
         doubt = "" if self.sure else ", unsure"
         return f"{self.value:,} {self.unit}{doubt}; {self.source}"
+
+
+@dataclass(frozen=True)
+class Payload:
+    """The number that a spike carries on a target, `bits` wide, sign included; 0: it has none."""
+
+    name: str
+    bits: int
+    source: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +83,17 @@ class Chip:
     `limits` are those of one core; `amounts(site, box, cores)` what a box of neurons takes of each, in
     their order, where the layer has so many cores. `tiles(shape)`: shapes of boxes in which a
     (C, H, W) layer may be cut. `rules`: functions that yield a `Violation` for what the chip has not.
-    `cores`: usable ones of one chip.
+    `cores`: usable ones of one chip. `payload`: of its spikes. `device`: prices a network on it where no
+    other is asked for, by name or by the path of its TOML file; None: none does.
+
+    A chip of your own is a literal, or `dataclasses.replace` of another with what differs.
     """
 
-    id: ChipName
+    id: str
     name: str
     cores: Limit
+    payload: Payload
+    device: str | Path | None
     mesh: Mesh
     limits: tuple[Limit, ...]
     amounts: Callable[[Site, Box, int], Amounts] = field(metadata=_code)

@@ -27,6 +27,7 @@ from .chip import (
     Amounts,
     Chip,
     Limit,
+    Payload,
     Site,
     Violation,
     decays_have_12_bits,
@@ -142,6 +143,8 @@ LOIHI1 = Chip(
     cores=Limit(
         "neuron cores", 128, "cores of a chip", _DAVIES, "a smaller network, or more chips"
     ),
+    payload=Payload("Loihi 1", 0, _DAVIES),
+    device="loihi1-davies2018",
     mesh=Mesh(cores_per_chip=128, cores_per_tile=4, rows=4),
     limits=LIMITS,
     amounts=core_resources,

@@ -36,6 +36,7 @@ from .chip import (
     Amounts,
     Chip,
     Limit,
+    Payload,
     Site,
     Violation,
     decays_have_12_bits,
@@ -99,6 +100,10 @@ def loihi2(*, delay_field: int = 6, packet: int = 64, cores: int = 120) -> Chip:
             "a smaller network, or more chips",
             sure=False,
         ),
+        payload=Payload(
+            "Loihi 2", 24, "Intel Loihi 2 brief: up to 32 bits; the ports of Lava, its way in: 24"
+        ),
+        device="loihi2-derived-pilotnet",
         # assumed: the mesh of Loihi 1, none being published
         mesh=Mesh(cores_per_chip=cores, cores_per_tile=4, rows=4),
         limits=LIMITS,

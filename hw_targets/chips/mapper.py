@@ -7,20 +7,15 @@ from collections import abc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise, product
-from types import MappingProxyType
 
 from ..counts.placement import Box, Core, Placement
 from ..network.layers import Shape
 from ..network.network import Network
-from ..network.neurons import NetworkError
 from ..printed import Printed, View
 from .chip import Amounts, Chip, Limit, Site, Violation
-from .loihi1 import LOIHI1
-from .loihi2 import LOIHI2
-from .messages import PAYLOADS, message_problems
-from .tables import mapping_tables
-
-CHIPS: abc.Mapping[str, Chip] = MappingProxyType({"loihi1": LOIHI1, "loihi2": LOIHI2})
+from .messages import message_problems
+from .table import chip_named
+from .views import mapping_tables
 
 
 @dataclass(frozen=True)
@@ -98,12 +93,10 @@ def map_network(network: Network, chip: Chip | str) -> Mapping:
     limit until all hold. (C, H, W) layers: of the chip's tiles that fit, the one with the fewest cuts
     across channels, then the fewest cores, then the squarest that is not wider than high. A limit that
     one neuron alone exceeds is a violation, and the layer is cut as if it were not there. Raises
-    NetworkError for a chip that is not known.
+    NetworkError for a name that is not among `CHIPS`.
     """
     if isinstance(chip, str):
-        if chip not in CHIPS:
-            raise NetworkError(f"no chip {chip!r}; known: {', '.join(CHIPS)}.")
-        chip = CHIPS[chip]
+        chip = chip_named(chip)
     violations = list(_network_violations(network, chip))
     layers: list[LayerMapping] = []
     cores: list[Core] = []
@@ -141,9 +134,9 @@ def _largest(boxes: abc.Sequence[Box]) -> Shape:
 
 
 def _network_violations(network: Network, chip: Chip) -> Iterator[Violation]:
-    payload = PAYLOADS[chip.id]
+    payload = chip.payload
     limit = f"spikes of {payload.bits} bits" if payload.bits else "single spikes"
-    for problem in message_problems(network, chip.id):
+    for problem in message_problems(network, payload):
         yield Violation("messages", problem, f"{limit}; {payload.source}")
     for p in network.populations:
         for rule in chip.rules:

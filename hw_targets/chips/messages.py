@@ -3,47 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, TypeAlias
 
 from ..network.layers import Input
 from ..network.network import Network
 from ..network.neurons import NetworkError
+from .chip import Payload
+from .table import CHIPS
 
-MessageTarget: TypeAlias = Literal["loihi1", "loihi2", "lava"]
-
-
-@dataclass(frozen=True)
-class Payload:
-    """The number that a spike carries on a target, `bits` wide, sign included; 0: it has none."""
-
-    name: str
-    bits: int
-    source: str
-
-
-PAYLOADS: Mapping[MessageTarget, Payload] = MappingProxyType(
+PAYLOADS: Mapping[str, Payload] = MappingProxyType(
     {
-        "loihi1": Payload("Loihi 1", 0, "Davies et al., IEEE Micro 38(1), 2018"),
-        "loihi2": Payload(
-            "Loihi 2", 24, "Intel Loihi 2 brief: up to 32 bits; the ports of Lava, its way in: 24"
-        ),
+        **{name: chip.payload for name, chip in CHIPS.items()},
         "lava": Payload(
             "Lava's CPU backend", 24, "lava-nc 0.10, ports; see arithmetic.MESSAGE_LIMIT"
         ),
     }
 )
+"""Of the chips that ship, and of Lava, which has no cores."""
 
 
-def message_problems(network: Network, target: MessageTarget) -> list[str]:
+def message_problems(network: Network, target: str | Payload) -> list[str]:
     """Why a network cannot get its input, or pass on its messages, on a target; empty if it can.
+
+    `target`: one of `PAYLOADS` by name, or the `payload` of any chip.
 
     The input is that of the network's recipe: direct and rsc codings send graded spikes, signed
     Poisson -1, 0 and 1, and Poisson, phase and events single spikes. Input neurons get a current,
-    not spikes. Without a recipe only the layers are looked at.
+    not spikes. Without a recipe only the layers are looked at. Raises NetworkError for other names.
     """
-    return list(_problems(network, PAYLOADS[target]))
+    return list(_problems(network, _payload(target)))
+
+
+def _payload(target: str | Payload) -> Payload:
+    if isinstance(target, Payload):
+        return target
+    if target not in PAYLOADS:
+        raise NetworkError(f"no target {target!r}; known: {', '.join(PAYLOADS)}.")
+    return PAYLOADS[target]
 
 
 def _problems(network: Network, target: Payload) -> Iterator[str]:
@@ -68,11 +64,11 @@ def _problems(network: Network, target: Payload) -> Iterator[str]:
             )
 
 
-def check_messages(network: Network, target: MessageTarget) -> None:
+def check_messages(network: Network, target: str | Payload) -> None:
     """Raise NetworkError with every reason of `message_problems`."""
     problems = message_problems(network, target)
     if problems:
-        raise NetworkError(f"not for {PAYLOADS[target].name}: " + " ".join(problems))
+        raise NetworkError(f"not for {_payload(target).name}: " + " ".join(problems))
 
 
 def message_summary(network: Network) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from ..chips.chip import ChipName
 from .interval import Interval
 
 Group = Literal["cost", "power", "time"]
@@ -141,7 +140,7 @@ class Device:
     id: str
     name: str
     kind: Kind
-    chip: ChipName | None
+    chip: str | None
     scope: str
     node_nm: float | None
     vdd_v: float | None

@@ -10,12 +10,13 @@ and an estimate lists it. Sets of coefficients that belong together are `[[corne
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-from ..chips.chip import ChipName
+from ..chips.chip import Chip
+from ..chips.table import CHIPS
 from .device import (
     BASES,
     COUNTERS,
@@ -44,11 +45,12 @@ def shipped_devices() -> tuple[str, ...]:
     return tuple(sorted(f.name.removesuffix(".toml") for f in files if f.name.endswith(".toml")))
 
 
-def load_device(device: str | Path) -> Device:
+def load_device(device: str | Path, chips: Collection[Chip] = tuple(CHIPS.values())) -> Device:
     """A shipped device by name, or any device by the path of its TOML file.
 
-    Raises DeviceError with every problem of the file: a coefficient without a source, low > value, an
-    unknown unit, counter, basis or key, a corner that names no coefficient.
+    `chips`: those that the file may name. Raises DeviceError with every problem of it: a coefficient
+    without a source, low > value, an unknown unit, counter, basis, chip or key, a corner that names no
+    coefficient.
     """
     path = Path(device)
     if path.suffix == ".toml":
@@ -69,7 +71,7 @@ def load_device(device: str | Path) -> Device:
     except tomllib.TOMLDecodeError as error:
         raise DeviceError(f"{where}: not valid TOML ({error}).") from None
     problems: list[str] = []
-    found = _device(data, problems.append)
+    found = _device(data, [chip.id for chip in chips], problems.append)
     if found is None or problems:
         raise DeviceError("\n".join(f"{where}: {problem}" for problem in problems))
     return found
@@ -129,7 +131,7 @@ def _choice(place: str, what: str, value: str | None, choices: Any, report: Repo
         report(f"{place}{what} {value!r}; use one of {', '.join(choices)}.")
 
 
-def _device(data: dict[str, Any], report: Report) -> Device | None:
+def _device(data: dict[str, Any], chips: Collection[str], report: Report) -> Device | None:
     whole = _shape(data, _REQUIRED, _OPTIONAL, "", report)
     if data.get("schema", 1) != 1:
         report(f"schema {data['schema']}; this version reads 1.")
@@ -157,7 +159,7 @@ def _device(data: dict[str, Any], report: Report) -> Device | None:
     model = _model(data["model"], report) if "model" in data else None
     for what, choices in (
         ("kind", get_args(Kind)),
-        ("chip", get_args(ChipName)),
+        ("chip", chips),
         ("static_scope", get_args(StaticScope)),
     ):
         _choice("", what, data.get(what), choices, report)

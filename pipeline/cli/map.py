@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 import typer
 
 from ...hw_targets.chips.loihi2 import loihi2
-from ...hw_targets.chips.mapper import CHIPS, map_network
+from ...hw_targets.chips.mapper import map_network
+from ...hw_targets.chips.table import CHIPS
 from ...hw_targets.netx.file import read_netx
 from .options import NetArgument
 from .screen import Output, fail
@@ -37,7 +38,7 @@ def map_(
 
     Status 1 where a limit is violated.
     """
-    from ...hw_targets.chips.tables import CHIPS_SHOWN, mapping_tables
+    from ...hw_targets.chips.views import CHIPS_SHOWN, mapping_tables
 
     options = {"delay_field": delay_field, "packet": packet, "cores": cores_per_chip}
     given = {name: value for name, value in options.items() if value is not None}

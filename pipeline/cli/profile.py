@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from ...hw_targets.chips.tables import load_table
+from ...hw_targets.chips.views import load_table
 from ...hw_targets.counts.counts import Counts
 from ...hw_targets.energy.interval import Interval
 from ...hw_targets.printed import table

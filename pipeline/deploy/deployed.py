@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hw_targets.chips.messages import MessageTarget, check_messages, message_summary
+from ...hw_targets.chips.messages import check_messages, message_summary
 from ...hw_targets.files import atomic_path
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import NetworkError
@@ -58,7 +58,7 @@ class Deployed(Printed):
             raise FileNotFoundError(f"{graph}: no such file.")
         return cls(network, beside if beside.is_file() else None, path=path)
 
-    def save(self, path: str | Path, *, target: MessageTarget | None = None) -> Deployed:
+    def save(self, path: str | Path, *, target: str | None = None) -> Deployed:
         """Write the integers as netx and the float network beside them as `.nir`; neither on failure.
 
         `target`: whose spikes must be able to carry the input and the layers' messages, see

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hw_targets.chips.chip import Chip
 from ...hw_targets.chips.mapper import Mapping as ChipMapping
 from ...hw_targets.chips.mapper import map_network
 from ...hw_targets.chips.messages import message_problems
+from ...hw_targets.chips.table import CHIPS
 from ...hw_targets.counts.counts import Counts
 from ...hw_targets.counts.placement import layer_per_core
 from ...hw_targets.energy.device import Device, DeviceError
@@ -47,6 +49,8 @@ NONE = "none"
 """In place of the scope of an energy that is not known."""
 LAYERS = "layers"
 """In place of a chip's name: each layer one core."""
+SHIPPED = tuple(CHIPS.values())
+"""What networks are priced on where no other chips are given."""
 
 
 @dataclass(frozen=True)
@@ -133,15 +137,16 @@ class Profile(Printed):
         return profile_views(self)
 
 
-def default_devices(network: Network) -> tuple[str, ...]:
-    """The Loihi devices whose chip carries the network's messages."""
-    first = () if message_problems(network, "loihi1") else ("loihi1-davies2018",)
-    return (*first, "loihi2-derived-pilotnet")
+def default_devices(network: Network, chips: Collection[Chip] = SHIPPED) -> tuple[str | Path, ...]:
+    """The devices of the chips that carry the network's messages; where none does, those of all."""
+    carry = [chip for chip in chips if not message_problems(network, chip.payload)]
+    return tuple(chip.device for chip in carry or chips if chip.device is not None)
 
 
-def check_carries(network: Network, device: Device) -> None:
+def check_carries(network: Network, device: Device, chips: Collection[Chip] = SHIPPED) -> None:
     """Raise DeviceError where a device's chip cannot carry the network's messages."""
-    if device.chip and (problems := message_problems(network, device.chip)):
+    payloads = {chip.id: chip.payload for chip in chips}
+    if device.chip and (problems := message_problems(network, payloads[device.chip])):
         raise DeviceError(
             f"{device.id}: {device.name} cannot carry this network: {' '.join(problems)} Or leave the "
             f"device out."
@@ -153,6 +158,7 @@ def profile(
     data: Dataset,
     devices: Sequence[str | Path] | None = None,
     *,
+    chips: Collection[Chip] = SHIPPED,
     samples: int | None = None,
     ann: Classifier | None = None,
     measure: Callable[[Classifier, Split], tuple[Baseline, ...]] | None = None,
@@ -164,18 +170,21 @@ def profile(
     """Count (the first `samples` of) the test data in the engine, and price it.
 
     `devices`: names or paths (None: `default_devices`); neuromorphic ones price the network, on the
-    cores that the mapper gives it, others the ANN. `measure`: measures the ANN, see
-    `measure.baselines`. `float_accuracy`: of the float network, on all those samples; None: measured
-    on `deployed.graph`, if there is one. `step_seconds`: time of a step in place of what devices say.
-    Raises DeviceError for a device whose chip cannot carry the network's messages.
+    cores that the mapper gives it, others the ANN. `chips`: what devices may be of, in place of those
+    that ship. `measure`: measures the ANN, see `measure.baselines`. `float_accuracy`: of the float
+    network, on all those samples; None: measured on `deployed.graph`, if there is one. `step_seconds`:
+    time of a step in place of what devices say. Raises DeviceError for a device whose chip cannot carry
+    the network's messages.
     """
     network = deployed.network
-    chosen = [load_device(d) for d in devices or default_devices(network)]
-    spiking, others = _sides(network, chosen, ann is not None)
-    chips = dict.fromkeys(d.chip or LAYERS for d in spiking) or {LAYERS: None}
+    chosen = [load_device(d, chips) for d in devices or default_devices(network, chips)]
+    spiking, others = _sides(network, chosen, chips, ann is not None)
+    known = {chip.id: chip for chip in chips}
     runs = {
-        chip: run_on(deployed, data.test, chip, spiking, samples, progress=progress)
-        for chip in chips
+        name: run_on(
+            deployed, data.test, known.get(name, LAYERS), spiking, samples, progress=progress
+        )
+        for name in dict.fromkeys(d.chip or LAYERS for d in spiking) or {LAYERS: None}
     }
     counts = {chip: run.evaluation.counts for chip, run in runs.items()}
     evaluation = next(iter(runs.values())).evaluation
@@ -221,13 +230,13 @@ def graph_accuracy(
 
 
 def _sides(
-    network: Network, devices: Sequence[Device], ann: bool
+    network: Network, devices: Sequence[Device], chips: Collection[Chip], ann: bool
 ) -> tuple[list[Device], list[Device]]:
     """Devices of the spiking network, and of the ANN."""
     spiking = [d for d in devices if d.kind == "neuromorphic"]
     others = [d for d in devices if d.kind != "neuromorphic"]
     for device in spiking:
-        check_carries(network, device)
+        check_carries(network, device, chips)
     if others and not ann:
         raise DeviceError(f"{others[0].id} prices an ANN: give its checkpoint with --ann.")
     return spiking, others or [load_device(d) for d in ANN_DEVICES]
@@ -256,7 +265,7 @@ class OnChip:
 def run_on(
     deployed: Deployed,
     split: Split,
-    chip: str,
+    chip: Chip | str,
     devices: Sequence[Device],
     samples: int | None = None,
     *,
@@ -269,7 +278,8 @@ def run_on(
     network = deployed.network
     mapping = None if chip == LAYERS else map_network(network, chip)
     placement = layer_per_core(network) if mapping is None else mapping.placement
-    here = [d for d in devices if (d.chip or LAYERS) == chip]
+    name = chip.id if isinstance(chip, Chip) else chip
+    here = [d for d in devices if (d.chip or LAYERS) == name]
     found: dict[str, list[NDArray[np.float64]]] = {d.id: [] for d in here}
 
     def observe(activity: Activity) -> None:
