@@ -330,17 +330,17 @@ def _other_constant(group: h5py.Group, name: str, constant: bool | int | str) ->
 def _tell_ignored(
     group: h5py.Group, name: str, kind: type[Neuron], netx: Netx, ignored: list[str]
 ) -> None:
+    stored = {p.netx for p in parameters(kind).values() if p.netx is not None}
     scales = ("weight_exp", "wgtExp")
     for dataset, neutral, consequence in (
         ("refDelay", 1, "there is no refractory period"),
         *((scale, 0, "the weights are taken as they are") for scale in scales),
     ):
-        value = array(group, dataset)
+        value = None if dataset in stored else array(group, dataset)
         if value is not None and (value != neutral).any():
             ignored.append(
                 f"neuron/{dataset} = {value.ravel()[0]:g} is ignored by lava-dl: {consequence}"
             )
-    stored = {p.netx for p in parameters(kind).values() if p.netx is not None}
     known = stored | {"type", "refDelay", *scales, *netx.types[name], *netx.constants}
     _tell_unknown(group, "neuron/", known, ignored)
 

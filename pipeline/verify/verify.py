@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ...hw_targets.network.network import Network
+from ...hw_targets.network.neurons import NEURONS
 from ...hw_targets.netx.file import read_netx, write_netx
 from ...hw_targets.printed import Printed, View
 from ...hw_targets.simulate import lava as lava_cpu
@@ -390,4 +391,5 @@ def _survives_writing(network: Network) -> bool:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.net"
         write_netx(network, path, for_lava=False)
-        return read_netx(path) == network
+        kinds = (*NEURONS, *(type(p.neuron) for p in network.populations))
+        return read_netx(path, neurons=kinds) == network
