@@ -6,10 +6,9 @@ holds, and the refusal says what it would have taken.
 
 from __future__ import annotations
 
-import importlib
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, fields
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -19,123 +18,47 @@ from ..hw_targets.network import arithmetic
 from ..hw_targets.network.layers import Conv, Layer
 from ..hw_targets.network.neurons import NEURONS, CubaLIF, NetworkError
 from ..hw_targets.network.recipe import Recipe
+from .frontends import FRONTENDS, Frontend
+from .parts import Field, Kind, Part, Table
 
 
-@dataclass(frozen=True)
-class Field:
-    """A number that a layer or neuron holds: whole numbers from `low` to `high`, or one of `choices`."""
-
-    name: str
-    low: int | None = None
-    high: int | None = None
-    choices: tuple[str, ...] = ()
-    optional: bool = False
-
-
-@dataclass(frozen=True)
-class Kind:
-    """One thing that is supported, with its fields or a remark."""
-
-    name: str
-    fields: tuple[Field, ...] = ()
-    remark: str = ""
-
-
-@dataclass(frozen=True)
-class Part:
-    """One table of the code. `missing`: why it cannot be read here, or None."""
-
-    name: str
-    kinds: tuple[Kind, ...]
-    missing: str | None = None
-
-
-def supported() -> tuple[Part, ...]:
+def supported(frontends: Sequence[Frontend] = FRONTENDS) -> tuple[Part, ...]:
     """Every table, in the order of the way from a framework to the chip.
 
     A part whose framework is not installed is there with `missing` set.
     """
-    return tuple(
-        _part(name, read)
-        for name, read in (
-            ("NIR primitives", _nir),
-            ("Norse modules", _norse),
-            ("SLAYER blocks", _slayer),
-            ("SLAYER neurons", _slayer_neurons),
-            ("input codings", _codings),
-            ("weight bits", _bits),
-            ("surrogate gradients", _surrogates),
-            ("answers", _answers),
-            ("netx layers", _layers),
-            ("netx neurons", _neurons),
-            ("number ranges", _limits),
-        )
-    )
+    tables = [
+        *(table for frontend in frontends for table in frontend.supported),
+        Table("input codings", _codings),
+        Table("weight bits", _bits),
+        Table("surrogate gradients", _surrogates),
+        Table("answers", _answers),
+        Table("netx layers", _layers),
+        Table("netx neurons", _neurons),
+        Table("number ranges", _limits),
+    ]
+    return tuple(table.read() for table in tables)
 
 
-def _part(name: str, read: Callable[[], Iterable[Kind]]) -> Part:
-    try:
-        return Part(name, tuple(read()))
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "spikeship":
-            raise
-        return Part(name, (), f'{error.name} is not installed: pip install "spikeship[train]".')
-
-
-# -- frameworks: imported only when they are asked for ----------------------------------------------
-
-
-def _module(name: str) -> Any:
-    return importlib.import_module(name, __package__)
-
-
-def _table(table: Mapping[Any, Any]) -> Iterable[Kind]:
-    """Keys of a conversion table; a text in place of a function says why something is refused."""
-    for key, value in table.items():
-        name = key.__name__ if isinstance(key, type) else slayer_name(str(key))
-        yield Kind(name, remark=f"refused: {value}" if isinstance(value, str) else "")
-
-
-def slayer_name(qualified: str) -> str:
-    """What a user calls a class of lava-dl: `Dense` for `block.base.AbstractDense`, `neuron.cuba`."""
-    name = (
-        qualified.removeprefix("lava.lib.dl.").removeprefix("block.").removeprefix("base.Abstract")
-    )
-    return name.removesuffix(".Neuron")
-
-
-def _nir() -> Iterable[Kind]:
-    return (
-        Kind(node.__name__, remark=", ".join(names))
-        for node, names in _module(".graph").PARAMETERS.items()
-    )
-
-
-def _norse() -> Iterable[Kind]:
-    yield from _table(_module(".frontends.norse_modules").CONVERSIONS)
-    for text, reason in _module(".frontends.norse").REASONS.items():
-        yield Kind(f"*{text}*", remark=f"refused: {reason}")
-
-
-def _slayer() -> Iterable[Kind]:
-    return _table(_module(".frontends.slayer").BLOCKS)
-
-
-def _slayer_neurons() -> Iterable[Kind]:
-    module = _module(".frontends.slayer_neurons")
-    return (*_table(module.NEURONS), *_table(module.NORMS))
+# -- what needs torch: imported only when it is asked for ---------------------------------------------
 
 
 def _codings() -> Iterable[Kind]:
-    return (Kind(name) for name in _module("..models.encoding").CODINGS)
+    from ..models.encoding import CODINGS
+
+    return (Kind(name) for name in CODINGS)
 
 
 def _bits() -> Iterable[Kind]:
-    return (Kind(str(bits)) for bits in _module(".quantize.quantize").BITS)
+    from .quantize.quantize import BITS
+
+    return (Kind(str(bits)) for bits in BITS)
 
 
 def _surrogates() -> Iterable[Kind]:
-    return (Kind(name) for name in _module(".twin").SURROGATES)
+    from ..models.surrogates import SURROGATES
+
+    return (Kind(name) for name in SURROGATES)
 
 
 # -- the hardware: its own classes and constants ------------------------------------------------------

@@ -19,9 +19,11 @@ from spikeship.models.encoding import CODINGS
 from spikeship.models.surrogates import SURROGATES
 from spikeship.pipeline.cli.app import app
 from spikeship.pipeline.frontends import norse, norse_modules, slayer, slayer_neurons
+from spikeship.pipeline.frontends.slayer_neurons import slayer_name
 from spikeship.pipeline.graph import PARAMETERS
+from spikeship.pipeline.parts import Field, Part
 from spikeship.pipeline.quantize.quantize import BITS
-from spikeship.pipeline.supported import Field, Part, slayer_name, supported
+from spikeship.pipeline.supported import supported
 
 PARTS = {part.name: part for part in supported()}
 

@@ -11,7 +11,7 @@ from ...hw_targets.printed import table
 from .screen import Output
 
 if TYPE_CHECKING:
-    from ..supported import Field, Part
+    from ..parts import Field, Part
 
 
 def supported() -> Output:

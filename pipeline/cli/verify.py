@@ -26,12 +26,14 @@ def _module(model: str | None, checkpoint: Path | None) -> torch.nn.Module | Non
         if checkpoint is not None:
             fail("--checkpoint goes with --model module:function.")
         return None
-    from ..frontends.load import is_slayer, load_source
+    from ..frontends import frontend_of
+    from ..frontends.load import load_source
 
     network, _ = load_source(model, checkpoint)
-    if not hasattr(network, "forward") or is_slayer(network):
+    if frontend_of(network).answers is None:
         fail(f"--model {model}: only a Norse network's own forward is compared.")
-    return network
+    module: torch.nn.Module = network
+    return module
 
 
 def verify(

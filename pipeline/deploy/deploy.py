@@ -21,14 +21,14 @@ from ...models.data.load import load
 from ...models.encoding import Encoding
 from ...models.settings import Settings
 from ...models.training import Classifier
-from ..frontends import from_netx, from_slayer
-from ..frontends.load import Given, Source, is_slayer, load_source
+from ..frontends import FRONTENDS, Frontend, from_netx, frontend_of
+from ..frontends.load import Given, load_source
 from ..graph import READOUTS, LoweringError, stages
 from ..lower import lower
 from ..quantize import Quantized, mixed_precision, quantize
 from ..twin import Tuning, finetune
 from .deployed import Deployed
-from .export import calibration_messages, file_digest, import_norse, recipe_for, recipe_of
+from .export import calibration_messages, file_digest, recipe_for, recipe_of
 
 Quantizer: TypeAlias = Callable[[nir.NIRGraph, NDArray[np.int32], Recipe], Quantized]
 Say: TypeAlias = Callable[[str], None]
@@ -40,7 +40,7 @@ def _silent(_: str) -> None:
 
 
 def deploy(
-    model: str | Path | Classifier | Source,
+    model: str | Path | Classifier | nn.Module | nir.NIRGraph,
     data: Dataset | str | None = None,
     *,
     inputs: NDArray[np.integer[Any]] | None = None,
@@ -61,6 +61,7 @@ def deploy(
     folder: str | Path | None = None,
     seed: int = 0,
     progress: Say = _silent,
+    frontends: Sequence[Frontend] = FRONTENDS,
 ) -> Deployed:
     """Choose the integers of a trained network on data.
 
@@ -79,27 +80,31 @@ def deploy(
     each layer (see `mixed_precision`). `per_channel`: a scale and threshold per neuron or channel.
     `fine_tune`: epochs of training the integers themselves on `data` (see `finetune`), kept in `folder`
     so that an interrupted run goes on. `approximate_current_bias`, `approximate_reset`: see `quantize`.
-    `seed`: of the calibration noise, of tuning, and of the draws of an evaluation.
+    `seed`: of the calibration noise, of tuning, and of the draws of an evaluation. `frontends`: what
+    understands `model`.
 
     Raises ValueError where these contradict each other, and what the frontends, `quantize` and the
     data sets raise.
     """
-    network, settings, notes = _source(model, checkpoint, given)
-    slayer = is_slayer(network)
-    _check_options(slayer, data, inputs, fine_tune, per_channel, bits, size_budget, max_loss)
+    network, settings, notes = _source(model, checkpoint, given, frontends)
+    frontend = frontend_of(network, frontends)
+    _check_options(
+        frontend.integers, data, inputs, fine_tune, per_channel, bits, size_budget, max_loss
+    )
     messages, recipe, dataset = None, None, None
     if inputs is not None:
         if settings is not None:
             raise ValueError("this network knows its data and coding: leave out inputs.")
         messages, recipe = np.asarray(inputs), recipe_of(np.asarray(inputs), levels or 1, notes)
-    elif settings is not None or data is not None or not slayer:
+    elif settings is not None or data is not None or not frontend.integers:
         dataset = _dataset(data, settings, coding, data_root)
         coding = _coding(coding, settings, dataset)
         messages = calibration_messages(coding, dataset.train.images[:calibration], seed)
         recipe = recipe_for(coding, seed, {**notes, "dataset": dataset.name})
-    if slayer:
+    if frontend.integers:
         shape = None if messages is None else messages.shape[2:]
-        return deploy_slayer(network, recipe, shape if input_shape is None else input_shape)
+        shape = shape if input_shape is None else tuple(input_shape)
+        return deploy_integers(frontend.convert(network, shape, None), recipe)
     assert messages is not None
     assert recipe is not None
     quantizer = _Quantizer(
@@ -116,7 +121,9 @@ def deploy(
             "approximate_reset": approximate_reset,
         },
     )
-    graph = import_norse(network, messages.shape[2:], messages / recipe.levels)
+    graph = network
+    if not isinstance(network, nir.NIRGraph):
+        graph = frontend.convert(network, messages.shape[2:], messages / recipe.levels)
     return deploy_graph(graph, messages, recipe, quantizer=quantizer)
 
 
@@ -143,15 +150,13 @@ def deploy_graph(
     return Deployed(Network(network.layers, recipe), graph, quantized.losses)
 
 
-def deploy_slayer(
-    model: nn.Module, recipe: Recipe | None = None, input_shape: Sequence[int] | None = None
-) -> Deployed:
-    """The integers that a SLAYER network trains with, see `from_slayer`; nothing is chosen.
+def deploy_integers(integers: Network, recipe: Recipe | None = None) -> Deployed:
+    """The integers that a network was trained with, such as SLAYER's; nothing is chosen.
 
     Beside them, where NIR can hold it, the network in real numbers (see `from_netx`). Without `recipe` it
     is what lava-dl writes, to be run on inputs of one's own.
     """
-    network = Network(from_slayer(model, input_shape).layers, recipe)
+    network = Network(integers.layers, recipe)
     graph: nir.NIRGraph | None = None
     with suppress(NetworkError, LoweringError):
         graph = from_netx(network)
@@ -203,12 +208,12 @@ class _Quantizer:
 
 
 def _source(
-    model: str | Path | Classifier | Source, checkpoint: str | Path | None, given: Given
-) -> tuple[Source, Settings | None, dict[str, str]]:
+    model: Any, checkpoint: str | Path | None, given: Given, frontends: Sequence[Frontend]
+) -> tuple[Any, Settings | None, dict[str, str]]:
     """The network, its settings if `train` made it, and what is noted of where it comes from."""
     weights = checkpoint
     if isinstance(model, str | Path):
-        network, settings = load_source(str(model), checkpoint, given)
+        network, settings = load_source(str(model), checkpoint, given, frontends)
         notes = {"model": str(model) if settings is None else settings.model}
         weights = checkpoint if settings is None else model
     elif isinstance(model, Classifier):
@@ -224,7 +229,7 @@ def _source(
 
 
 def _check_options(
-    slayer: bool,
+    integers: bool,
     data: object,
     inputs: object,
     fine_tune: int,
@@ -238,7 +243,7 @@ def _check_options(
     choices = sum(choice is not None for choice in (bits, size_budget, max_loss))
     if choices > 1:
         raise ValueError("bits, size_budget and max_loss exclude each other.")
-    if slayer and (choices or fine_tune or per_channel):
+    if integers and (choices or fine_tune or per_channel):
         raise ValueError(
             "a SLAYER network is integers already: it cannot be quantized to other bits."
         )

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 
 from ...hw_targets.network.recipe import Recipe
 from ...models.encoding import Encoding, generator
-from ..frontends import from_norse
-from ..frontends.norse import check_norse
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,8 +22,6 @@ if TYPE_CHECKING:
 
 CALIBRATION_SEED = 20_000
 """Noise of the calibration images; the recipe's own seed is for evaluation."""
-PROOF_SAMPLES = 16
-"""Calibration samples on which the import of a Norse network is proven again."""
 
 
 def recipe_for(
@@ -90,16 +86,10 @@ def calibration_messages(
 def import_norse(
     model: nn.Module | nir.NIRGraph, input_shape: Sequence[int], frames: NDArray[np.float64]
 ) -> nir.NIRGraph:
-    """`from_norse`, whose proof on random frames is repeated on the first of `frames`.
-
-    `frames`: real ones, (sample, time, *input shape); what a `forward` does only with some values, such
-    as clipping them, is seen here. A NIR graph is returned as it is.
-    """
+    """`frontends.norse.convert`; a NIR graph is returned as it is."""
     if isinstance(model, nir.NIRGraph):
         return model
-    graph = from_norse(model.eval(), input_shape)
-    check_norse(model, graph, frames[:PROOF_SAMPLES])
-    return graph
+    return convert(model, input_shape, frames)
 
 
 def file_digest(path: str | Path) -> str:

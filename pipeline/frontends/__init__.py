@@ -1,9 +1,181 @@
-"""From a trained network of some framework to a NIR graph (SLAYER: to integers), and back."""
+"""From a trained network of some framework to a NIR graph (SLAYER: to integers), and back.
 
-from .netx import from_netx
-from .nir import from_nir
-from .norse import from_norse
-from .slayer import from_slayer
-from .slayer_checkpoint import load_slayer
+Each framework is a row of `FRONTENDS`. A framework is imported when a network of it is converted, not
+before: names of this package are loaded when they are asked for.
+"""
 
-__all__ = ["from_netx", "from_nir", "from_norse", "from_slayer", "load_slayer"]
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from ..parts import Kind, Table
+from .frontend import Frontend, UnknownFrameworkError, holds_modules_of
+
+if TYPE_CHECKING:
+    import nir
+    import torch
+
+    from ...hw_targets.network.network import Network
+    from .netx import from_netx
+    from .nir import from_nir
+    from .norse import from_norse
+    from .slayer import from_slayer
+    from .slayer_checkpoint import load_slayer
+
+__all__ = [
+    "FRONTENDS",
+    "Frontend",
+    "UnknownFrameworkError",
+    "from_netx",
+    "from_nir",
+    "from_norse",
+    "from_slayer",
+    "frontend_of",
+    "load_slayer",
+]
+_LOADED_LATER = {
+    "from_netx": "netx",
+    "from_nir": "nir",
+    "from_norse": "norse",
+    "from_slayer": "slayer",
+    "load_slayer": "slayer_checkpoint",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LOADED_LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_LOADED_LATER[name]}", __name__), name)
+
+
+# -- NIR -------------------------------------------------------------------------------------------
+
+
+def _is_graph(model: Any) -> bool:
+    import nir
+
+    return isinstance(model, nir.NIRGraph)
+
+
+def _read(
+    model: nir.NIRGraph, input_shape: Sequence[int] | None, frames: NDArray[Any] | None
+) -> nir.NIRGraph:
+    from .nir import from_nir
+
+    return from_nir(model)
+
+
+def _primitives() -> Iterable[Kind]:
+    from ..graph import PARAMETERS
+
+    return (Kind(node.__name__, remark=", ".join(names)) for node, names in PARAMETERS.items())
+
+
+# -- Norse -----------------------------------------------------------------------------------------
+
+
+def _is_norse(model: Any) -> bool:
+    return holds_modules_of(model, "norse")
+
+
+def _proven(
+    model: torch.nn.Module, input_shape: Sequence[int] | None, frames: NDArray[Any] | None
+) -> nir.NIRGraph:
+    from .norse import convert
+
+    return convert(model, input_shape, frames)
+
+
+def _norse_modules() -> Iterable[Kind]:
+    from .norse import supported
+
+    return supported()
+
+
+def _norse_answers(model: torch.nn.Module, frames: NDArray[Any]) -> list[NDArray[Any]]:
+    from .norse import run_norse
+
+    return run_norse(model, frames)
+
+
+# -- SLAYER ----------------------------------------------------------------------------------------
+
+
+def _is_slayer(model: Any) -> bool:
+    return holds_modules_of(model, "lava.lib.dl")
+
+
+def _integers(
+    model: torch.nn.Module, input_shape: Sequence[int] | None, frames: NDArray[Any] | None
+) -> Network:
+    from .slayer import from_slayer
+
+    return from_slayer(model, input_shape)
+
+
+def _slayer_blocks() -> Iterable[Kind]:
+    from .slayer import BLOCKS
+    from .slayer_neurons import supported
+
+    return supported(BLOCKS)
+
+
+def _slayer_neurons() -> Iterable[Kind]:
+    from .slayer_neurons import NEURONS, NORMS, supported
+
+    return (*supported(NEURONS), *supported(NORMS))
+
+
+def _slayer_weights(model: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    from .slayer_checkpoint import load_slayer
+
+    load_slayer(model, state)
+
+
+FRONTENDS = (
+    Frontend(
+        "NIR",
+        "a NIR graph",
+        _is_graph,
+        _read,
+        (Table("NIR primitives", _primitives),),
+    ),
+    Frontend(
+        "Norse",
+        "a torch network with Norse modules",
+        _is_norse,
+        _proven,
+        (Table("Norse modules", _norse_modules),),
+        answers=_norse_answers,
+    ),
+    Frontend(
+        "SLAYER",
+        "a torch network with blocks of lava-dl",
+        _is_slayer,
+        _integers,
+        (Table("SLAYER blocks", _slayer_blocks), Table("SLAYER neurons", _slayer_neurons)),
+        integers=True,
+        load_weights=_slayer_weights,
+    ),
+)
+
+
+def frontend_of(model: object, frontends: Sequence[Frontend] = FRONTENDS) -> Frontend:
+    """The first of `frontends` that understands a network.
+
+    Your own goes before or behind the others: `frontend_of(model, (*FRONTENDS, mine))`. Raises
+    UnknownFrameworkError, which lists what they take.
+    """
+    for frontend in frontends:
+        if frontend.understands(model):
+            return frontend
+    *others, last = (frontend.takes for frontend in frontends)
+    raise UnknownFrameworkError(
+        f"an object of type {type(model).__name__}, which no frontend understands; "
+        f"{', '.join(others)} or {last} is needed. Of another framework, give the NIR graph; of an "
+        f"ANN, its spiking network."
+    )

@@ -6,19 +6,17 @@ import contextlib
 import importlib
 import pickle
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any
 
 import nir
 import torch
-from torch import nn
 
 from ...models.settings import Settings
 from ...models.training import load
-from . import from_nir, load_slayer
-
-Source: TypeAlias = nn.Module | nir.NIRGraph
+from . import FRONTENDS, Frontend, UnknownFrameworkError, from_nir, frontend_of
 
 
 @dataclass(frozen=True)
@@ -34,17 +32,21 @@ class Given:
 
 
 def load_source(
-    source: str, checkpoint: str | Path | None = None, given: Given = Given()
-) -> tuple[Source, Settings | None]:
+    source: str,
+    checkpoint: str | Path | None = None,
+    given: Given = Given(),
+    frontends: Sequence[Frontend] = FRONTENDS,
+) -> tuple[Any, Settings | None]:
     """The network that `source` names; with its settings if `spikeship train` made it.
 
-    `source`: a file `*.nir`, `module:function` that returns a Norse or SLAYER network or a NIR
-    graph, or a checkpoint of `spikeship train`. `checkpoint`: a torch state dict for what the
-    function returns (strict). `given`: of NIR graphs only. Raises ValueError.
+    `source`: a file `*.nir`, `module:function` that returns what one of `frontends` understands, such
+    as a Norse or SLAYER network or a NIR graph, or a checkpoint of `spikeship train`. `checkpoint`: a
+    torch state dict for what the function returns (strict). `given`: of NIR graphs only. Raises
+    ValueError.
     """
-    network: Source
+    network: Any
     if ":" in source:
-        network, settings = build(source), None
+        network, settings = build(source, frontends), None
         if isinstance(network, nir.NIRGraph):
             network = given.read(network)
     elif Path(source).suffix == ".nir":
@@ -57,7 +59,7 @@ def load_source(
     if checkpoint is not None:
         if settings is not None or isinstance(network, nir.NIRGraph):
             raise ValueError("--checkpoint goes with module:function that returns a torch network.")
-        _load_weights(network, Path(checkpoint))
+        _load_weights(network, Path(checkpoint), frontend_of(network, frontends))
     if given != Given() and not isinstance(network, nir.NIRGraph):
         raise ValueError(
             "dt and resets are given for NIR graphs; torch networks say them themselves."
@@ -65,18 +67,18 @@ def load_source(
     return network, settings
 
 
-def build(source: str) -> Source:
+def build(source: str, frontends: Sequence[Frontend] = FRONTENDS) -> Any:
     """What the function of `module:function` returns, the module importable from this folder.
 
-    What importing it prints (lava-dl greets) goes to standard error.
+    What importing it prints (lava-dl greets) goes to standard error. Raises ValueError where there is
+    no such function, UnknownFrameworkError where none of `frontends` understands what it returns.
     """
     with contextlib.redirect_stdout(sys.stderr):
         network = _called(source)
-    if not isinstance(network, Source):
-        raise ValueError(
-            f"{source} returns an object of type {type(network).__name__}; a torch network or a "
-            f"NIR graph is needed."
-        )
+    try:
+        frontend_of(network, frontends)
+    except UnknownFrameworkError as error:
+        raise UnknownFrameworkError(f"{source} returns {error}") from None
     return network
 
 
@@ -95,21 +97,11 @@ def _called(source: str) -> Any:
     return builder()
 
 
-def _load_weights(network: nn.Module, path: Path) -> None:
+def _load_weights(network: Any, path: Path, frontend: Frontend) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        if is_slayer(network):
-            load_slayer(network, state)
-        else:
-            network.load_state_dict(state)
+        frontend.load_weights(network, state)
     except (RuntimeError, pickle.UnpicklingError, EOFError, AttributeError) as error:
         raise ValueError(f"{path}: not the weights of this network: {error}") from None
-
-
-def is_slayer(network: Source) -> TypeGuard[nn.Module]:
-    """Whether a network has blocks of lava-dl."""
-    return isinstance(network, nn.Module) and any(
-        type(module).__module__.startswith("lava.lib.dl.") for module in network.modules()
-    )

@@ -20,6 +20,7 @@ from torch import nn
 from ...models.networks import SpikingClassifier
 from ..float.layers import DECAYS_LAST
 from ..graph import NEURONS, READOUTS, Node, chain_graph
+from ..parts import Kind, refused
 from .norse_modules import CONVERSIONS, Shape, UnsupportedModuleError
 from .norse_proof import prove, random_frames
 from .norse_trace import Place, is_container, leaf_modules, trace
@@ -37,6 +38,32 @@ REASONS = {
     "Encoder": "encode outside of the network",
 }
 """Why modules whose names contain a text are not supported."""
+PROOF_SAMPLES = 16
+"""Real inputs on which the proof of an import is repeated."""
+
+
+def supported() -> Iterator[Kind]:
+    """The modules that are converted, and the names that are refused, with the reason."""
+    yield from (Kind(module.__name__) for module in CONVERSIONS)
+    yield from (Kind(f"*{text}*", remark=refused(why)) for text, why in REASONS.items())
+
+
+def convert(
+    model: nn.Module, input_shape: Sequence[int] | None, frames: NDArray[Any] | None = None
+) -> nir.NIRGraph:
+    """`from_norse` in evaluation mode; its proof on random frames is repeated on the first of `frames`.
+
+    `frames`: real ones, (sample, time, *input shape); what a `forward` does only with some values, such
+    as clipping them, is seen here. Raises UnsupportedModuleError.
+    """
+    if input_shape is None:
+        raise UnsupportedModuleError(
+            "the shape of its input is not known. Give input_shape, (C, H, W), (C, L) or (N,)."
+        )
+    graph = from_norse(model.eval(), input_shape)
+    if frames is not None:
+        check_norse(model, graph, frames[:PROOF_SAMPLES])
+    return graph
 
 
 def from_norse(model: nn.Module, input_shape: Sequence[int]) -> nir.NIRGraph:

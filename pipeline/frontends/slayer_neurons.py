@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Literal, TypeVar
 
@@ -20,6 +20,7 @@ from ...hw_targets.network.neurons import (
     ResonateFire,
     SigmaDelta,
 )
+from ..parts import Kind, refused
 
 Found = TypeVar("Found")
 
@@ -34,6 +35,20 @@ def find(table: dict[str, Found | str], thing: object, what: str) -> Found:
     if isinstance(found, str):
         raise NetworkError(found)
     return found
+
+
+def supported(table: Mapping[str, object]) -> Iterator[Kind]:
+    """The entries of a table as `find` reads it, by the names that users know."""
+    for name, entry in table.items():
+        yield Kind(slayer_name(name), remark=refused(entry) if isinstance(entry, str) else "")
+
+
+def slayer_name(qualified: str) -> str:
+    """What a user calls a class of lava-dl: `Dense` for `block.base.AbstractDense`, `neuron.cuba`."""
+    name = (
+        qualified.removeprefix("lava.lib.dl.").removeprefix("block.").removeprefix("base.Abstract")
+    )
+    return name.removesuffix(".Neuron")
 
 
 def whole(value: torch.Tensor, scale: int, what: str) -> IntArray:

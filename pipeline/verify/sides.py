@@ -19,6 +19,7 @@ from ...hw_targets.simulate.trace import Overflow, Trace
 from ..deploy.run import needed_recipe, run, scores
 from ..float.cell import Cell, integer_cell, run_cell
 from ..float.execute import execute
+from ..frontends import frontend_of
 from ..graph import NEURONS, READOUTS, Stage, check, input_shape, stages
 from ..lower import lower
 
@@ -111,18 +112,24 @@ def module_side(
     messages: Array,
     recipe: Recipe,
 ) -> Side:
-    """A Norse network as its own forward runs it, in float64; `graph`, `layers`: what it became.
+    """A network as its own forward runs it, in float64; `graph`, `layers`: what it became.
 
-    Raises UnsupportedModuleError where its layers cannot be followed, ValueError where they are others.
+    Raises UnsupportedModuleError where its layers cannot be followed, ValueError where they are others
+    or its frontend follows no forward.
     """
-    from ..frontends.norse import run_norse
-
+    frontend = frontend_of(module)
+    answers = frontend.answers
+    if answers is None:
+        raise ValueError(
+            f"the forward of a {frontend.name} network cannot be followed layer by layer: leave out the "
+            f"module, and its float graph is compared."
+        )
     readout = isinstance(layers[-1].neuron, READOUTS)
     frames = messages.reshape(*messages.shape[:2], *input_shape(graph)) / recipe.levels
     shapes = [tuple(int(n) for n in layer.neuron.output_type["output"]) for layer in layers]
-    blocks, answers = [], []
+    blocks, scored = [], []
     for start in range(0, len(messages), BLOCK):
-        outputs = run_norse(module, frames[start : start + BLOCK])
+        outputs = answers(module, frames[start : start + BLOCK])
         theirs = [y.shape[2:] for y in outputs]
         if [int(np.prod(s)) for s in theirs] != [int(np.prod(s)) for s in shapes]:
             raise ValueError(
@@ -130,13 +137,13 @@ def module_side(
                 f"Give the module that this file was made from."
             )
         last = outputs[-1]
-        answers.append(_decoded(last, last, recipe, readout))
+        scored.append(_decoded(last, last, recipe, readout))
         spikes = [y.astype(np.int8) for y in outputs[:-1]]
         spikes.append(np.zeros(last.shape, np.int8) if readout else last.astype(np.int8))
         blocks.append([x.reshape(*x.shape[:2], *s) for x, s in zip(spikes, shapes, strict=True)])
     return Side(
         tuple(np.concatenate(one) for one in zip(*blocks, strict=True)),
-        np.concatenate(answers),
+        np.concatenate(scored),
         len(layers) - 1 if readout else None,
         lambda *_: None,
     )
