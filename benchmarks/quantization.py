@@ -29,8 +29,9 @@ from ..models.data.load import load
 from ..models.settings import Settings
 from ..pipeline import records
 from ..pipeline.deploy.deployed import Deployed
-from ..pipeline.deploy.export import calibration_messages, import_norse, recipe_for
+from ..pipeline.deploy.export import calibration_messages, recipe_for
 from ..pipeline.deploy.run import classify, float_accuracy
+from ..pipeline.frontends.norse import convert
 from ..pipeline.quantize import quantize
 from ..pipeline.text import percent
 from ..pipeline.twin import Tuning, finetune
@@ -67,7 +68,7 @@ def measure(name: str, seed: int, data: Dataset, folder: Path) -> list[dict[str,
     snn, _ = training.train(replace(NETWORKS[name], seed=seed), data, folder)
     encoding = snn.settings.encoding
     messages = calibration_messages(encoding, data.train.images[:CALIBRATION], seed)
-    graph = import_norse(snn.net, data.shape, messages / encoding.levels)
+    graph = convert(snn.net, data.shape, messages / encoding.levels)
     recipe = recipe_for(encoding, seed, {"dataset": data.name})
     if snn.settings.readout == "voltage":
         recipe = replace(recipe, decode="mean voltage")

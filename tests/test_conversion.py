@@ -23,10 +23,11 @@ from spikeship.models.networks import SpikingClassifier
 from spikeship.models.settings import Settings
 from spikeship.models.training import Classifier
 from spikeship.pipeline.deploy.deploy import deploy, deploy_graph
-from spikeship.pipeline.deploy.export import calibration_messages, import_norse, recipe_for
+from spikeship.pipeline.deploy.export import calibration_messages, recipe_for
 from spikeship.pipeline.deploy.run import classify
 from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_norse
+from spikeship.pipeline.frontends.norse import convert as from_module
 from spikeship.pipeline.lower import lower
 from spikeship.pipeline.robustness import FloatVictim
 from spikeship.pipeline.robustness.attacks.attack import attack
@@ -326,7 +327,7 @@ def test_out_to_the_integers(
 def test_convolutions_and_norms_too(leak: float, tmp_path: Path) -> None:
     """Thresholds of every layer its own, norms folded; untrained."""
     converted = convert(ann("cnn"), scale=0.5, leak=leak)
-    graph = import_norse(
+    graph = from_module(
         converted.net, (1, 8, 8), calibration_messages(EIGHT, images()) / EIGHT.levels
     )
     deployed = deploy_graph(graph, calibration_messages(EIGHT, images()), recipe_for(EIGHT))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nir
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from ...hw_targets.network.recipe import Recipe
 from ...models.encoding import Encoding, generator
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
 
 CALIBRATION_SEED = 20_000
@@ -81,15 +80,6 @@ def calibration_messages(
 ) -> NDArray[np.int32]:
     """Images in [0, 1] as integer inputs, with noise that no evaluation draws."""
     return encoding.integers(images, generator(CALIBRATION_SEED + seed))
-
-
-def import_norse(
-    model: nn.Module | nir.NIRGraph, input_shape: Sequence[int], frames: NDArray[np.float64]
-) -> nir.NIRGraph:
-    """`frontends.norse.convert`; a NIR graph is returned as it is."""
-    if isinstance(model, nir.NIRGraph):
-        return model
-    return convert(model, input_shape, frames)
 
 
 def file_digest(path: str | Path) -> str:

@@ -21,8 +21,9 @@ from ...models.surrogates import USUAL, Gradient
 from ...models.training import LOGIT_SCALE, Classifier
 from ..deploy.deploy import deploy_graph
 from ..deploy.deployed import Deployed
-from ..deploy.export import calibration_messages, import_norse, recipe_for
+from ..deploy.export import calibration_messages, recipe_for
 from ..deploy.run import encoding_of, output_scores
+from ..frontends.norse import convert
 from ..quantize import quantize
 from ..twin import Twin
 
@@ -119,7 +120,7 @@ class DeployedVictim(Victim):
         settings = classifier.settings
         messages = calibration_messages(settings.encoding, calibration, settings.seed)
         frames = messages / settings.encoding.levels
-        graph = import_norse(classifier.net, settings.shape, frames)
+        graph = convert(classifier.net, settings.shape, frames)
         recipe = recipe_for(settings.encoding, settings.seed, {"dataset": settings.dataset})
         deployed = deploy_graph(graph, messages, recipe, quantizer=partial(quantize, bits=bits))
         return cls(deployed, name or f"{bits} bits")
