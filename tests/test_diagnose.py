@@ -9,6 +9,7 @@ from typing import Any
 import nir
 import numpy as np
 import pytest
+import torch
 
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input, Layer
 from spikeship.hw_targets.network.network import Network
@@ -16,8 +17,10 @@ from spikeship.hw_targets.network.neurons import CubaLIF
 from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.hw_targets.simulate.engine import simulate
 from spikeship.pipeline.deploy.deployed import Deployed
-from spikeship.pipeline.float.cell import UnknownNeuronError, cell_of, integer_cell, run_cell
+from spikeship.pipeline.float.cell import cell_of, integer_cell
 from spikeship.pipeline.float.execute import execute
+from spikeship.pipeline.float.neuron import UnknownNeuronError
+from spikeship.pipeline.float.run import run_cell
 from spikeship.pipeline.graph import chain_graph, conv2d, stages
 from spikeship.pipeline.lower import lower
 from spikeship.pipeline.verify import Verification, verify
@@ -196,6 +199,8 @@ def _random(rng: np.random.Generator, kind: str) -> Network:
     if kind == "conv":
         layer = Conv(draw(4, 1, 3, 3), draw(4), cuba(4), stride=(2, 1), padding=(1, 1), groups=2)
         return Network([Input((2, 6, 6)), layer, Flatten(), Dense(draw(9, 72), None, cuba(9))])
+    if kind == "conv overflow":  # most sums beyond 24 bits, many beyond 32
+        return Network([Input((2, 6, 6)), Conv(draw(4, 2, 3, 3), draw(4), cuba(4))])
     if kind == "recurrent":
         return Network(
             [Input((20,)), Dense(draw(16, 20), draw(16), cuba(16), recurrent=draw(16, 16))]
@@ -228,11 +233,25 @@ def _random(rng: np.random.Generator, kind: str) -> Network:
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     "kind",
-    ["conv", "recurrent", "half weights", "half weights back", "delay", "overflow", "integrator"],
+    [
+        "conv",
+        "conv overflow",
+        "recurrent",
+        "half weights",
+        "half weights back",
+        "delay",
+        "overflow",
+        "integrator",
+    ],
 )
 def test_an_integer_layer_is_what_the_engine_runs(kind: str, seed: int) -> None:
     network = _random(np.random.default_rng(seed), kind)
-    low, high = {"overflow": (0, 2000), "half weights": (-2, 2)}.get(kind, (0, 2))
+    reach = {
+        "overflow": (0, 2000),
+        "conv overflow": (1 - (1 << 24), 1 << 24),
+        "half weights": (-2, 2),
+    }
+    low, high = reach.get(kind, (0, 2))
     x = (
         np.random.default_rng(seed + 9)
         .integers(low, high, (5, 30, *network.input_shape))
@@ -250,6 +269,12 @@ def test_an_integer_layer_is_what_the_engine_runs(kind: str, seed: int) -> None:
         assert (np.where(spikes, 0, voltage * 64) == trace.v[p.index]).all()
         before = trace.spikes[p.index]
         assert before.any() == (kind != "integrator")
+    if kind == "conv overflow":
+        weight = torch.tensor(network.layers[1].weight).double()
+        sums = torch.nn.functional.conv2d(torch.as_tensor(x[:, 0]).double(), weight)
+        assert (sums.abs() > 1 << 31).any()
+        assert trace.overflow is not None
+        assert trace.overflow[0].sum_wraps
     if kind == "overflow":
         assert trace.overflow is not None
         assert trace.overflow[0].u_wraps

@@ -13,8 +13,9 @@ from spikeship.hw_targets.network.layers import Conv, Dense
 from spikeship.hw_targets.network.neurons import CubaLIF
 from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.pipeline.deploy.run import run_recipe
+from spikeship.pipeline.float.cell import cell_of
 from spikeship.pipeline.float.execute import execute
-from spikeship.pipeline.graph import conv2d
+from spikeship.pipeline.graph import Stage, conv2d
 from spikeship.pipeline.lower import lower
 from spikeship.pipeline.quantize import mixed_precision, search
 from spikeship.pipeline.quantize.limits import QuantizationError
@@ -173,7 +174,8 @@ def test_columns_are_what_the_kernel_meets() -> None:
     kernel = rng.normal(size=(4, 1, 3, 3))
     node = conv2d((6, 6), kernel, np.zeros(4), (2, 2), (1, 1), groups=2)
     x = rng.normal(size=(2, 2, 6, 6)).astype(np.float32)
-    parts = list(columns(node, x))
+    neurons = nir.IF(*(np.full((4, 3, 3), value) for value in (1.0, 1.0, 0.0)))
+    parts = list(columns(cell_of(Stage("n", node, neurons), 1.0), x))
     from torch import nn, tensor
 
     expected = nn.functional.conv2d(

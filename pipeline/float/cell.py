@@ -1,4 +1,4 @@
-"""One layer in real numbers, with its neurons' parameters."""
+"""One layer of current-based neurons in real numbers: of a float network, or of a chip's integers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import nir
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ...hw_targets.chips.chip import Violation
@@ -16,23 +15,16 @@ from ...hw_targets.network.layers import Conv, Dense
 from ...hw_targets.network.network import Population
 from ...hw_targets.network.neurons import CubaLIF
 from ..graph import READOUTS, Stage, dynamics
+from .neuron import UnknownNeuronError, euler
 
 Array = NDArray[Any]
 ONE = 1 << arithmetic.STATE_SHIFT
 """States of the integers per integer unit of weight, bias and threshold."""
-LIMIT = float(arithmetic.STATE_LIMIT / ONE)
-WIDE = float(2**31 / ONE)
-GUARD = 1e-6
-"""Part of a grid step by which rounding errors of real numbers may not change a truncation."""
-
-
-class UnknownNeuronError(ValueError):
-    """A layer that has no equation here."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Of a convolution, in (y, x) order."""
+    """How a convolution moves over its input, in (y, x) order."""
 
     stride: tuple[int, int]
     padding: tuple[int, int]
@@ -44,6 +36,8 @@ class Geometry:
 class Cell:
     r"""One layer of current-based neurons, in units of its weights; real numbers or integers.
 
+    `name`: of its neurons; `flatten`: whether its input has axes that it does not see.
+
     With x the messages, z its spikes and c(.) the rounding to `grid` (toward zero, or none)::
 
         a = W x[t - delay] + R z[t - 1] + charge
@@ -52,15 +46,17 @@ class Cell:
         z = v > threshold
 
     then the reset. `weight`: (out, in), or torch's kernel with a `geometry`; all others broadcast
-    over `shape`. `charge` is a bias that passes the synaptic current, as float networks have it.
+    over `shape`. `threshold` is infinite where the neurons never spike, as readouts do not. `charge`
+    is a bias that passes the synaptic current, as float networks have it.
     `grid`: states of u and of v per unit; `limited`: u wraps and v clips at 24 bit (6 of them
     fraction); `floored`: sums over synapses are rounded down.
     `reset_delay` 1: in the next step. `shift`: steps that messages come too late. `tie`: relative
     change of the threshold that lets v = threshold fire. `start`: the first step that runs;
     `forget`: steps before which u and v are set to 0. The float network's own voltage is
-    `rest + gain * v`.
+    `rest + gain * v`. `approximated`: what integers cannot do and the caller allowed to be replaced.
     """
 
+    name: str
     weight: Array
     shape: tuple[int, ...]
     threshold: Array
@@ -83,6 +79,24 @@ class Cell:
     forget: frozenset[int] = frozenset()
     gain: Array | float = 1.0
     rest: Array | float = 0.0
+    flatten: bool = False
+    approximated: tuple[Violation, ...] = ()
+
+    @property
+    def spiking(self) -> bool:
+        """Whether any of its neurons can spike: it is no readout."""
+        return bool(np.isfinite(self.threshold).any())
+
+    @property
+    def row_bias(self) -> Array | None:
+        """The bias (rows,), one for each row of the weights, that is neuron or channel; None if all 0."""
+        rows = np.broadcast_to(self.bias, self.shape).reshape(len(self.weight), -1)[:, 0]
+        return rows if rows.any() else None
+
+    def voltage(self, v: Array) -> Array:
+        """The float network's voltages (..., *shape) in the cell's units, (v - rest) / gain."""
+        out: Array = (v - self.rest) / self.gain
+        return out
 
     def scaled(self, unit: Array | float) -> Cell:
         """The same layer in units `unit` times finer; its spikes are the same."""
@@ -102,71 +116,59 @@ class Cell:
         )
 
 
-def cell_of(stage: Stage, dt: float, levels: int = 1) -> Cell:
+def cell_of(stage: Stage, dt: float, levels: int = 1, *, steady_bias: bool = False) -> Cell:
     """A lowered float layer; its messages come in steps of 1 / `levels`.
 
-    With d = dt / tau, V = (v - v_leak) / (d_mem r): input of 1.0 then moves V by 1 (by dt / tau_syn
-    w_in with synaptic current). Raises UnknownNeuronError.
+    In units in which input of 1.0 moves V = (v - rest) / gain by 1 (by dt / tau_syn w_in with synaptic
+    current), see `Euler`. `steady_bias`: a bias into neurons with synaptic current, which charges
+    that current, becomes w_in bias on V, the current it leads to. Raises UnknownNeuronError.
     """
     node: Any = stage.neuron
-    leak: Array = np.zeros(np.shape(node.r)) if hasattr(node, "r") else np.ones(())
-    i_decay, jump = np.ones(np.shape(leak)), np.ones(np.shape(leak))
-    if isinstance(node, (nir.IF, nir.I)):
-        gain, rest = dt * node.r, getattr(node, "v_reset", 0.0) * np.ones(np.shape(node.r))
-    elif isinstance(node, (nir.LIF, nir.LI, nir.CubaLIF, nir.CubaLI)):
-        leak = dt / (node.tau if isinstance(node, (nir.LIF, nir.LI)) else node.tau_mem)
-        gain, rest = leak * node.r, node.v_leak
-        if isinstance(node, (nir.CubaLIF, nir.CubaLI)):
-            i_decay = dt / node.tau_syn
-            jump = i_decay * node.w_in
-    else:
-        raise UnknownNeuronError(f"{stage.name}: {type(node).__name__} neurons are not modelled.")
+    step = euler(stage.name, node, dt)
     shape = tuple(int(n) for n in node.output_type["output"])
-    threshold, reset_to = np.full(np.shape(leak), np.inf), np.zeros(np.shape(leak))
+    threshold, reset_to = np.full(np.shape(step.leak), np.inf), np.zeros(np.shape(step.leak))
     if not isinstance(node, READOUTS):
-        threshold, reset_to = (node.v_threshold - rest) / gain, (node.v_reset - rest) / gain
-    conv = isinstance(stage.synapse, nir.Conv2d)
-    geometry, delay, shift = None, stage.delay, 0
-    if conv:
-        one = stage.synapse
-        stride, padding, dilation = (_pair(p) for p in (one.stride, one.padding, one.dilation))
-        geometry = Geometry(stride, padding, dilation, int(one.groups))
-        if stage.delay is not None:
-            if stage.delay.size > 1:
-                raise UnknownNeuronError(f"{stage.name}: a convolution with several delays.")
-            delay, shift = None, int(stage.delay.item())
-    per_row = _per_row(stage.name, jump, stage.synapse.weight.ndim)
-    recurrent = bias_back = None
+        threshold = (node.v_threshold - step.rest) / step.gain
+        reset_to = (node.v_reset - step.rest) / step.gain
+    geometry, delay, shift = _geometry(stage.synapse), stage.delay, 0
+    if geometry is not None and stage.delay is not None:
+        if stage.delay.size > 1:
+            raise UnknownNeuronError(f"{stage.name}: a convolution with several delays.")
+        delay, shift = None, int(stage.delay.item())
+    weight = np.asarray(stage.synapse.weight, float)
+    bias, recurrent = np.asarray(stage.synapse.bias, float), None
     if stage.recurrent is not None:
-        recurrent = np.asarray(stage.recurrent.weight, float) * _per_row(stage.name, jump, 2)
-        bias_back = np.asarray(stage.recurrent.bias, float)
-    bias = np.asarray(stage.synapse.bias, float) + (0.0 if bias_back is None else bias_back)
-    bias = _spread(bias, shape) * jump
-    synaptic = bool(np.any(i_decay != 1))
+        recurrent = np.asarray(stage.recurrent.weight, float) * _per_row(stage.name, step.jump, 2)
+        bias = bias + np.asarray(stage.recurrent.bias, float)
+    steady = steady_bias and hasattr(node, "w_in")
+    bias = _spread(bias, shape) * (node.w_in if steady else step.jump)
+    charges = not steady and bool(np.any(step.i_decay != 1))
     said = dynamics(node)
     grid = None
     if said.state_grid is not None:
-        grid = (np.full((), float(said.state_grid)), said.state_grid * gain)
+        grid = (np.full((), float(said.state_grid)), said.state_grid * step.gain)
     plain = isinstance(node, (nir.LIF, nir.IF)) and stage.recurrent is None
     late = said.reset_delay and not (said.reset == "zero" and plain)  # see `execute`
     return Cell(
-        np.asarray(stage.synapse.weight, float) * per_row / levels,
+        stage.name,
+        weight * _per_row(stage.name, step.jump, weight.ndim) / levels,
         shape,
         threshold,
-        i_decay,
-        leak,
-        np.zeros(()) if synaptic else bias,
-        bias if synaptic else np.zeros(()),
+        step.i_decay,
+        step.leak,
+        np.zeros(()) if charges else bias,
+        bias if charges else np.zeros(()),
         recurrent,
         delay,
         geometry,
         grid,
+        flatten=stage.flatten,
         reset="subtract" if said.reset == "subtract" else "zero",
         reset_delay=int(late),
         reset_to=reset_to,
         shift=shift,
-        gain=gain,
-        rest=rest,
+        gain=step.gain,
+        rest=step.rest,
     )
 
 
@@ -190,6 +192,7 @@ def integer_cell(population: Population) -> Cell:
     never = layer.neuron is None
     threshold = np.inf if never else _spread(neuron.threshold, shape)
     return Cell(
+        population.name,
         weight,
         shape,
         np.asarray(threshold, float),
@@ -206,107 +209,6 @@ def integer_cell(population: Population) -> Cell:
     )
 
 
-def run_cell(cell: Cell, messages: Array, own: Array | None = None) -> tuple[Array, Array]:
-    """Spikes (int8) and voltages before the reset, (sample, time, *shape).
-
-    `messages`: (sample, time, *input shape), as they reach the synapses. `own`: the layer's spikes
-    that recurrent weights see, in place of those it would send itself. Steps before `start` are 0.
-    """
-    samples, steps = messages.shape[:2]
-    spikes = np.zeros((samples, steps, *cell.shape), np.int8)
-    voltage = np.zeros(spikes.shape)
-    sums = _sums(cell, messages)
-    u, v = np.zeros((2, samples, *cell.shape))
-    before = np.zeros((samples, *cell.shape), bool)
-    to = np.asarray(cell.reset_to, float)
-    level = np.where(np.isfinite(cell.threshold), cell.threshold, 0.0)
-    threshold = cell.threshold - cell.tie * np.abs(level)
-    u_grid, v_grid = cell.grid or (None, None)
-    synaptic = bool(np.any(cell.i_decay != 1))
-    for t in range(cell.start, steps):
-        if t in cell.forget:
-            u[:], v[:] = 0.0, 0.0
-        a = sums[:, t]
-        if cell.recurrent is not None and t > cell.start:
-            back = spikes[:, t - 1] if own is None else own[:, t - 1]
-            again = back.reshape(samples, -1) @ cell.recurrent.T
-            a = a + (np.floor(again) if cell.floored else again)
-        a = a + cell.charge
-        u = _cut(u * (1 - cell.i_decay), u_grid) + (_cut(a, u_grid) if synaptic else a)
-        if cell.limited:
-            u = _wrapped(u, WIDE)
-            u = np.where(u > LIMIT, u - 2 * LIMIT, np.where(u <= -LIMIT, u + 2 * LIMIT, u))
-        v = _cut(v * (1 - cell.v_decay), v_grid) + _cut(u + cell.bias, v_grid)
-        if cell.reset_delay:
-            v = np.where(before, to, v) if cell.reset == "zero" else v - before * (level - to)
-        if cell.limited:
-            v = np.clip(_wrapped(v, WIDE), -LIMIT + 1 / ONE, LIMIT - 1 / ONE)
-        fired = v > threshold
-        spikes[:, t], voltage[:, t] = fired, v
-        if cell.reset_delay:
-            before = fired
-        elif cell.reset == "zero":
-            v = np.where(fired, to, v)
-        else:
-            v = np.where(fired, v - (level - to), v)
-    return spikes, voltage
-
-
-def _wrapped(x: Array, limit: float) -> Array:
-    out: Array = (x + limit) % (2 * limit) - limit
-    return out
-
-
-def _cut(x: Array, grid: Array | None) -> Array:
-    """x toward zero on multiples of 1 / grid; rounding errors of products do not count."""
-    if grid is None:
-        return x
-    parts = x * grid
-    whole: Array = np.trunc(parts + np.sign(parts) * GUARD) / grid
-    return whole
-
-
-def _sums(cell: Cell, messages: Array) -> NDArray[np.float64]:
-    """W x of every step, (sample, time, *shape), float64."""
-    samples, steps = messages.shape[:2]
-    messages = messages[:, cell.start :]
-    x = messages.reshape(samples * messages.shape[1], *messages.shape[2:]).astype(float)
-    if cell.geometry is not None:
-        g = cell.geometry
-        with torch.no_grad():
-            out = torch.nn.functional.conv2d(
-                torch.from_numpy(x),
-                torch.from_numpy(np.ascontiguousarray(cell.weight)),
-                None,
-                g.stride,
-                g.padding,
-                g.dilation,
-                g.groups,
-            ).numpy()
-        parts = [(0, out)]
-    else:
-        x = x.reshape(len(x), cell.weight.shape[1])
-        if cell.delay is None:
-            parts = [(0, x @ cell.weight.T)]
-        else:
-            delay = np.broadcast_to(cell.delay, cell.weight.shape)
-            parts = [(int(d), x @ np.where(delay == d, cell.weight, 0).T) for d in np.unique(delay)]
-    if cell.floored:
-        parts = [(d, np.floor(part)) for d, part in parts]
-    if cell.limited and cell.geometry is not None:
-        parts = [(d, _wrapped(part, float(arithmetic.STATE_LIMIT))) for d, part in parts]
-    sums = np.zeros((samples, steps, *cell.shape))
-    for delay_, part in parts:
-        late = delay_ + cell.shift
-        from_step, to_step = max(cell.start + late, cell.start), min(steps + late, steps)
-        one = part.reshape(samples, steps - cell.start, *cell.shape)
-        count = to_step - from_step
-        if count > 0:
-            first = from_step - cell.start - late
-            sums[:, from_step:to_step] += one[:, first : first + count]
-    return sums
-
-
 def _spread(values: Any, shape: tuple[int, ...]) -> Array:
     """A scalar, per-channel or per-neuron parameter that broadcasts over `shape`."""
     array = np.asarray(values, float)
@@ -317,105 +219,21 @@ def _spread(values: Any, shape: tuple[int, ...]) -> Array:
 
 def _per_row(name: str, jump: Array, ndim: int) -> Array:
     """`jump`, one per neuron or channel, along the output axis of the weights."""
-    jump = np.asarray(jump, float)
-    if not jump.ndim or (jump == jump.flat[0]).all():
+    if (jump == jump.flat[0]).all():
         return np.asarray(jump.flat[0])
     rows = jump.reshape(len(jump), -1)
-    if not (rows == rows[:, :1]).all():
+    if not np.allclose(rows, rows[:, :1], rtol=1e-9, atol=0):
         raise UnknownNeuronError(f"{name}: dt / tau_syn * w_in differs within a channel.")
     return rows[:, 0].reshape(-1, *[1] * (ndim - 1))
+
+
+def _geometry(synapse: nir.Affine | nir.Conv2d) -> Geometry | None:
+    if not isinstance(synapse, nir.Conv2d):
+        return None
+    stride, padding, dilation = map(_pair, (synapse.stride, synapse.padding, synapse.dilation))
+    return Geometry(stride, padding, dilation, int(synapse.groups))
 
 
 def _pair(values: Any) -> tuple[int, int]:
     first, second = (int(n) for n in np.broadcast_to(values, (2,)))
     return first, second
-
-
-@dataclass(frozen=True)
-class HardwareLayer:
-    r"""One lowered layer in units in which input enters the membrane with slope 1.
-
-    With V = (v - v_leak) / (r dt / tau_mem), a the weighted input and d = `i_decay`, l = `v_decay`::
-
-        u <- (1 - d) u + a;   V <- (1 - l) V + u + bias;   spike = V > threshold, then V <- 0
-
-    `weight`, `recurrent` hold the factor w_in dt / tau_syn of neurons with synaptic current.
-    `threshold`: None for a readout. v = rest + gain * V. `approximated`: violations that the caller
-    allowed.
-    """
-
-    name: str
-    node: nir.NIRNode
-    flatten: bool
-    delay: NDArray[np.int64] | None
-    weight: Array
-    recurrent: Array | None
-    bias: Array | None
-    i_decay: Array
-    v_decay: Array
-    threshold: Array | None
-    gain: Array
-    rest: Array
-    approximated: tuple[Violation, ...] = ()
-
-    @property
-    def spiking(self) -> bool:
-        """Whether it is no readout."""
-        return self.threshold is not None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of its neurons."""
-        return tuple(int(n) for n in self.node.output_type["output"])
-
-    def voltage(self, v: Array) -> Array:
-        """V of a float trace's voltages (sample, time, *layer shape)."""
-        out: Array = (v - self.rest) / self.gain
-        return out
-
-
-def _layer(stage: Stage, dt: float, approximated: tuple[Violation, ...]) -> HardwareLayer:
-    node: Any = stage.neuron
-    leak, gain, rest = _membrane(node, dt)
-    weight = np.asarray(stage.synapse.weight, float)
-    bias = np.asarray(stage.synapse.bias, float)
-    recurrent = None
-    if stage.recurrent is not None:
-        recurrent = np.asarray(stage.recurrent.weight, float)
-        bias = bias + stage.recurrent.bias
-    i_decay = np.ones_like(leak)
-    if hasattr(node, "tau_syn"):
-        i_decay = dt / node.tau_syn
-        jump = _rows(np.broadcast_to(i_decay * node.w_in, i_decay.shape))
-        weight = weight * jump.reshape(-1, *[1] * (weight.ndim - 1))
-        recurrent = None if recurrent is None else recurrent * jump[:, None]
-        bias = bias * _rows(np.broadcast_to(node.w_in, i_decay.shape))
-    return HardwareLayer(
-        stage.name,
-        stage.synapse,
-        stage.flatten,
-        stage.delay,
-        weight,
-        recurrent,
-        bias if bias.any() else None,
-        i_decay,
-        leak,
-        None if isinstance(node, READOUTS) else (node.v_threshold - rest) / gain,
-        gain,
-        rest,
-        approximated,
-    )
-
-
-def _membrane(node: Any, dt: float) -> tuple[Array, Array, Array]:
-    """(dt / tau_mem, r dt / tau_mem, resting voltage); no leak: (0, r dt, v_reset)."""
-    if hasattr(node, "v_leak"):
-        leak = dt / (node.tau_mem if hasattr(node, "tau_mem") else node.tau)
-        return leak, leak * node.r, node.v_leak
-    rest = node.v_reset if hasattr(node, "v_reset") else np.zeros_like(node.r)
-    return np.zeros_like(node.r), dt * node.r, rest
-
-
-def _rows(values: Array) -> Array:
-    """One value per row of the weights: of each neuron, or of each channel (C, H, W)."""
-    return values[:, 0, 0] if values.ndim == 3 else values.reshape(-1)

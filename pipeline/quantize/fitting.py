@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-import nir
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +16,7 @@ from ...hw_targets.network.neurons import CubaLIF
 from ...hw_targets.network.recipe import Recipe
 from ...hw_targets.simulate.engine import simulate
 from ...hw_targets.simulate.trace import Overflow
-from ..float.cell import HardwareLayer
+from ..float.cell import Cell
 from .rounding import RealLayer, full_step, nearest
 
 Array = NDArray[Any]
@@ -86,7 +85,7 @@ class Problem:
     the float layer in the float network, voltage as V.
     """
 
-    layer: HardwareLayer
+    layer: Cell
     bits: int
     per_one: int
     message: Array
@@ -115,9 +114,9 @@ class Problem:
         voltage = by_row(np.abs(self.voltage), np.max)
         with np.errstate(divide="ignore"):
             limits = [arithmetic.THRESHOLD_MAX / HEADROOM / voltage]
-            if layer.bias is not None:
-                limits.append(arithmetic.BIAS_MAX / np.abs(layer.bias))
-            if layer.threshold is not None:
+            if layer.row_bias is not None:
+                limits.append(arithmetic.BIAS_MAX / np.abs(layer.row_bias))
+            if layer.spiking:
                 largest = layer.threshold.reshape(len(voltage), -1).max(axis=1)
                 limits.append(arithmetic.THRESHOLD_MAX / largest)
         unit: Array = np.min(limits, axis=0)
@@ -163,10 +162,8 @@ class Problem:
             back_step = back_step and max(back_step, like.recurrent_step or 1)
         real = RealLayer(
             layer.weight * rows_first(scale, layer.weight),
-            None if layer.bias is None else layer.bias * unit,
-            None
-            if layer.threshold is None
-            else layer.threshold * rows_first(unit, layer.threshold),
+            None if layer.row_bias is None else layer.row_bias * unit,
+            layer.threshold * rows_first(unit, layer.threshold) if layer.spiking else None,
             layer.i_decay * arithmetic.DECAY_ONE,
             layer.v_decay * arithmetic.DECAY_ONE,
             None if layer.recurrent is None else layer.recurrent * unit[:, None],
@@ -206,9 +203,8 @@ class Problem:
         bias: Array | None = None if real.bias is None else np.round(real.bias)
         threshold = np.array(arithmetic.THRESHOLD_MAX if real.threshold is None else real.threshold)
         neuron = CubaLIF(*(_narrow(x) for x in (real.i_decay, real.v_decay, threshold)))
-        node: Any = self.layer.node
-        if not isinstance(node, nir.Affine):
-            geometry = node.stride, node.padding, node.dilation, node.groups
+        if (moves := self.layer.geometry) is not None:
+            geometry = moves.stride, moves.padding, moves.dilation, moves.groups
             return Conv(weight, bias, neuron, *geometry)
         recurrent = None
         if real.recurrent is not None:
@@ -263,7 +259,7 @@ def _narrow(values: Array) -> Any:
     return whole
 
 
-def _delay(layer: HardwareLayer) -> Any:
+def _delay(layer: Cell) -> Any:
     """One number, one per output or per input where that says it all, else one per synapse."""
     if layer.delay is None or not layer.delay.any():
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import nir
 import numpy as np
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from ...hw_targets.chips.chip import Violation
 from ...hw_targets.network import arithmetic
-from ..float.cell import Array, HardwareLayer, _layer, _membrane
+from ..float.cell import Array, Cell, cell_of
+from ..float.neuron import euler
 from ..graph import READOUTS, Stage, stages
 
 
@@ -23,23 +25,22 @@ class QuantizationError(ValueError):
         super().__init__(f"the network does not fit the hardware's number ranges:\n{lines}")
 
 
-def hardware_layers(
-    lowered: nir.NIRGraph, *, approximate_current_bias: bool = False
-) -> list[HardwareLayer]:
+def hardware_layers(lowered: nir.NIRGraph, *, approximate_current_bias: bool = False) -> list[Cell]:
     """The layers of a lowered graph; QuantizationError with everything that no scale can mend.
 
     `approximate_current_bias`: a bias b into neurons with synaptic current, which charges that
     current, becomes w_in b on V, the current it leads to.
     """
     dt = float(lowered.metadata["dt"])
-    out: list[HardwareLayer] = []
+    out: list[Cell] = []
     violations: list[Violation] = []
     for stage in stages(lowered):
         refused, approximated = list(_check_stage(stage, dt)), list(_current_bias(stage))
         if not approximate_current_bias:
             refused, approximated = refused + approximated, []
         if not refused:
-            layer = _layer(stage, dt, tuple(approximated))
+            layer = cell_of(stage, dt, steady_bias=approximate_current_bias)
+            layer = replace(layer, approximated=tuple(approximated))
             refused = list(_check_layer(layer))
             out.append(layer)
         violations.extend(refused)
@@ -66,23 +67,22 @@ def _current_bias(stage: Stage) -> Iterator[Violation]:
 def _check_stage(stage: Stage, dt: float) -> Iterator[Violation]:
     """What keeps a stage from being a hardware layer at all."""
     name, node = stage.name, stage.neuron
-    leak, gain, rest = _membrane(node, dt)
+    step = euler(name, node, dt)
     readout = isinstance(node, READOUTS)
-    if not readout and np.any(node.v_reset != rest):
+    if not readout and np.any(node.v_reset != step.rest):
         yield Violation(
             name, "v_reset differs from v_leak", "netx starts and resets at one voltage"
         )
-    if np.any(gain <= 0):
+    if np.any(step.gain <= 0):
         yield Violation(name, "dt / tau or r is not positive", "> 0")
-    if readout and not (_uniform(gain) and _uniform(rest)):
+    if readout and not (_uniform(step.gain) and _uniform(step.rest)):
         yield Violation(
             name, "readout neurons with different tau, r or v_leak", "one value for all"
         )
-    decays = [("dt / tau_mem", leak)]
+    decays = [("dt / tau_mem", step.leak)]
     if hasattr(node, "tau_syn"):
-        decays.append(("dt / tau_syn", dt / node.tau_syn))
-        jump = np.broadcast_to(node.w_in * dt / node.tau_syn, leak.shape)
-        if not all(_uniform(row) for row in jump):
+        decays.append(("dt / tau_syn", step.i_decay))
+        if not all(_uniform(row) for row in step.jump):
             yield Violation(
                 name, "dt / tau_syn * w_in differs within a channel", "one value per channel"
             )
@@ -115,14 +115,14 @@ def _check_delay(stage: Stage, delay: NDArray[np.int64]) -> Iterator[Violation]:
         )
 
 
-def _check_layer(layer: HardwareLayer) -> Iterator[Violation]:
+def _check_layer(layer: Cell) -> Iterator[Violation]:
     """What no scale can mend."""
     values = [x for x in (layer.weight, layer.recurrent, layer.bias) if x is not None]
     if not all(np.isfinite(x).all() for x in values):
         yield Violation(layer.name, "weights or biases are not finite", "finite numbers")
     elif not layer.weight.any():
         yield Violation(layer.name, "all weights are 0", "lava-dl cannot load such a layer")
-    if layer.threshold is not None and not layer.threshold.min() >= 0:
+    if not layer.threshold.min() >= 0:
         yield Violation(
             layer.name, f"threshold {layer.threshold.min():.4g} is negative", "at least 0"
         )

@@ -81,7 +81,7 @@ def loss_of(problem: Problem, best: Run) -> LayerLoss:
     bias = layer.bias if layer.bias is not None else np.zeros(1, int)
     threshold = np.asarray(neuron.threshold)
     threshold_error = 0.0
-    if source.threshold is not None:
+    if source.spiking:
         exact = source.threshold * rows_first(fit.unit, source.threshold)
         stored = rows_first(threshold, exact) if threshold.ndim == 1 else threshold
         threshold_error = float(np.max(np.abs(stored - exact) / np.maximum(exact, 1e-30)))

@@ -16,7 +16,7 @@ from ...hw_targets.network.layers import Flatten, Input, Layer
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import CubaLIF
 from ...hw_targets.network.recipe import Recipe
-from ..float.cell import HardwareLayer
+from ..float.cell import Cell
 from ..float.execute import FloatTrace, execute
 from ..lower import lower
 from .fitting import Problem, Run, survives_lava
@@ -131,7 +131,7 @@ def quantize(
 class Task:
     """A network to quantize: its layers, what reaches the first, and what each should answer."""
 
-    layers: tuple[HardwareLayer, ...]
+    layers: tuple[Cell, ...]
     message: Array
     target: FloatTrace
     recipe: Recipe
@@ -243,10 +243,10 @@ def _check(problem: Problem, best: Run) -> Iterator[Violation]:
             "Lava's own re-scaling changes the weights at every scale tried",
             "at least one positive weight",
         )
-    threshold = problem.layer.threshold
-    if threshold is not None and threshold.min() > 0 and np.any(np.equal(neuron.threshold, 0)):
+    spiking, threshold = problem.layer.spiking, problem.layer.threshold
+    if spiking and threshold.min() > 0 and np.any(np.equal(neuron.threshold, 0)):
         yield Violation(name, f"threshold rounds to 0 at scale {scale:.3g}", "at least 1")
-    if threshold is None and best.spikes.any():
+    if not spiking and best.spikes.any():
         yield Violation(
             name,
             "the readout's voltage reaches the largest threshold on the calibration data",

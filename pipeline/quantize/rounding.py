@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import nir
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+from ..float.cell import Cell
 
 Array = NDArray[Any]
 
@@ -135,26 +136,25 @@ def filtered(message: Array, i_decay: float, v_decay: float) -> Array:
     return out
 
 
-def columns(node: nir.NIRNode, inputs: Array) -> Iterator[Array]:
+def columns(cell: Cell, inputs: Array) -> Iterator[Array]:
     """What a row of weights sees of inputs (n, *shape): (vectors, columns), for every group.
 
     At most about `VECTORS` vectors, of inputs drawn at random (the same at each call).
     """
-    positions = 1
-    if isinstance(node, nir.Conv2d):
-        positions = int(np.prod(node.output_type["output"][1:]))
+    moves = cell.geometry
+    positions = 1 if moves is None else int(np.prod(cell.shape[1:]))
     if len(inputs) * positions > VECTORS:
         draws = np.random.default_rng(0).permutation(len(inputs))
         inputs = inputs[np.sort(draws[: -(-VECTORS // positions)])]
-    if not isinstance(node, nir.Conv2d):
+    if moves is None:
         yield inputs.reshape(len(inputs), -1)
         return
-    for part in np.split(inputs, node.groups, axis=1):
+    for part in np.split(inputs, moves.groups, axis=1):
         patches = torch.nn.functional.unfold(
             torch.from_numpy(np.ascontiguousarray(part, np.float32)),
-            tuple(int(k) for k in node.weight.shape[2:]),
-            dilation=tuple(int(d) for d in node.dilation),
-            padding=tuple(int(p) for p in node.padding),
-            stride=tuple(int(s) for s in node.stride),
+            cell.weight.shape[2:],
+            dilation=moves.dilation,
+            padding=moves.padding,
+            stride=moves.stride,
         ).numpy()
         yield patches.transpose(0, 2, 1).reshape(-1, patches.shape[1])

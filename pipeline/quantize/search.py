@@ -107,17 +107,17 @@ class _Roundings:
             return  # inputs that come together differ by synapse: every weight to the nearest
         decays = float(np.median(layer.i_decay)), float(np.median(layer.v_decay))
         inputs = filtered(problem.message, *decays)
-        seen = list(columns(layer.node, inputs.reshape(-1, *inputs.shape[2:])))
+        seen = list(columns(layer, inputs.reshape(-1, *inputs.shape[2:])))
         if layer.recurrent is not None:
             back = np.zeros(problem.spikes.shape, np.int8)
             back[:, 1:] = problem.spikes[:, :-1]
             own = filtered(back, *decays)
-            (more,) = columns(layer.node, own.reshape(-1, *own.shape[2:]))
+            (more,) = columns(layer, own.reshape(-1, *own.shape[2:]))
             seen = [np.hstack([seen[0], more])]
         self.moments = [x.T.astype(float) @ x / len(x) for x in seen]
         if problem.exact is not None and layer.recurrent is None:
             exact = filtered(problem.exact, *decays)
-            ideal = columns(layer.node, exact.reshape(-1, *exact.shape[2:]))
+            ideal = columns(layer, exact.reshape(-1, *exact.shape[2:]))
             rows = np.split(layer.weight.reshape(len(layer.weight), -1), len(seen))
             self.refitted = np.concatenate(
                 [refit(w, x, y, RIDGE) for w, x, y in zip(rows, ideal, seen, strict=True)]

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..float.cell import Cell, run_cell
+from ..float.cell import Cell
+from ..float.run import run_cell
 from .hypotheses import ADVICE, Hypothesis, hypotheses, unit_of
 
 Array = NDArray[Any]

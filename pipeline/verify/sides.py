@@ -17,8 +17,9 @@ from ...hw_targets.network.network import Network
 from ...hw_targets.network.recipe import Recipe
 from ...hw_targets.simulate.trace import Overflow, Trace
 from ..deploy.run import needed_recipe, run, scores
-from ..float.cell import Cell, integer_cell, run_cell
+from ..float.cell import Cell, integer_cell
 from ..float.execute import execute
+from ..float.run import run_cell
 from ..frontends import frontend_of
 from ..graph import NEURONS, READOUTS, Stage, check, input_shape, stages
 from ..lower import lower

@@ -22,7 +22,8 @@ from ...hw_targets.simulate.inputs import QUANTITIES
 from ...hw_targets.simulate.trace import Overflow, Trace
 from ..deploy.deployed import Deployed
 from ..deploy.run import Target, run_recipe, scores
-from ..float.cell import Cell, UnknownNeuronError, cell_of
+from ..float.cell import Cell, cell_of
+from ..float.neuron import UnknownNeuronError
 from ..graph import Stage
 from ..quantize import agree
 from .diagnosis import Diagnosis, diagnose
