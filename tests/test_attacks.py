@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -18,6 +18,8 @@ from spikeship.models.settings import Settings
 from spikeship.models.surrogates import SURROGATES, USUAL, Fixed, Gradient
 from spikeship.models.training import Classifier
 from spikeship.pipeline import records
+from spikeship.pipeline.robustness import attacks as family
+from spikeship.pipeline.robustness.attacks import Strength, named
 from spikeship.pipeline.robustness.attacks.apgd import (
     APGD,
     TargetedAPGD,
@@ -28,6 +30,7 @@ from spikeship.pipeline.robustness.attacks.apgd import (
 from spikeship.pipeline.robustness.attacks.attack import (
     Attack,
     Attacked,
+    Build,
     Expected,
     Kept,
     attack,
@@ -783,3 +786,58 @@ def test_apgd_is_at_least_as_strong_as_that_of_art(victims: dict[str, Victim]) -
         (torch.from_numpy(victim.answers(torch.tensor(theirs), generator(0))) == y).float().mean()
     )
     assert attack(victim, APGD(0.1), clean, y).accuracy <= left
+
+
+# ---- an attack from outside the library
+
+
+@dataclass(frozen=True)
+class Brighten(Attack):
+    """Makes all pixels brighter, step by step, whatever the network."""
+
+    name: ClassVar[str] = "brighten"
+    names: ClassVar[Mapping[str, Build]] = {
+        "brighten": lambda s: s.build(Brighten),
+        "brighten-fast": lambda s: s.build(Brighten, steps=1),
+    }
+    steps: int = 4
+    eot: int = 1
+
+    def run(self, victim: Victim, images: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:
+        x = images
+        for _ in range(self.steps):
+            x = self.project(x + self.epsilon / self.steps, images)
+        return x
+
+
+@pytest.mark.parametrize(
+    ("name", "strength", "steps"),
+    [
+        ("brighten", Strength(EPSILON), 4),
+        ("brighten", Strength(EPSILON, steps=2, eot=5), 2),
+        ("brighten-fast", Strength(EPSILON, steps=2, eot=5), 1),
+    ],
+)
+def test_an_attack_from_outside_is_built_by_name_and_judged(
+    name: str, strength: Strength, steps: int
+) -> None:
+    with pytest.raises(ValueError, match="unknown attack 'brighten"):
+        named(name, strength)
+    made = named(name, strength, {**family.ATTACKS, **Brighten.names})
+    assert made == Brighten(EPSILON, steps, strength.eot)
+    found = attack(Toy(linear), made, images(), labels())
+    assert found.attack == "brighten"
+    assert found.settings == {"epsilon": EPSILON, "steps": steps, "eot": strength.eot}
+    assert found.largest == pytest.approx(EPSILON)
+    assert torch.allclose(found.adversarial, images() + EPSILON, rtol=0, atol=1e-12)
+
+
+def test_names_are_of_one_attack_each() -> None:
+    assert list(family.ATTACKS) == [name for kind in family.KINDS for name in kind.names]
+    for kind in family.KINDS:
+        for name in kind.names:
+            assert type(named(name, Strength(EPSILON))) is kind
+    usual = {
+        name: getattr(named(name, Strength(EPSILON)), "steps", None) for name in family.ATTACKS
+    }
+    assert {name: n for name, n in usual.items() if n not in (None, 20)} == {"sa-pgd": 100}

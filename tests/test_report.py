@@ -24,7 +24,7 @@ from spikeship.pipeline.deploy.deployed import Deployed
 from spikeship.pipeline.deploy.export import recipe_for
 from spikeship.pipeline.deploy.run import evaluate
 from spikeship.pipeline.robustness import DeployedVictim
-from spikeship.pipeline.robustness.attacks.named import ATTACKS, Strength, gradient_named, named
+from spikeship.pipeline.robustness.attacks import ATTACKS, Strength, gradient_named, named
 from spikeship.pipeline.robustness.battery import Plan
 from spikeship.pipeline.robustness.curves import curve, qte
 from spikeship.pipeline.robustness.report import radii_for, robustness

@@ -162,9 +162,7 @@ def test_robustness_fails_where_the_suite_fails(
 ) -> None:
     """A surrogate so steep that no spike passes a gradient."""
     steep = Fixed(SURROGATES["triangle"], 1e4)
-    monkeypatch.setattr(
-        "spikeship.pipeline.robustness.attacks.named.gradient_named", lambda _: steep
-    )
+    monkeypatch.setattr("spikeship.pipeline.robustness.attacks.gradient_named", lambda _: steep)
     options = (
         "--limit",
         50,

@@ -76,8 +76,8 @@ def attack(
     import numpy as np
 
     from ...hw_targets.files import atomic_path
+    from ..robustness.attacks import Strength, named
     from ..robustness.attacks.attack import attack as run
-    from ..robustness.attacks.named import Strength, named
 
     victim, dataset = _victim(file, on, float_, bits, data, data_root)
     averaged = eot or (EOT if victim.stochastic else 1)

@@ -90,7 +90,7 @@ def robustness(
 
     Status 1 where the sanity suite fails: the attacks are then not to be trusted, nor the robustness.
     """
-    from ..robustness.attacks.named import Strength, named
+    from ..robustness.attacks import Strength, named
     from ..robustness.attacks.substitute import substitute
     from ..robustness.battery import Plan
     from ..robustness.report import robustness as run

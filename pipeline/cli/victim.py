@@ -106,7 +106,7 @@ def _victim(
 
 def _gradient(name: str | None) -> Gradient:
     from ...models.surrogates import USUAL
-    from ..robustness.attacks.named import gradient_named
+    from ..robustness.attacks import gradient_named
 
     return USUAL if name is None else gradient_named(name)
 

@@ -1,5 +1,6 @@
 """Attacks and certificates, on the float network and on the deployed integers."""
 
+from .attacks import ATTACKS, Strength, named
 from .attacks.adaptive import SAPGD, Adaptive
 from .attacks.apgd import APGD, TargetedAPGD
 from .attacks.attack import Attack, Attacked, Scored, attack, score
@@ -17,6 +18,7 @@ from .victims import DeployedVictim, FloatVictim, Victim
 __all__ = [
     "ABSTAIN",
     "APGD",
+    "ATTACKS",
     "FGSM",
     "PGD",
     "RFGSM",
@@ -36,6 +38,7 @@ __all__ = [
     "Sanity",
     "Scored",
     "Square",
+    "Strength",
     "TargetedAPGD",
     "Transfer",
     "Victim",
@@ -43,6 +46,7 @@ __all__ = [
     "certify",
     "curve",
     "ensemble_of",
+    "named",
     "predict",
     "qte",
     "robustness",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from ....models.surrogates import Surrogate
 from ..victims import Victim
 from .apgd import checkpoints
-from .attack import Attack, Kept, Loss, attack, cross_entropy, expected, starts
+from .attack import Attack, Build, Kept, Loss, attack, cross_entropy, expected, starts
 
 HALF_VANISHING = 0.425
 _RELAXATION, _FLOOR = 1.5, 1e-4
@@ -93,6 +94,7 @@ class SAPGD(Attack):
     """
 
     name: ClassVar[str] = "SA-PGD"
+    names: ClassVar[Mapping[str, Build]] = {"sa-pgd": lambda s: s.build(SAPGD)}
     steps: int = 100
     restarts: int = 1
     eot: int = 1

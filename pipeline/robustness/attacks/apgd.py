@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal, TypeAlias
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ....models.surrogates import USUAL, Gradient
 from ..victims import Victim
-from .attack import Attack, Expected, Kept, Loss, cross_entropy, expected, starts
+from .attack import Attack, Build, Expected, Kept, Loss, cross_entropy, expected, starts
 
 LossName: TypeAlias = Literal["ce", "dlr"]
 MOMENTUM = 0.75
@@ -77,6 +78,10 @@ class APGD(Attack):
     """
 
     name: ClassVar[str] = "APGD"
+    names: ClassVar[Mapping[str, Build]] = {
+        "apgd-ce": lambda s: s.build(APGD, loss="ce"),
+        "apgd-dlr": lambda s: s.build(APGD, loss="dlr"),
+    }
     loss: LossName = "ce"
     steps: int = 20
     restarts: int = 1
@@ -109,6 +114,7 @@ class TargetedAPGD(Attack):
     """
 
     name: ClassVar[str] = "targeted APGD"
+    names: ClassVar[Mapping[str, Build]] = {"apgd-t": lambda s: s.build(TargetedAPGD)}
     steps: int = 20
     targets: int = 9
     eot: int = 1

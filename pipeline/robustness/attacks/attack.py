@@ -20,6 +20,7 @@ from ....models.encoding import generator
 from ....models.surrogates import SURROGATES, USUAL, Gradient
 from ...deploy.run import track
 from ..victims import Victim
+from .strength import Strength
 
 Loss: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(logits (sample, classes), labels (sample,)) to one loss per image, (sample,), to be maximized."""
@@ -38,10 +39,13 @@ class Attack(ABC):
     """An attack within the L-infinity ball of radius `epsilon` around images in [0, 1].
 
     Subclasses are frozen dataclasses whose fields are everything that decides the attack; they are
-    recorded in every report. Whole numbers among the fields are counts, 1 or more.
+    recorded in every report. Whole numbers among the fields are counts, 1 or more. `name`: what tables
+    call it; `names`: what the command line does, and what builds it then from the strength given, where
+    the default of a field `steps` is its usual number.
     """
 
     name: ClassVar[str]
+    names: ClassVar[Mapping[str, Build]] = {}
     epsilon: float
 
     def __post_init__(self) -> None:
@@ -64,6 +68,10 @@ class Attack(ABC):
     def project(self, moved: Tensor, images: Tensor) -> Tensor:
         """The nearest point to `moved` within the ball around `images` and within [0, 1]."""
         return crafting.project(moved, images, self.epsilon)
+
+
+Build: TypeAlias = Callable[[Strength], Attack]
+"""An attack of a given strength."""
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ....models.surrogates import MODES, Gradient
+from ....models.surrogates import FEW_MODES, MODES, Gradient
 from ..victims import Victim
 from .apgd import APGD, TargetedAPGD
-from .attack import Attack, score
+from .attack import Attack, Build, score
 from .gradient import FGSM, PGD, RFGSM
 
 
@@ -28,6 +28,10 @@ class Ensemble(Attack):
     """
 
     name: ClassVar[str] = "ensemble"
+    names: ClassVar[Mapping[str, Build]] = {
+        "ensemble-4": lambda s: ensemble_of(s.build(PGD), FEW_MODES),
+        "ensemble-19": lambda s: ensemble_of(s.build(PGD), MODES),
+    }
     epsilon: float = field(init=False)
     members: tuple[Attack, ...]
     judging_draws: int = 20

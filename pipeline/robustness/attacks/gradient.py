@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from ....models.crafting import PGD_REACH, random_signs, sign_steps, uniform_start
 from ....models.surrogates import USUAL, Gradient
 from ..victims import Victim
-from .attack import Attack, Expected, Kept, Loss, cross_entropy, expected, starts
+from .attack import Attack, Build, Expected, Kept, Loss, cross_entropy, expected, starts
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class FGSM(Attack):
     """x + epsilon * sign(g), g the gradient of the loss at x (Goodfellow et al. 2015)."""
 
     name: ClassVar[str] = "FGSM"
+    names: ClassVar[Mapping[str, Build]] = {"fgsm": lambda s: s.build(FGSM)}
     eot: int = 1
     loss: Loss = cross_entropy
     gradient: Gradient = USUAL
@@ -40,6 +42,7 @@ class RFGSM(Attack):
     """
 
     name: ClassVar[str] = "RFGSM"
+    names: ClassVar[Mapping[str, Build]] = {"rfgsm": lambda s: s.build(RFGSM)}
     alpha: float | None = None
     eot: int = 1
     loss: Loss = cross_entropy
@@ -74,6 +77,10 @@ class PGD(Attack):
     """
 
     name: ClassVar[str] = "PGD"
+    names: ClassVar[Mapping[str, Build]] = {
+        "pgd": lambda s: s.build(PGD),
+        "smoothadv": lambda s: s.build(PGD, smooth=True),
+    }
     steps: int = 20
     step: float | None = None
     restarts: int = 1
@@ -127,6 +134,7 @@ class RandomNoise(Attack):
     """
 
     name: ClassVar[str] = "random noise"
+    names: ClassVar[Mapping[str, Build]] = {"noise": lambda s: s.build(RandomNoise)}
     kind: Literal["uniform", "sign"] = "sign"
 
     def run(self, victim: Victim, images: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:

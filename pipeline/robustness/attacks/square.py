@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..victims import Victim
-from .attack import Attack
+from .attack import Attack, Build
 
 _HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 """After how many of 10,000 queries the area of the patches is halved."""
@@ -38,6 +39,7 @@ class Square(Attack):
     """
 
     name: ClassVar[str] = "Square"
+    names: ClassVar[Mapping[str, Build]] = {"square": lambda s: s.build(Square)}
     queries: int = 1000
     draws_per_query: int = 8
     area: float = 0.8
