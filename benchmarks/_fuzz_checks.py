@@ -19,7 +19,7 @@ import numpy as np
 
 from ..hw_targets.counts.counter import Counter
 from ..hw_targets.counts.counts import Counts, count, tally
-from ..hw_targets.counts.placement import Box, Core, Placement
+from ..hw_targets.counts.placement import Box, Core, Mesh, Placement
 from ..hw_targets.network.network import Network
 from ..hw_targets.netx.file import NetxError, read_netx, write_netx
 from ..hw_targets.simulate import engine, reference
@@ -204,22 +204,33 @@ def _unequal_counts(counts: Counts, expected: Counts) -> str:
     return f"{counts}, not {expected}"
 
 
-def scattered(network: Network, seed: int) -> Placement:
-    """Every layer cut in up to three boxes, on cores in random order."""
+def scattered(
+    network: Network, seed: int, parts: int = 3, mesh: Mesh | None = None, chip: str | None = None
+) -> Placement:
+    """Every layer cut in up to `parts` random boxes, on cores in random order."""
     rng = np.random.default_rng(seed)
-    cores = [Core(p.index, box) for p in network.populations for box in _boxes(rng, p.shape)]
-    return Placement(tuple(cores[i] for i in rng.permutation(len(cores))))
+    cores = [
+        Core(p.index, box)
+        for p in network.populations
+        for box in _boxes(rng, p.shape, int(rng.integers(1, parts + 1)))
+    ]
+    return Placement(tuple(cores[i] for i in rng.permutation(len(cores))), mesh, chip)
 
 
-def _boxes(rng: Rng, shape: tuple[int, ...]) -> list[Box]:
+def _boxes(rng: Rng, shape: tuple[int, ...], parts: int) -> list[Box]:
+    """A layer cut at random, again and again."""
     boxes: list[Box] = [tuple((0, n) for n in shape)]
-    for _ in range(int(rng.integers(3))):
-        box = boxes.pop(int(rng.integers(len(boxes))))
-        axis = int(rng.integers(len(box)))
-        low, high = box[axis]
-        middle = int(rng.integers(low, high)) or low
-        ends = [pair for pair in ((low, middle), (middle, high)) if pair[0] < pair[1]]
-        boxes += [(*box[:axis], pair, *box[axis + 1 :]) for pair in ends]
+    for _ in range(parts - 1):
+        i = int(rng.integers(len(boxes)))
+        axes = [a for a, (low, high) in enumerate(boxes[i]) if high - low > 1]
+        if axes:
+            axis = int(rng.choice(axes))
+            low, high = boxes[i][axis]
+            middle = int(rng.integers(low + 1, high))
+            boxes[i : i + 1] = [
+                (*boxes[i][:axis], ends, *boxes[i][axis + 1 :])
+                for ends in ((low, middle), (middle, high))
+            ]
     return boxes
 
 

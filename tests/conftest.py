@@ -19,6 +19,8 @@ import pytest
 from spikeship.hw_targets.simulate import lava as lava_cpu
 from spikeship.hw_targets.simulate.lava import why_unavailable
 from spikeship.hw_targets.simulate.trace import Trace
+from spikeship.models.data.dataset import Dataset
+from spikeship.models.data.load import load
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = Path(
@@ -39,6 +41,12 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         _missing(f"no shared data in {SHARED_DATA} (set SPIKESHIP_SHARED_DATA)", REQUIRED)
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """scikit-learn's digits."""
+    return load("digits")
 
 
 @pytest.fixture(autouse=True)

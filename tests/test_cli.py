@@ -13,7 +13,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner, Result
 
 from spikeship.hw_targets.network.layers import Conv, Dense, Input
 from spikeship.hw_targets.network.network import Network
@@ -24,21 +23,12 @@ from spikeship.hw_targets.simulate import lava as lava_cpu
 from spikeship.hw_targets.simulate.reference import simulate
 from spikeship.hw_targets.simulate.trace import Trace
 from spikeship.models.data.load import load
-from spikeship.pipeline.cli.app import app
 from spikeship.pipeline.deploy import run as run_module
 from spikeship.pipeline.deploy.deployed import Deployed
 
+from cli import call, ok
+
 GOLDEN = Path(__file__).parent / "golden"
-
-
-def call(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(w) for w in words])
-
-
-def ok(*words: object) -> dict:
-    result = call(*words, "--json")
-    assert result.exit_code == 0, result.stderr or result.exception
-    return json.loads(result.stdout)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
@@ -10,11 +9,12 @@ import nir
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from spikeship.hw_targets import Dense, read_netx
-from spikeship.pipeline.cli.app import app
 from spikeship.pipeline.graph import chain_graph
+
+from cli import call, ok
+from nets import nir_lif
 
 OXFORD = """
 import torch
@@ -33,30 +33,21 @@ def build():
 """
 
 
-def call(*words: object) -> object:
-    return CliRunner().invoke(app, [str(word) for word in words])
-
-
-def ok(*words: object) -> dict:
-    result = call(*words, "--json")
-    assert result.exit_code == 0, result.stderr
-    return json.loads(result.stdout)
-
-
 @pytest.fixture
 def nir_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two layers of LIF neurons without dt, and 12 samples of input, in the current folder."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
 
-    def lif(n: int) -> nir.LIF:
-        levels = np.full(n, 0.1)
-        return nir.LIF(np.full(n, 1e-3), np.ones(n), np.zeros(n), levels, np.zeros(n))
-
     def affine(out: int, into: int) -> nir.Affine:
         return nir.Affine(rng.normal(size=(out, into)) * 0.4, rng.normal(size=out) * 0.05)
 
-    nodes = [("a", affine(16, 20)), ("b", lif(16)), ("c", affine(5, 16)), ("d", lif(5))]
+    nodes = [
+        ("a", affine(16, 20)),
+        ("b", nir_lif(16, 1e-3, 0.1)),
+        ("c", affine(5, 16)),
+        ("d", nir_lif(5, 1e-3, 0.1)),
+    ]
     nir.write("net.nir", chain_graph(nodes, (20,), {}))
     np.save("x.npy", (rng.random((12, 15, 20)) < 0.3).astype(np.int32))
     return Path("net.nir")

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import h5py
 import pytest
 import torch
-from typer.testing import CliRunner
 
 from spikeship.hw_targets import (
     CubaLIF,
@@ -32,12 +29,13 @@ from spikeship.models import training
 from spikeship.models.data.load import load
 from spikeship.models.encoding import CODINGS, Coding, Encoding, generator
 from spikeship.models.settings import Settings
-from spikeship.pipeline.cli.app import app
 from spikeship.pipeline.deploy.deployed import Deployed
 from spikeship.pipeline.deploy.export import recipe_for
 from spikeship.pipeline.deploy.run import encoded, encoding_of, float_accuracy
 from spikeship.pipeline.robustness.attacks.attack import expected
 from spikeship.pipeline.robustness.victims import DeployedVictim, FloatVictim
+
+from cli import ok
 
 LIF = CubaLIF(4096, 2048, 5)
 WEIGHT = [[2, -4], [6, 8]]
@@ -112,12 +110,6 @@ TRAINED: tuple[Coding, ...] = OF_IMAGES
 PHASE = {"offsets": 2, "template": 7}
 
 
-def call(*words: object) -> Any:
-    result = CliRunner().invoke(app, [*map(str, words), "--json"])
-    assert result.exit_code == 0, result.stderr or result.exception
-    return json.loads(result.stdout)
-
-
 @pytest.fixture(scope="module")
 def nets(tmp_path_factory: pytest.TempPathFactory) -> dict[Coding, Path]:
     """A small network per coding, trained for some epochs and exported, in a folder of its own."""
@@ -132,7 +124,7 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> dict[Coding, Path]:
             **(PHASE if coding == "phase" else {}),
         )
         training.train(settings, load("digits"), folder, progress=False)
-        call("export", folder / "best.ckpt", "--out", folder / "net.net", "--seed", 3)
+        ok("export", folder / "best.ckpt", "--out", folder / "net.net", "--seed", 3)
     return folders
 
 
@@ -150,7 +142,7 @@ def test_the_file_says_how_to_encode(nets: dict[Coding, Path], coding: Coding) -
         assert file["spikeship"].attrs["levels"] == trained.levels
     one_unit = coding in ("poisson", "signed_poisson", "phase")
     assert stored == ({"grid": 16} if one_unit else {}) | (PHASE if coding == "phase" else {})
-    shown = call("inspect", folder / "net.net")["recipe"]
+    shown = ok("inspect", folder / "net.net")["recipe"]
     assert (shown["coding"], shown["grid"]) == (coding, 16 if one_unit else None)
     assert (shown["offsets"], shown["template"]) == ((2, 7) if coding == "phase" else (None, None))
 
@@ -180,11 +172,11 @@ def test_both_forms_answer_the_same_draw(nets: dict[Coding, Path], coding: Codin
     on_grid = torch.floor(frames.double() * classifier.settings.encoding.levels + 0.5)
     assert (on_grid.transpose(0, 1).numpy() == messages).all()
 
-    evaluated = call("evaluate", folder / "net.net")["accuracy"]
+    evaluated = ok("evaluate", folder / "net.net")["accuracy"]
     floating = float_accuracy(classifier.net, network.recipe, test)
     assert evaluated > 0.8
     assert evaluated == pytest.approx(floating, abs=0.02)
-    assert call("verify", folder / "net.net", "--lava-samples", 0)["ok"]
+    assert ok("verify", folder / "net.net", "--lava-samples", 0)["ok"]
 
 
 @pytest.mark.slow
@@ -192,7 +184,7 @@ def test_both_forms_answer_the_same_draw(nets: dict[Coding, Path], coding: Codin
 @pytest.mark.parametrize("coding", ["poisson", "signed_poisson", "phase"])
 def test_lava_runs_single_spikes_alike(nets: dict[Coding, Path], coding: Coding) -> None:
     folder = nets[coding]
-    result = call("verify", folder / "net.net", "--samples", 20, "--lava-samples", 2)
+    result = ok("verify", folder / "net.net", "--samples", 20, "--lava-samples", 2)
     assert result["ok"]
     assert result["result"]["lava_skipped"] is None
 

@@ -17,7 +17,6 @@ from spikeship.hw_targets.netx.file import read_netx
 from spikeship.models import conversion, networks, training
 from spikeship.models.activity import activity
 from spikeship.models.data.dataset import Dataset
-from spikeship.models.data.load import load
 from spikeship.models.encoding import Encoding, generator
 from spikeship.models.networks import SpikingClassifier
 from spikeship.models.settings import Settings
@@ -244,11 +243,6 @@ def test_a_converted_network_is_saved(
     x = images()
     assert torch.equal(loaded.logits(x, generator(3)), converted.logits(x, generator(3)))
     assert [t.item() for t in networks.thresholds(loaded.net)] != pytest.approx([1.0] * 3)
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load("digits")
 
 
 @pytest.fixture(scope="module")

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections import Counter as Multiset
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from spikeship.benchmarks import counting
+from spikeship.benchmarks import _fuzz_checks, counting
+from spikeship.benchmarks._fuzz_checks import difference, everything
 from spikeship.hw_targets.counts.counter import Counter
 from spikeship.hw_targets.counts.counts import (
     CoreCounts,
@@ -25,7 +23,7 @@ from spikeship.hw_targets.counts.counts import (
     count,
     tally,
 )
-from spikeship.hw_targets.counts.placement import Box, Core, Mesh, Placement, layer_per_core
+from spikeship.hw_targets.counts.placement import Core, Mesh, Placement, layer_per_core
 from spikeship.hw_targets.counts.routes import fan_out, routes
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network, Population
@@ -35,20 +33,7 @@ from spikeship.hw_targets.simulate import engine, reference
 from spikeship.hw_targets.simulate.inputs import prepare_input
 from spikeship.hw_targets.simulate.trace import Trace
 
-
-def _parity_table() -> ModuleType:
-    """tests/test_parity.py, whose table of kinds is ours too (tests are no package)."""
-    path = Path(__file__).with_name("test_parity.py")
-    spec = importlib.util.spec_from_file_location("parity_table_of_counts", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-PARITY = _parity_table()
-every_kind = pytest.mark.parametrize("kind", PARITY.KINDS, ids=lambda kind: kind.__name__)
+from kinds import case, every_kind
 
 RNG = np.random.default_rng(5)
 NEURON = CubaLIF(2000, 700, 90)
@@ -255,39 +240,14 @@ def brute_force(network: Network, inputs: np.ndarray, trace: Trace, placement: P
     )
 
 
-def boxes(rng: np.random.Generator, shape: Place, parts: int) -> list[Box]:
-    """A layer cut at random, again and again."""
-    out: list[Box] = [tuple((0, n) for n in shape)]
-    for _ in range(parts - 1):
-        i = int(rng.integers(len(out)))
-        axes = [a for a, (low, high) in enumerate(out[i]) if high - low > 1]
-        if axes:
-            axis = int(rng.choice(axes))
-            low, high = out[i][axis]
-            middle = int(rng.integers(low + 1, high))
-            pair = [
-                (*out[i][:axis], ends, *out[i][axis + 1 :])
-                for ends in ((low, middle), (middle, high))
-            ]
-            out[i : i + 1] = pair
-    return out
-
-
 def scattered(network: Network, seed: int, parts: int = 4) -> Placement:
-    """Random boxes of every layer on cores in random order, on a mesh of several chips."""
-    rng = np.random.default_rng(seed)
-    cores = [
-        Core(p.index, box)
-        for p in network.populations
-        for box in boxes(rng, p.shape, int(rng.integers(1, parts + 1)))
-    ]
-    order = rng.permutation(len(cores))
-    return Placement(tuple(cores[i] for i in order), MESH, "some chip")
+    """On a mesh of several chips."""
+    return _fuzz_checks.scattered(network, seed, parts, MESH, "some chip")
 
 
 def played(case: Any, **arguments: Any) -> tuple[np.ndarray, Trace]:
     """What a case of the parity table gave each step, and its trace with all states."""
-    record = PARITY.everything(case.network)
+    record = everything(case.network)
     trace = engine.simulate(case.network, case.inputs, **case.arguments, record=record, **arguments)
     steps = trace.spikes[0].shape[1]
     drive = prepare_input(
@@ -304,7 +264,7 @@ def played(case: Any, **arguments: Any) -> tuple[np.ndarray, Trace]:
 @every_kind
 @pytest.mark.parametrize("on_chip", [False, True])
 def test_counts_from_a_trace_equal_brute_force(kind: Any, on_chip: bool) -> None:
-    one = PARITY.case(kind, 0)
+    one = case(kind, 0)
     network = one.network
     given, trace = played(one)
     steps = trace.spikes[0].shape[1] - network.latency
@@ -320,12 +280,12 @@ def test_counts_from_a_trace_equal_brute_force(kind: Any, on_chip: bool) -> None
 @pytest.mark.parametrize("seed", range(3))
 def test_the_engine_counts_what_its_trace_says(kind: Any, seed: int) -> None:
     """Layer by layer and core by core, of the whole run and of each layer's own time."""
-    one = PARITY.case(kind, seed)
+    one = case(kind, seed)
     network = one.network
     plain = played(one)[1]
     for placement in (None, scattered(network, seed), scattered(network, seed + 9, 12)):
         given, trace = played(one, counter=Counter(network, placement))
-        assert PARITY.difference(network, trace, plain) is None
+        assert difference(network, trace, plain) is None
         assert trace.activity is not None
         whole = trace.spikes[0].shape[1]
         assert tally(network, trace.activity, placement) == count(network, given, trace, placement)

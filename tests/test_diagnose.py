@@ -28,6 +28,8 @@ from spikeship.pipeline.verify.diagnosis import diagnose
 from spikeship.pipeline.verify.hypotheses import ADVICE
 from spikeship.pipeline.verify.sides import float_layers
 
+from nets import nir_lif
+
 STEPS = 12
 RECIPE = Recipe(steps=STEPS, levels=8, message_bits=8, reset_interval=STEPS, reset_offset=1)
 DT = 1e-3
@@ -165,7 +167,7 @@ def test_a_float_convolution_with_delay_and_unknown_neurons() -> None:
         (6, 7), rng.normal(0, 0.4, (4, 1, 3, 2)), rng.normal(0, 0.1, 4), (2, 1), (1, 0), (1, 2), 2
     )
     size = tuple(int(n) for n in conv.output_type["output"])
-    node = nir.LIF(*(np.full(size, x) for x in (2e-3, 1.0, 0.0, 0.2, 0.0)))
+    node = nir_lif(size, 2e-3, 0.2)
     graph = lower(chain_graph([("c", conv), ("n", node)], (2, 6, 7), {"dt": DT}))
     x = messages(8, (2, 6, 7))
     spikes, _ = run_cell(cell_of(stages(graph)[0], DT), x)
@@ -360,7 +362,7 @@ def late_convolution() -> Case:
     rng = np.random.default_rng(0)
     weight = np.round(rng.normal(0.03, 0.25, (4, 2, 3, 3)) * 64)
     x = messages(12, (2, 6, 6))
-    node = nir.LIF(*(np.full((4, 4, 4), v) for v in (4e-3, 4.0, 0.0, 1.0, 0.0)))
+    node = nir_lif((4, 4, 4), 4e-3, r=4.0)
     nodes = [
         ("d", nir.Delay(np.full((2, 6, 6), DT))),
         ("c", conv2d((6, 6), weight / 64, np.zeros(4))),

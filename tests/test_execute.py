@@ -16,6 +16,8 @@ from spikeship.hw_targets.network import arithmetic
 from spikeship.pipeline.float.execute import FloatNetwork, execute, superspike
 from spikeship.pipeline.graph import chain_graph
 
+from nets import nir_lif
+
 DT = 1e-3
 SAMPLES, STEPS, INPUTS, HIDDEN = 8, 60, 12, 20
 T = torch.tensor
@@ -367,7 +369,7 @@ def deep_graph() -> nir.NIRGraph:
     """Linear, recurrent CubaLIF, Linear, LIF that resets by subtraction."""
     zero, one = np.zeros(HIDDEN), np.ones(HIDDEN)
     first = nir.CubaLIF(2 * DT * one, 4 * DT * one, one, zero, 0.1 * one, w_in=one)
-    second = nir.LIF(3 * DT * one, one, zero, 0.05 * one, metadata={"reset": "subtract"})
+    second = nir_lif(HIDDEN, 3 * DT, 0.05, reset="subtract")
     recurrent = nir.Affine(0.3 * weights(8, HIDDEN, HIDDEN), 0.02 * one)
     return graph_of(
         nir.Linear(weights(9)), first, nir.Delay(np.array(DT)), nir.Linear(weights(10, HIDDEN, HIDDEN)),
@@ -407,8 +409,7 @@ def test_cuda() -> None:
 
 def test_gradient_is_the_surrogate_of_the_distance_to_the_threshold() -> None:
     """Two steps of one neuron: dz/dw through v of both, the reset not differentiated."""
-    one = np.ones(1)
-    neuron = nir.LIF(4 * DT * one, r=2 * one, v_leak=0 * one, v_threshold=0.3 * one)
+    neuron = nir_lif(1, 4 * DT, 0.3, r=2.0)
     network = FloatNetwork(graph_of(nir.Linear(np.array([[0.5]])), neuron, shape=(1,)))
     x = torch.tensor([0.8, 0.9], dtype=torch.float64).reshape(2, 1, 1)
     out = network(x)
@@ -424,8 +425,7 @@ def test_gradient_is_the_surrogate_of_the_distance_to_the_threshold() -> None:
 
 def test_gradients_pass_through_recurrence() -> None:
     """The second step hears of the input weight only by the spike of the first."""
-    one = np.ones(1)
-    neuron = nir.LIF(2 * DT * one, one, 0 * one, 0.3 * one)
+    neuron = nir_lif(1, 2 * DT, 0.3)
     loops = {1: [nir.Linear(np.array([[0.8]]))]}
     graph = graph_of(nir.Linear(np.array([[1.5]])), neuron, shape=(1,), loops=loops)
     network = FloatNetwork(graph)

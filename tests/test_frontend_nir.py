@@ -21,6 +21,8 @@ from spikeship.pipeline.frontends import from_nir, from_norse
 from spikeship.pipeline.frontends.nir_file import NIRFileError
 from spikeship.pipeline.graph import GraphError, chain, chain_graph, recurrence
 
+from nets import nir_lif
+
 GOLDEN = Path(__file__).parent / "golden" / "nir"
 
 
@@ -479,7 +481,7 @@ def test_the_root_must_be_a_graph(tmp_path: Path) -> None:
 def test_images_of_one_channel_keep_it() -> None:
     """Leading axes of 1 are samples only where the first node leaves no other reading."""
     shape = (1, 2, 3)
-    lif = nir.LIF(np.full(2, 1e-3), np.ones(2), np.zeros(2), np.ones(2), np.zeros(2))
+    lif = nir_lif(2, 1e-3)
     flatten = nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1)
     nodes = [("flat", flatten), ("fc", nir.Linear(np.ones((2, 6)))), ("lif", lif)]
     for more in ([], [("levels", nir.Scale(np.full(shape, 16.0)))]):

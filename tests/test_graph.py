@@ -26,6 +26,8 @@ from spikeship.pipeline.graph import (
 )
 from spikeship.pipeline.lower import lower
 
+from nets import nir_lif
+
 DT = 1e-3
 ONE = np.ones(4)
 
@@ -40,8 +42,7 @@ class Sine(nir.NIRNode):
 
 
 def lif(size: int = 4, **metadata: Any) -> nir.LIF:
-    one = np.ones(size)
-    return nir.LIF(4 * DT * one, one, 0 * one, 0.2 * one, metadata=metadata)
+    return nir_lif(size, 4 * DT, 0.2, **metadata)
 
 
 def linear(out: int = 4, into: int = 4) -> nir.Linear:

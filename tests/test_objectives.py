@@ -17,7 +17,6 @@ from torch.nn import functional
 from spikeship.models import crafting, hire, networks, training
 from spikeship.models.activity import Activity, activity
 from spikeship.models.data.dataset import Dataset, Split
-from spikeship.models.data.load import load
 from spikeship.models.encoding import Encoding, generator
 from spikeship.models.objectives import (
     Adversarial,
@@ -502,11 +501,6 @@ def test_hire_by_hand(readout: networks.Readout, per_step: int) -> None:
 
 
 # In training
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load("digits")
 
 
 @pytest.fixture(scope="module")

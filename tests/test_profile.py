@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from typer.testing import CliRunner
 
 from spikeship.hw_targets.chips.mapper import map_network
 from spikeship.hw_targets.counts.counts import count
@@ -31,7 +30,6 @@ from spikeship.models.encoding import Encoding
 from spikeship.models.settings import Settings
 from spikeship.models.training import Classifier
 from spikeship.pipeline import records
-from spikeship.pipeline.cli.app import app
 from spikeship.pipeline.cli.profile import profile_views
 from spikeship.pipeline.deploy.deployed import Deployed
 from spikeship.pipeline.deploy.export import recipe_for
@@ -39,6 +37,8 @@ from spikeship.pipeline.deploy.run import encoded, run_recipe
 from spikeship.pipeline.energy.checklist import checklist
 from spikeship.pipeline.energy.measure import Baseline, Mean, Reading
 from spikeship.pipeline.energy.profile import Profile, default_devices, profile
+
+from cli import ok, text
 
 POISSON = Encoding.of("poisson", 4, 16, 0.0)
 GRADED = Encoding("direct", 4)
@@ -228,53 +228,47 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def call(*words: object, status: int = 0) -> str:
-    found = CliRunner().invoke(app, [str(w) for w in words])
-    assert found.exit_code == status, found.stderr or found.exception
-    return found.stdout if status == 0 else found.stdout + found.stderr
-
-
 def test_profile_command(net: Path) -> None:
-    stored = json.loads(call("profile", net, "--samples", 20, "--json"))
+    stored = ok("profile", net, "--samples", 20)
     assert [p["device"] for p in stored["profile"]["prices"]] == list(default_devices(network()))
     assert len(stored["checklist"]) == 12
     assert "float spiking network not available" in stored["checklist"][1]["text"]
-    assert "--measure measures the ANN" in call("profile", net, "--measure", status=1)
-    assert "microseconds above 0" in call("profile", net, "--step-time", 0, status=1)
-    shown = call("profile", net, "--samples", 20, "--step-time", 50, "--device", "loihi1-sanafe")
+    assert "--measure measures the ANN" in text("profile", net, "--measure", status=1)
+    assert "microseconds above 0" in text("profile", net, "--step-time", 0, status=1)
+    shown = text("profile", net, "--samples", 20, "--step-time", 50, "--device", "loihi1-sanafe")
     assert "loihi1-sanafe" in shown
     assert "davies" not in shown
 
 
 def test_map_command(net: Path) -> None:
-    stored = json.loads(call("map", net, "--json"))
+    stored = ok("map", net)
     assert stored["ok"]
     assert stored["fits"] == {"1": True, "8": True, "32": True}
     assert stored["mapping"]["chip"]["id"] == "loihi2"
     assert [layer["cores"] for layer in stored["mapping"]["layers"]] == [1, 1]
-    assert "2 of 128 cores" in call("map", net, "--chip", "loihi1")
-    assert "2 of 128 cores" in call("map", net, "--cores-per-chip", 128)
-    assert "--packet and" in call("map", net, "--chip", "loihi1", "--packet", 48, status=1)
-    assert "packet = 50; 48 or 64" in call("map", net, "--packet", 50, status=1)
+    assert "2 of 128 cores" in text("map", net, "--chip", "loihi1")
+    assert "2 of 128 cores" in text("map", net, "--cores-per-chip", 128)
+    assert "--packet and" in text("map", net, "--chip", "loihi1", "--packet", 48, status=1)
+    assert "packet = 50; 48 or 64" in text("map", net, "--packet", 50, status=1)
 
 
 def test_map_command_ends_with_status_1_where_it_does_not_fit(tmp_path: Path) -> None:
     write_netx(network(GRADED), tmp_path / "graded.net")
-    assert "single spikes" in call("map", tmp_path / "graded.net", "--chip", "loihi1", status=1)
+    assert "single spikes" in text("map", tmp_path / "graded.net", "--chip", "loihi1", status=1)
     weight = np.ones((40_000, 4), int) * 2
     write_netx(Network([Dense(weight, neuron=CubaLIF(4096, 0, 9))]), tmp_path / "wide.net")
-    assert call("map", tmp_path / "wide.net", "--chips", 32)
-    assert "1 chip: no" in call("map", tmp_path / "wide.net", "--chips", 1, status=1)
+    assert text("map", tmp_path / "wide.net", "--chips", 32)
+    assert "1 chip: no" in text("map", tmp_path / "wide.net", "--chips", 1, status=1)
 
 
 def test_devices_command(tmp_path: Path) -> None:
-    everything = json.loads(call("devices", "--json"))
+    everything = ok("devices")
     assert len(everything["devices"]) > 10
-    assert "Davies et al. 2018" in call("devices", "loihi1-davies2018")
-    assert load_device("user-template").id in call("devices")
+    assert "Davies et al. 2018" in text("devices", "loihi1-davies2018")
+    assert load_device("user-template").id in text("devices")
     bad = tmp_path / "bad.toml"
     bad.write_text(
         'schema = 1\n[cost.synop]\nvalue = 1.0\nlow = 2.0\nhigh = 3.0\nunit = "furlongs"\n'
     )
-    assert "bad.toml" in call("devices", bad, status=1)
-    assert "unknown device 'brain'" in call("devices", "brain", status=1)
+    assert "bad.toml" in text("devices", bad, status=1)
+    assert "unknown device 'brain'" in text("devices", "brain", status=1)

@@ -20,41 +20,21 @@ from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.pipeline.deploy.deployed import Deployed
 from spikeship.pipeline.deploy.run import run_recipe, scores
 from spikeship.pipeline.float.execute import execute
-from spikeship.pipeline.frontends import from_norse
 from spikeship.pipeline.lower import lower
 from spikeship.pipeline.quantize import fitting
 from spikeship.pipeline.quantize.limits import QuantizationError
 from spikeship.pipeline.quantize.quantize import quantize
 from spikeship.pipeline.verify import verify
 
-SHAPE = (1, 6, 6)
+import nets
+from nets import SHAPE, graph_of, inputs, lif
+
 RECIPE = Recipe(steps=8, levels=16, message_bits=8, reset_interval=8, reset_offset=1)
-
-
-def lif(**p: float) -> nn.Module:
-    p = {"tau_mem_inv": 500.0, "v_th": 0.3, **p}
-    return norse.LIFBoxCell(norse.LIFBoxParameters(**{k: torch.tensor(v) for k, v in p.items()}))
 
 
 def cuba(**p: float) -> nn.Module:
     p = {"tau_mem_inv": 300.0, "tau_syn_inv": 400.0, "v_th": 0.3, **p}
     return norse.LIFCell(norse.LIFParameters(**{k: torch.tensor(v) for k, v in p.items()}))
-
-
-def graph_of(*modules: nn.Module, gain: float = 2.0, seed: int = 0) -> nir.NIRGraph:
-    model = norse.SequentialState(*modules).eval()
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
-                module.reset_parameters()
-        for parameter in model.parameters():
-            parameter *= gain
-    return from_norse(model, SHAPE)
-
-
-def inputs(samples: int = 32, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(-3, 20, (samples, 8, *SHAPE)).astype(np.int32)
 
 
 NETWORKS = {
@@ -136,7 +116,7 @@ def test_samples_can_follow_each_other_without_gap() -> None:
 
 
 @pytest.mark.parametrize("readout", [
-    lambda: norse.LIBoxCell(LIBoxParameters(tau_mem_inv=torch.tensor(200.0))),
+    lambda: nets.readout(200.0),
     LICell,
 ])  # fmt: skip
 def test_a_voltage_readout(readout) -> None:

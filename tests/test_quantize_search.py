@@ -30,6 +30,8 @@ from spikeship.pipeline.quantize.rounding import (
     refit,
 )
 
+from nets import nir_lif
+
 DT = 1e-3
 
 
@@ -47,11 +49,6 @@ def graph_of(nodes: dict[str, nir.NIRNode], inputs: tuple[int, ...], *back: tupl
     return nir.NIRGraph(everything, edges, metadata={"dt": DT})
 
 
-def lif(n: int, tau: float = 2e-3, threshold: float = 1.0) -> nir.LIF:
-    ones = np.ones(n)
-    return nir.LIF(tau * ones, ones, 0 * ones, threshold * ones, 0 * ones)
-
-
 def dense(rng: np.random.Generator, out: int, into: int, gain: float = 1.0) -> nir.Affine:
     return nir.Affine(
         rng.normal(0.3, 1, (out, into)) * gain / np.sqrt(into), rng.normal(size=out) / 8
@@ -65,8 +62,8 @@ def spikes(rng: np.random.Generator, samples: int, steps: int, *shape: int, rate
 def mlp(seed: int = 0, gain: float = 5.0) -> nir.NIRGraph:
     rng = np.random.default_rng(seed)
     nodes = {
-        "a": dense(rng, 24, 20, gain), "first": lif(24),
-        "b": dense(rng, 5, 24, gain), "last": lif(5),
+        "a": dense(rng, 24, 20, gain), "first": nir_lif(24),
+        "b": dense(rng, 5, 24, gain), "last": nir_lif(5),
     }  # fmt: skip
     return graph_of(nodes, (20,))
 
@@ -198,7 +195,7 @@ def test_joint_rounding_makes_up_for_truncated_leaks(monkeypatch: pytest.MonkeyP
     """A leak of 1 / 1500 rounds to 3 / 4096, and truncation takes more in each of 800 steps."""
     rng = np.random.default_rng(0)
     weight = rng.integers(20, 128, (12, 16)) * 2 / 254
-    neurons = lif(12, tau=1.5, threshold=2000 / 254 / 1500)
+    neurons = nir_lif(12, tau=1.5, threshold=2000 / 254 / 1500)
     graph = graph_of({"a": nir.Linear(weight), "n": neurons}, (16,))
     known, fresh = (spikes(rng, 24, 800, 16, rate=0.006) for _ in range(2))
     target = execute(lower(graph), fresh).spikes[0]
@@ -228,7 +225,7 @@ def test_silence_is_no_agreement() -> None:
     rng = np.random.default_rng(0)
     weight = rng.integers(1, 4, (12, 17)) * 2 / 254
     weight[:, 16] = 1.0  # an input that never comes takes the range
-    neurons = lif(12, tau=1.5, threshold=120 / 254 / 1500)
+    neurons = nir_lif(12, tau=1.5, threshold=120 / 254 / 1500)
     x = spikes(rng, 24, 600, 17, rate=0.004)
     x[:, :, 16] = 0
     graph = graph_of({"a": nir.Linear(weight), "n": neurons}, (17,))
@@ -242,7 +239,7 @@ def test_recurrent_layers_agree(levels: int) -> None:
     """One scale for both matrices, each with its own step: inputs of 16 levels need smaller weights."""
     rng = np.random.default_rng(0)
     loop = nir.Affine(rng.normal(size=(24, 24)) / 4, rng.normal(size=24) / 10)
-    nodes = {"a": dense(rng, 24, 20, 3.0), "n": lif(24), "back": loop}
+    nodes = {"a": dense(rng, 24, 20, 3.0), "n": nir_lif(24), "back": loop}
     graph = graph_of(nodes, (20,), ("n", "back"))
     graph.nodes["output"] = nir.Output({"output": np.array([24])})
     graph.edges = [("input", "a"), ("a", "n"), ("n", "back"), ("back", "n"), ("n", "output")]
@@ -266,7 +263,7 @@ def test_recurrent_layers_agree(levels: int) -> None:
 def test_delays_are_kept() -> None:
     rng = np.random.default_rng(0)
     steps = rng.integers(0, 4, 20)
-    nodes = {"d": nir.Delay(steps * DT), "a": dense(rng, 24, 20, 5.0), "n": lif(24)}
+    nodes = {"d": nir.Delay(steps * DT), "a": dense(rng, 24, 20, 5.0), "n": nir_lif(24)}
     quantized = quantize(graph_of(nodes, (20,)), X, recipe(), bits=6)
     layer = quantized.network.layers[-1]
     assert isinstance(layer, Dense)
@@ -367,8 +364,8 @@ def sensitive() -> nir.NIRGraph:
     """A first layer that half its neurons make large, and a last one whose weights are all alike."""
     rng = np.random.default_rng(0)
     nodes = {
-        "a": dense(rng, 24, 20, 5.0), "first": lif(24),
-        "b": nir.Affine(np.where(rng.random((5, 24)) < 0.5, 1.0, -1.0), np.zeros(5)), "last": lif(5),
+        "a": dense(rng, 24, 20, 5.0), "first": nir_lif(24),
+        "b": nir.Affine(np.where(rng.random((5, 24)) < 0.5, 1.0, -1.0), np.zeros(5)), "last": nir_lif(5),
     }  # fmt: skip
     return graph_of(nodes, (20,))
 

@@ -8,25 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
 
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.netx.file import read_netx, write_netx
 from spikeship.models.data.load import load
 from spikeship.models.surrogates import SURROGATES, Fixed
-from spikeship.pipeline.cli.app import app
+
+from cli import call, ok
 
 QUICK = ("--limit", 12, "--steps", 2, "--eot", 1, "--draws", 3, "--queries", 5, "--certify", 30)
-
-
-def call(*words: object) -> Result:
-    return CliRunner().invoke(app, [str(w) for w in words])
-
-
-def ok(*words: object) -> dict:
-    result = call(*words, "--json")
-    assert result.exit_code == 0, result.stderr or result.exception
-    return json.loads(result.stdout)
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from typer.testing import CliRunner
 
 from spikeship.hw_targets import read_netx, simulate
 from spikeship.hw_targets.network.layers import Shape
 from spikeship.hw_targets.network.neurons import NetworkError
-from spikeship.pipeline.cli.app import app
 from spikeship.pipeline.frontends import from_slayer, load_slayer
+
+from cli import call
 
 pytestmark = [
     pytest.mark.lava,
@@ -181,10 +181,6 @@ def test_the_weights_of_another_network_are_an_error() -> None:
     assert "1.delay.delay" not in str(error.value)
     with pytest.raises(RuntimeError, match=r"Unexpected key.*1\.delay\.delay"):
         load_slayer(one(8, 7), state)
-
-
-def call(*words: object) -> Any:
-    return CliRunner().invoke(app, [str(word) for word in words])
 
 
 @pytest.mark.parametrize("words", [[], ["--input-shape", "8"], ["--input", "x.npy"]])

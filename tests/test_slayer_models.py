@@ -16,7 +16,6 @@ from spikeship.hw_targets import Conv, CubaLIF, Dense, Flatten, Input, Network, 
 from spikeship.hw_targets.simulate.trace import Overflow
 from spikeship.models import networks, slayer, training
 from spikeship.models.data.dataset import Dataset
-from spikeship.models.data.load import load
 from spikeship.models.encoding import Encoding, generator
 from spikeship.models.settings import Settings
 from spikeship.pipeline.deploy.run import run_recipe
@@ -25,11 +24,6 @@ from spikeship.pipeline.frontends.slayer import from_slayer
 pytestmark = pytest.mark.lava
 
 QUICK = Settings(epochs=3, widths=(32,), steps=4, framework="slayer")
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load("digits")
 
 
 def integers(net: slayer.SlayerClassifier, encoding: Encoding) -> Network:

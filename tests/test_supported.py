@@ -10,20 +10,20 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from spikeship.hw_targets.network import arithmetic
 from spikeship.hw_targets.network.layers import Conv, Dense, Layer
 from spikeship.hw_targets.network.neurons import NEURONS, CubaLIF, NetworkError
 from spikeship.models.encoding import CODINGS
 from spikeship.models.surrogates import SURROGATES
-from spikeship.pipeline.cli.app import app
 from spikeship.pipeline.frontends import norse, norse_modules, slayer, slayer_neurons
 from spikeship.pipeline.frontends.slayer_neurons import slayer_name
 from spikeship.pipeline.graph import PARAMETERS
 from spikeship.pipeline.parts import Field, Part
 from spikeship.pipeline.quantize.quantize import BITS
 from spikeship.pipeline.supported import supported
+
+from cli import ok, text
 
 PARTS = {part.name: part for part in supported()}
 
@@ -112,10 +112,10 @@ def test_every_field_of_every_kind_is_listed() -> None:
 
 
 def test_the_command_prints_tables_and_json() -> None:
-    text = CliRunner().invoke(app, ["supported"]).stdout
+    shown = text("supported")
     for word in ("weight -256 .. 254", "LIFRecurrentCell", "superspike", "refused: its threshold"):
-        assert word in text
-    parts = json.loads(CliRunner().invoke(app, ["supported", "--json"]).stdout)["parts"]
+        assert word in shown
+    parts = ok("supported")["parts"]
     assert [part["name"] for part in parts] == list(PARTS)
     assert all(part["missing"] is None for part in parts)
 
@@ -134,6 +134,6 @@ def test_frameworks_that_are_not_installed_are_named() -> None:
     there = {name for name, part in parts.items() if part.missing is None}
     assert there == {"answers", "netx layers", "netx neurons", "number ranges"}
     assert "nir is not installed: pip install" in (parts["NIR primitives"].missing or "")
-    text = subprocess.run(run, check=True, capture_output=True, text=True).stdout
-    assert "Norse modules: norse is not installed" in text or "Norse modules: nir is not" in text
-    assert "weight -256 .. 254" in text
+    shown = subprocess.run(run, check=True, capture_output=True, text=True).stdout
+    assert "Norse modules: norse is not installed" in shown or "Norse modules: nir is not" in shown
+    assert "weight -256 .. 254" in shown

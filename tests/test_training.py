@@ -11,15 +11,9 @@ from torch import nn
 
 from spikeship.models import networks, training
 from spikeship.models.data.dataset import Dataset, Split
-from spikeship.models.data.load import load
 from spikeship.models.settings import Settings
 
 QUICK = Settings(epochs=3, widths=(32,), steps=4)
-
-
-@pytest.fixture(scope="module")
-def digits() -> Dataset:
-    return load("digits")
 
 
 @pytest.mark.parametrize("model", networks.MODELS)

@@ -1,17 +1,15 @@
 """The twin: every integer of the engine in torch, and gradients that are what its docstring says."""
 
-import importlib.util
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from spikeship.benchmarks import _fuzz_checks
+from spikeship.benchmarks._fuzz_checks import difference
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import (
@@ -31,21 +29,9 @@ from spikeship.pipeline.quantize import RealLayer
 from spikeship.pipeline.twin.layer import PARAMETERS, _exact_type
 from spikeship.pipeline.twin.twin import Twin, real_layers
 
+import kinds
+
 RNG = np.random.default_rng
-
-
-def _parity() -> ModuleType:
-    """tests/test_parity.py, whose table is ours too (tests are no package)."""
-    path = Path(__file__).with_name("test_parity.py")
-    spec = importlib.util.spec_from_file_location("parity_table", path)
-    assert spec
-    assert spec.loader
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-parity = _parity()
 
 
 def tensor(array: Any, device: str = "cpu") -> torch.Tensor:
@@ -58,17 +44,17 @@ def twin_simulate(network: Network, inputs: Any, *args: Any, **options: Any) -> 
 
 
 def assert_equal(network: Network, found: Trace, expected: Trace, where: str = "") -> None:
-    assert parity.difference(network, found, expected) is None, where
+    assert difference(network, found, expected) is None, where
 
 
 # -- forward -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", parity.KINDS, ids=lambda kind: kind.__name__)
+@kinds.every_kind
 def test_equals_the_engine_on_the_parity_table(kind: Callable[..., Any]) -> None:
-    for seed in range(parity.SEEDS):
-        one = parity.case(kind, seed)
-        found, expected = parity.run(twin_simulate, one), parity.run(simulate, one)
+    for seed in range(kinds.SEEDS):
+        one = kinds.case(kind, seed)
+        found, expected = kinds.run(twin_simulate, one), kinds.run(simulate, one)
         assert_equal(one.network, found, expected, f"seed {seed}")
 
 
@@ -77,10 +63,10 @@ def test_equals_the_engine_on_cuda() -> None:
     def on_device(network: Network, inputs: Any, *args: Any, **options: Any) -> Trace:
         return Twin(network).cuda()(tensor(inputs, "cuda"), *args, **options).numpy()
 
-    for kind in parity.KINDS:
-        for seed in range(parity.SEEDS):
-            one = parity.case(kind, seed)
-            found, expected = parity.run(on_device, one), parity.run(simulate, one)
+    for kind in kinds.KINDS:
+        for seed in range(kinds.SEEDS):
+            one = kinds.case(kind, seed)
+            found, expected = kinds.run(on_device, one), kinds.run(simulate, one)
             assert_equal(one.network, found, expected, f"{kind.__name__}, seed {seed}")
     net = cnn()
     messages = graded_input(net, 64)
@@ -119,7 +105,7 @@ def graded_input(network: Network, samples: int = 6, seed: int = 0) -> np.ndarra
 
 
 def everything(network: Network) -> tuple[str, ...]:
-    return tuple(name for name in parity.everything(network) if name != "counts")
+    return tuple(name for name in _fuzz_checks.everything(network) if name != "counts")
 
 
 def with_layers(network: Network, *layers: Any) -> Network:

@@ -12,7 +12,6 @@ import norse.torch as norse
 import numpy as np
 import pytest
 import torch
-from norse.torch.functional.leaky_integrator_box import LIBoxParameters
 from rich.table import Table
 from torch import nn
 
@@ -32,35 +31,15 @@ from spikeship.pipeline.quantize import quantize
 from spikeship.pipeline.verify.sides import float_layers, float_side, hardware, quantized_side
 from spikeship.pipeline.verify.verify import Verification, layer_ids, verify
 
-SHAPE = (1, 6, 6)
+import nets
+from nets import SHAPE, graph_of, lif, nir_lif, readout
+
 RECIPE = Recipe(steps=8, levels=16, message_bits=8, reset_interval=8, reset_offset=1)
 LABELS = np.arange(48) % 5
 
 
-def lif() -> nn.Module:
-    return norse.LIFBoxCell(
-        norse.LIFBoxParameters(tau_mem_inv=torch.tensor(500.0), v_th=torch.tensor(0.3))
-    )
-
-
-def readout() -> nn.Module:
-    return norse.LIBoxCell(LIBoxParameters(tau_mem_inv=torch.tensor(500.0)))
-
-
 def inputs(samples: int = 48, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(-3, 20, (samples, 8, *SHAPE)).astype(np.int32)
-
-
-def graph_of(*modules: nn.Module) -> nir.NIRGraph:
-    model = norse.SequentialState(*modules).eval()
-    torch.manual_seed(0)
-    with torch.no_grad():
-        for module in model.modules():
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
-                module.reset_parameters()
-        for parameter in model.parameters():
-            parameter *= 2.0
-    return from_norse(model, SHAPE)
+    return nets.inputs(samples, seed)
 
 
 DENSE = graph_of(nn.Flatten(), nn.Linear(36, 24), lif(), nn.Linear(24, 5), lif())
@@ -277,12 +256,10 @@ def test_lava_is_one_of_the_sides(conv: Network) -> None:
 
 def test_soft_resets_of_the_float_graph_stay() -> None:
     """Lowering refuses them; `verify` measures what they cost."""
-    one = np.ones(5)
-    node = nir.LIF(tau=2e-3 * one, r=one, v_leak=0 * one, v_threshold=0.5 * one, v_reset=0 * one)
-    node.metadata["reset"] = "subtract"
+    node = nir_lif(5, 2e-3, 0.5, reset="subtract")
     weight = np.random.default_rng(0).normal(0.1, 0.3, (5, 36))
     flat = nir.Flatten({"input": np.array(SHAPE)}, start_dim=0)
-    nodes = [("f", flat), ("w", nir.Affine(weight, 0 * one)), ("n", node)]
+    nodes = [("f", flat), ("w", nir.Affine(weight, np.zeros(5))), ("n", node)]
     graph = chain_graph(nodes, SHAPE, {"dt": 1e-3})
     layer = Dense(np.round(weight * 128), None, CubaLIF(4096, 2048, 128 * 16))
     network = Network([Input(SHAPE), Flatten(), layer], RECIPE)

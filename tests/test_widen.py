@@ -13,6 +13,8 @@ from spikeship.pipeline.lower import bias_channel, copies
 from spikeship.pipeline.quantize.limits import QuantizationError
 from spikeship.pipeline.quantize.quantize import quantize
 
+from nets import nir_lif
+
 RNG = np.random.default_rng(0)
 DT = 0.001
 
@@ -108,7 +110,7 @@ def test_copies_add_up_to_finer_weights() -> None:
 @pytest.mark.parametrize("widen", [bias_channel, lambda graph: copies(graph, 2)])
 def test_only_dense_layers(widen: object) -> None:
     conv = conv2d((4, 4), np.ones((2, 1, 3, 3)), np.zeros(2))
-    lif = nir.LIF(*(np.full((2, 2, 2), value) for value in (0.01, 1.0, 0.0, 1.0, 0.0)))
+    lif = nir_lif((2, 2, 2), 0.01)
     graph = chain_graph([("conv", conv), ("lif", lif)], (1, 4, 4), {"dt": DT})
     with pytest.raises(LoweringError, match="lif: only dense layers without Flatten or delays"):
         widen(graph)  # type: ignore[operator]
