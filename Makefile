@@ -1,7 +1,7 @@
 bin := .venv/bin
 ready := .venv/.ready# written when the set-up has succeeded
 
-.PHONY: setup demo figures test lint types clean
+.PHONY: setup demo test quick lint types clean
 
 setup: $(ready)
 
@@ -27,7 +27,10 @@ types: $(ready)
 	else echo "Types are checked on Python 3.10 only."; fi
 
 test: lint types
-	$(bin)/pytest
+	$(bin)/pytest -n auto
+
+quick: $(ready)
+	$(bin)/pytest -n auto -m 'not slow'
 
 clean:
 	rm -rf build dist runs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -13,14 +13,20 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: the cores are shared already
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from spikeship.hw_targets.simulate import lava as lava_cpu
 from spikeship.hw_targets.simulate.lava import why_unavailable
 from spikeship.hw_targets.simulate.trace import Trace
-from spikeship.models.data.dataset import Dataset
-from spikeship.models.data.load import load
+
+if TYPE_CHECKING:
+    from spikeship.models.data.dataset import Dataset
 
 REPOSITORY = Path(__file__).parents[1]
 SHARED_DATA = Path(
@@ -46,7 +52,30 @@ def shared_data() -> Path:
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     """scikit-learn's digits."""
+    from spikeship.models.data.load import load
+
     return load("digits")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with snn/best.ckpt, its integers net.net, and ann/best.ckpt; tests only read it.
+
+    Networks on digits by the commands' own defaults, but for fewer epochs and steps. They are trained
+    once per run of the tests: the processes of pytest-xdist share them.
+    """
+    from cli import ok
+
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    with FileLock(folder / "trained.lock"):
+        folder /= "trained"
+        if not (folder / "net.net").exists():
+            ok("train", "--out", folder / "ann", "--epochs", 4, "--ann")
+            ok("train", "--out", folder / "snn", "--epochs", 8, "--steps", 4)
+            ok("export", folder / "snn/best.ckpt", "--out", folder / "net.net")
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -266,6 +266,7 @@ def test_all_speed_networks_fire_at_their_rate_and_agree(name: str, rate: float)
     assert first == pytest.approx(rate, rel=0.5)
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 def test_slayer_and_lava_run_the_speed_networks() -> None:
     """SLAYER gives the engine's output; Lava answers with times."""

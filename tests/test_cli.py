@@ -31,16 +31,6 @@ from cli import call, ok
 GOLDEN = Path(__file__).parent / "golden"
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a trained spiking network, its ANN twin and the exported net.net."""
-    folder = tmp_path_factory.mktemp("trained")
-    ok("train", "--out", folder / "snn", "--epochs", 8)
-    ok("train", "--out", folder / "ann", "--epochs", 4, "--ann")
-    ok("export", folder / "snn/best.ckpt", "--out", folder / "net.net")
-    return folder
-
-
 @pytest.mark.parametrize("command", [
     "demo", "train", "export", "inspect", "simulate", "verify", "evaluate", "profile", "supported",
     "map", "devices",
@@ -52,7 +42,7 @@ def test_help(command: str) -> None:
 
 
 def test_training_reports(trained: Path) -> None:
-    again = ok("train", "--out", trained / "snn", "--epochs", 8)
+    again = ok("train", "--out", trained / "snn", "--epochs", 8, "--steps", 4)  # loads it
     assert again["test_accuracy"] > 0.85
     assert again["settings"]["coding"] == "rsc1"
     assert again["versions"]["norse"]
@@ -104,6 +94,7 @@ def test_evaluate(trained: Path) -> None:
     assert "samples per second, 8 steps each" in text
 
 
+@pytest.mark.slow
 def test_events_from_training_to_evaluation(shared_data: Path, tmp_path: Path) -> None:
     """N-MNIST through the same commands as images; a readout that is a voltage."""
     root = ("--data-root", shared_data / "datasets")
@@ -140,6 +131,7 @@ def test_verify_fails_beyond_the_tolerance(trained: Path) -> None:
     assert "sample" in result.stdout  # the first divergence
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 def test_verify_on_lava(trained: Path) -> None:
     """The exported net in lava-dl's own reader: output spikes, and all else, equal on 20 samples."""
@@ -409,6 +401,7 @@ def test_lower_writes_what_lava_can_load_and_says_what_it_ignores(tmp_path: Path
     assert (lowered.weight == 70).all()
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 def test_simulate_on_lava(dense: tuple[Path, Network, np.ndarray]) -> None:
     folder, network, x = dense
@@ -458,6 +451,7 @@ def test_errors_are_words_and_status_1(
     assert not Path("o.net").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 def test_the_demo(tmp_path: Path) -> None:
     """The whole path; the figures the README promises."""

@@ -135,13 +135,14 @@ def test_inputs_must_be_integers(nir_file: Path) -> None:
     assert "type float64; integers (sample, time, *input shape) are needed" in result.stderr
 
 
+@pytest.mark.slow
 def test_fine_tuned_integers_are_what_the_file_holds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    ok("train", "--epochs", 3, "--out", "run")
-    plain = ok("export", "run/best.ckpt", "--bits", 2, "--out", "plain.net")
-    tuned = ok("export", "run/best.ckpt", "--bits", 2, "--fine-tune", 2, "--out", "tuned.net")
+    words = ("export", trained / "snn/best.ckpt", "--bits", 2)
+    plain = ok(*words, "--out", "plain.net")
+    tuned = ok(*words, "--fine-tune", 2, "--out", "tuned.net")
     assert tuned["digest"] == read_netx("tuned.net").digest != plain["digest"]
     for layer in read_netx("tuned.net").layers:
         if isinstance(layer, Dense):
@@ -223,10 +224,12 @@ def test_a_target_takes_the_input_or_nothing_is_written(
         assert not list(tmp_path.glob("o.*"))
 
 
-def test_an_ann_becomes_a_spiking_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_an_ann_becomes_a_spiking_network(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    ok("train", "--ann", "--epochs", 4, "--out", "ann")
-    words = ("convert", "ann/best.ckpt", "--out", "snn", "--steps", 16, "--levels", 64)
+    words = ("convert", trained / "ann/best.ckpt", "--out", "snn", "--steps", 16, "--levels", 64)
     found = ok(*words)
     accuracy = found["test_accuracy"]
     assert accuracy["ann"] > 0.9
@@ -240,6 +243,7 @@ def test_an_ann_becomes_a_spiking_network(tmp_path: Path, monkeypatch: pytest.Mo
     assert call("convert", "snn/best.ckpt").exit_code == 1
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 def test_slayer_from_training_to_verification(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -124,6 +124,7 @@ def test_package_list_equals_the_folders() -> None:
     assert setuptools["package-dir"] == {"spikeship": str(ROOT), **folders}
 
 
+@pytest.mark.slow
 def test_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     options = ["--no-deps", "--no-build-isolation"]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from spikeship.models import networks, training
-from spikeship.models.data.load import load
+from spikeship.models.data.dataset import Dataset
 from spikeship.models.encoding import generator
 from spikeship.models.quantized_ann import (
     IMAGE_BITS,
@@ -122,14 +123,12 @@ def test_ranges_are_those_of_what_arrives() -> None:
     assert len(found) == 3
 
 
-def test_accuracy_of_a_trained_one(tmp_path: object) -> None:
-    data = load("digits")
-    settings = replace(SETTINGS, widths=(32,), epochs=3)
-    trained, _ = training.train(settings, data, str(tmp_path), progress=False)
-    accuracy = training.accuracy(trained, data.test)
-    calibration = data.train.first(200).images
-    fine = training.accuracy(quantize(trained, calibration, 8, 8), data.test)
-    coarse = training.accuracy(quantize(trained, calibration, 2, 1), data.test)
+def test_accuracy_of_a_trained_one(trained: Path, digits: Dataset) -> None:
+    classifier = training.load(trained / "ann/best.ckpt")
+    accuracy = training.accuracy(classifier, digits.test)
+    calibration = digits.train.first(200).images
+    fine = training.accuracy(quantize(classifier, calibration, 8, 8), digits.test)
+    coarse = training.accuracy(quantize(classifier, calibration, 2, 1), digits.test)
     assert abs(fine - accuracy) < 0.01
     assert coarse < accuracy - 0.02
 

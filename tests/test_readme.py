@@ -40,7 +40,7 @@ def _blocks(text: str) -> list[Block]:
 def _cases() -> list[Any]:
     cases = []
     for block in _blocks((REPOSITORY / "README.md").read_text(encoding="utf-8")):
-        marks = []
+        marks = [pytest.mark.slow]  # the session trains a network
         if "no-run" in block.words:
             marks.append(pytest.mark.skip(reason=f"README.md line {block.line} says no-run"))
         if "lava" in block.words:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,15 +21,11 @@ QUICK = ("--limit", 12, "--steps", 2, "--eot", 1, "--draws", 3, "--queries", 5, 
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """rsc/, phase/ and ann/ with checkpoints of digits, rsc.net and phase.net beside them."""
-    out = tmp_path_factory.mktemp("trained")
-    common = ("--epochs", 5, "--steps", 4)
-    ok("train", "--out", out / "rsc", *common, "--sigma", 0.2)
-    ok("train", "--out", out / "phase", *common, "--coding", "phase")
-    ok("train", "--out", out / "ann", "--epochs", 3, "--ann")
-    for name in ("rsc", "phase"):
-        ok("export", out / name / "best.ckpt", "--out", out / f"{name}.net")
+def folder(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The trained networks, and one with the phase code: phase/best.ckpt, phase.net."""
+    out = shutil.copytree(trained, tmp_path_factory.mktemp("nets") / "trained")
+    ok("train", "--out", out / "phase", "--epochs", 5, "--steps", 4, "--coding", "phase")
+    ok("export", out / "phase/best.ckpt", "--out", out / "phase.net")
     return out
 
 
@@ -44,11 +41,11 @@ def test_attack_on_the_integers(folder: Path, tmp_path: Path) -> None:
     options = ("--limit", 40, "--eot", 2, "--steps", 5, "--draws", 4, "--epsilon", 0.2)
     names = ("--attack", "noise", "--attack", "pgd")
     stored, moved = tmp_path / "a.json", tmp_path / "a.npy"
-    result = ok("attack", folder / "rsc.net", *names, *options, "--out", stored, "--images", moved)
+    result = ok("attack", folder / "net.net", *names, *options, "--out", stored, "--images", moved)
     noise, pgd = result["attacks"]
     assert (noise["attack"], pgd["attack"]) == ("random noise", "PGD")
     assert (pgd["settings"]["steps"], pgd["settings"]["eot"], pgd["epsilon"]) == (5, 2, 0.2)
-    assert pgd["digest"] == read_netx(folder / "rsc.net").digest
+    assert pgd["digest"] == read_netx(folder / "net.net").digest
     assert pgd["after"]["draws"] == 4
     assert pgd["after"]["accuracy"] < noise["after"]["accuracy"] - 0.3
     assert json.loads(stored.read_text()) == result
@@ -56,8 +53,8 @@ def test_attack_on_the_integers(folder: Path, tmp_path: Path) -> None:
     clean = load("digits").test.images[:40].numpy()
     assert images.shape == (2, 40, 1, 8, 8)
     assert np.abs(images - clean).max() == pytest.approx(pgd["largest"], abs=1e-6)
-    again = ok("attack", folder / "rsc.net", *names, *options)
-    other = ok("attack", folder / "rsc.net", *names, *options, "--seed", 1)
+    again = ok("attack", folder / "net.net", *names, *options)
+    other = ok("attack", folder / "net.net", *names, *options, "--seed", 1)
     assert again["attacks"][1]["after"] == pgd["after"]
     assert other["attacks"][1]["after"] != pgd["after"]
 
@@ -65,10 +62,10 @@ def test_attack_on_the_integers(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "victim"),
     [
-        (("rsc/best.ckpt",), "float"),
+        (("snn/best.ckpt",), "float"),
         (("ann/best.ckpt",), "ANN"),
-        (("rsc/best.ckpt", "--on", "deployed", "--bits", 4), "integers"),
-        (("rsc.net", "--on", "float", "--float", "rsc/best.ckpt"), "float"),
+        (("snn/best.ckpt", "--on", "deployed", "--bits", 4), "integers"),
+        (("net.net", "--on", "float", "--float", "snn/best.ckpt"), "float"),
     ],
 )
 def test_attack_on_every_form(folder: Path, words: tuple, victim: str) -> None:
@@ -84,15 +81,15 @@ def test_attack_on_every_form(folder: Path, words: tuple, victim: str) -> None:
 
 def test_certify_by_noise_goes_on_in_its_folder(folder: Path, tmp_path: Path) -> None:
     options = ("--limit", 6, "--n", 60, "--n0", 10, "--folder", tmp_path / "votes")
-    first = ok("certify", folder / "rsc.net", *options)
+    first = ok("certify", folder / "net.net", *options)
     assert first["summary"]["method"] == "rsc1-grid"
     assert first["summary"]["runs"] == 70
     assert first["summary"]["accuracy"][0] > 0.4
     assert len(first["certified"]["certificates"]) == 6
     assert list((tmp_path / "votes").iterdir())
-    second = ok("certify", folder / "rsc.net", *options)
+    second = ok("certify", folder / "net.net", *options)
     assert second["summary"] == first["summary"]
-    text = call("certify", folder / "rsc.net", *options).stdout
+    text = call("certify", folder / "net.net", *options).stdout
     assert "certificates, rsc1-grid, 6 images" in text
     assert "With probability 0.999 per image" in text
 
@@ -104,9 +101,10 @@ def test_certify_by_phases_is_exact(folder: Path) -> None:
     assert found["statement"].startswith("Exactly")
 
 
+@pytest.mark.slow
 def test_robustness_of_the_integers(folder: Path, tmp_path: Path) -> None:
     stored = tmp_path / "r.json"
-    result = call("robustness", folder / "rsc.net", *QUICK, "--attack", "apgd-ce", "--out", stored)
+    result = call("robustness", folder / "net.net", *QUICK, "--attack", "apgd-ce", "--out", stored)
     written = json.loads(stored.read_text())
     assert result.exit_code == (0 if written["passed"] else 1)
     (victim,) = written["report"]["victims"]
@@ -130,8 +128,8 @@ def test_robustness_of_the_integers(folder: Path, tmp_path: Path) -> None:
 
 
 def test_robustness_of_both_forms_with_another_source(folder: Path) -> None:
-    given = ("--float", folder / "rsc/best.ckpt", "--source", folder / "ann/best.ckpt")
-    result = call("robustness", folder / "rsc.net", *given, *QUICK, "--json")
+    given = ("--float", folder / "snn/best.ckpt", "--source", folder / "ann/best.ckpt")
+    result = call("robustness", folder / "net.net", *given, *QUICK, "--json")
     report = json.loads(result.stdout)["report"]
     assert [v["form"] for v in report["victims"]] == ["integers", "float"]
     ann = str(folder / "ann/best.ckpt")
@@ -147,6 +145,7 @@ def test_robustness_of_an_ann(folder: Path) -> None:
     assert "votes" not in result.stdout
 
 
+@pytest.mark.slow
 def test_robustness_fails_where_the_suite_fails(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +166,7 @@ def test_robustness_fails_where_the_suite_fails(
         "--queries",
         30,
     )
-    result = call("robustness", folder / "rsc.net", *options, "--gradient", "steep")
+    result = call("robustness", folder / "net.net", *options, "--gradient", "steep")
     assert result.exit_code == 1
     assert "sanity suite, integers: FAILED: unbounded epsilon" in result.stdout
     assert "no certificates: not asked for" in result.stdout
@@ -176,28 +175,28 @@ def test_robustness_fails_where_the_suite_fails(
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("attack", "rsc.net", "--attack", "pdg"), "unknown attack 'pdg'; choose from noise, fgsm"),
-        (("robustness", "rsc.net", "--attack", "pdg"), "unknown attack 'pdg'; choose from noise"),
-        (("attack", "rsc.net", "--gradient", "x"), "unknown gradient 'x'; choose from superspike"),
+        (("attack", "net.net", "--attack", "pdg"), "unknown attack 'pdg'; choose from noise, fgsm"),
+        (("robustness", "net.net", "--attack", "pdg"), "unknown attack 'pdg'; choose from noise"),
+        (("attack", "net.net", "--gradient", "x"), "unknown gradient 'x'; choose from superspike"),
         (("attack", "none.net"), "none.net: no such file"),
-        (("attack", "rsc.net", "--on", "float"), "give the checkpoint that it was made from with --float"),
-        (("attack", "rsc.net", "--bits", "4"), "a .net file has its bits"),
-        (("attack", "rsc/best.ckpt", "--bits", "4"), "--bits is for a checkpoint with --on deployed"),
-        (("attack", "rsc/best.ckpt", "--float", "ann/best.ckpt"), "--float goes with a .net file"),
+        (("attack", "net.net", "--on", "float"), "give the checkpoint that it was made from with --float"),
+        (("attack", "net.net", "--bits", "4"), "a .net file has its bits"),
+        (("attack", "snn/best.ckpt", "--bits", "4"), "--bits is for a checkpoint with --on deployed"),
+        (("attack", "snn/best.ckpt", "--float", "ann/best.ckpt"), "--float goes with a .net file"),
         (("attack", "ann/best.ckpt", "--on", "deployed"), "is an ANN, which has no integers here"),
-        (("attack", "rsc.net", "--epsilon", "-1"), "epsilon = -1"),
-        (("robustness", "rsc.net", "--epsilon", "1"), "epsilon = 1"),
+        (("attack", "net.net", "--epsilon", "-1"), "epsilon = -1"),
+        (("robustness", "net.net", "--epsilon", "1"), "epsilon = 1"),
         (("certify", "ann/best.ckpt"), "no vote to certify"),
         (("certify", "phase/best.ckpt", "--method", "phase"), "phase holds for integers"),
-        (("certify", "rsc.net", "--method", "phase"), "phase is for the coding phase"),
+        (("certify", "net.net", "--method", "phase"), "phase is for the coding phase"),
         (("certify", "plain.net"), "has no recipe"),
         (("attack", "unknown.net"), "does not say which data set it was made for: give --data"),
         (("attack", "events.net"), "events cannot be attacked"),
-        (("robustness", "rsc.net", "--device", "abacus"), "unknown device 'abacus'"),
+        (("robustness", "net.net", "--device", "abacus"), "unknown device 'abacus'"),
     ],
 )  # fmt: skip
 def test_errors(folder: Path, words: tuple[str, ...], says: str) -> None:
-    network = read_netx(folder / "rsc.net")
+    network = read_netx(folder / "net.net")
     recipe = network.recipe
     assert recipe is not None
     write_netx(Network(network.layers), folder / "plain.net")

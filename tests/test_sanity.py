@@ -236,8 +236,8 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> training.Classifier:
 
 
 @pytest.fixture(scope="module")
-def ann(tmp_path_factory: pytest.TempPathFactory) -> FloatVictim:
-    return FloatVictim(_train(tmp_path_factory.mktemp("ann"), spiking=False), "ann")
+def ann(trained: Path) -> FloatVictim:
+    return FloatVictim(training.load(trained / "ann/best.ckpt"), "ann")
 
 
 class Saturated(FloatVictim):
