@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from .activity import activity
 from .encoding import Encoding, generator
-from .networks import Readout, SpikingClassifier, thresholds
-from .settings import Settings
+from .networks import SpikingClassifier, thresholds
+from .settings import Readout, Settings
 from .training import Classifier, digest
 
 Frames: TypeAlias = Callable[[], Iterable[Tensor]]

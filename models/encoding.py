@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-Coding: TypeAlias = Literal[
-    "direct", "rsc1", "rsc2", "poisson", "signed_poisson", "phase", "events"
-]
+from .settings import Coding
+
 CODINGS: tuple[Coding, ...] = get_args(Coding)
 _NOISY = ("rsc1", "rsc2")
 _WIDTHS: dict[Coding, int] = {"poisson": 0, "signed_poisson": 2, "phase": 0, "events": 0}

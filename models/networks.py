@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 import norse.torch as norse
 import torch
 from norse.torch.functional.leaky_integrator_box import LIBoxParameters
 from torch import nn
 
-Readout: TypeAlias = Literal["spikes", "voltage"]
+from .settings import Readout
+
 MODELS = ("mlp", "cnn", "vgg")
 VGG = ((64, 1), (128, 1), (256, 2), (512, 2), (512, 2))
 """VGG-11: channels and convolutions of each stage."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, Protocol, TypeAlias, get_args
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,9 +14,7 @@ from torch.nn import functional
 
 from . import crafting
 from .activity import Activity
-
-Kind: TypeAlias = Literal["fgsm", "rfgsm", "pgd"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+from .settings import Kind
 
 
 class Model(Protocol):

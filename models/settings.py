@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
-from .encoding import Coding, Encoding
-from .networks import Readout
-from .objectives import KINDS, Kind
+if TYPE_CHECKING:
+    from .encoding import Encoding
 
+ImageCoding: TypeAlias = Literal["direct", "rsc1", "rsc2", "poisson", "signed_poisson", "phase"]
+Coding: TypeAlias = Literal[ImageCoding, "events"]
+Readout: TypeAlias = Literal["spikes", "voltage"]
 Framework: TypeAlias = Literal["norse", "slayer"]
 FRAMEWORKS: tuple[Framework, ...] = get_args(Framework)
 Name: TypeAlias = Literal["ce", "at", "trades", "mart"]
 OBJECTIVES: tuple[Name, ...] = get_args(Name)
+Kind: TypeAlias = Literal["fgsm", "rfgsm", "pgd"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_ROBUST = {"panel": "Robust training"}
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides a training run; stored in the checkpoint.
+
+    A field whose metadata have a help text is an option of `spikeship train`; the command line's
+    `fields.options` says what else may stand there.
 
     `framework` is that of the spiking network; its ANN twin is the same for all. `levels`: grey
     levels that images are rounded to, `Encoding.grid`. `offsets`, `template`: of the phase code.
@@ -38,39 +46,113 @@ class Settings:
     from; `train` fills them in.
     """
 
-    dataset: str = "digits"
-    model: str = "mlp"
+    dataset: str = field(
+        default="digits",
+        metadata={
+            "flag": "--data",
+            "help": "Data set to train on: digits, mnist, fashion_mnist, cifar10 or nmnist.",
+        },
+    )
+    model: str = field(default="mlp", metadata={"help": "Network to train: mlp, cnn or vgg."})
     spiking: bool = True
-    readout: Readout = "spikes"
-    coding: Coding = "rsc1"
-    sigma: float = 0.1
-    steps: int = 8
-    levels: int = 16
-    epochs: int = 60
-    batch: int = 32
-    learning_rate: float = 1e-2
-    seed: int = 0
+    readout: Readout = field(default="spikes", metadata={"help": "What the answer is read from."})
+    coding: Coding = field(
+        default="rsc1",
+        metadata={
+            "help": "Input coding of images; events (nmnist) need none.",
+            "type": ImageCoding,
+        },
+    )
+    sigma: float = field(default=0.1, metadata={"help": "Noise of rsc1 and rsc2, in pixel units."})
+    steps: int = field(
+        default=8,
+        metadata={
+            "help": "Time steps per sample; events (nmnist) have 30 unless this is given.",
+            "min": 1,
+        },
+    )
+    levels: int = field(default=16, metadata={"help": "Input grid: grey levels per 1.0.", "min": 1})
+    epochs: int = field(default=60, metadata={"help": "Passes over the training data.", "min": 1})
+    batch: int = field(default=32, metadata={"help": "Samples per mini-batch.", "min": 1})
+    learning_rate: float = field(
+        default=1e-2,
+        metadata={"help": "Learning rate of Adam at the start; it falls to 0 as a cosine."},
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of weights and noise."})
     shape: tuple[int, ...] = (1, 8, 8)
     classes: int = 10
     widths: tuple[int, ...] | None = None
-    framework: Framework = "norse"
-    offsets: int = 1
+    framework: Framework = field(
+        default="norse", metadata={"help": "What the network is made of and trained with."}
+    )
+    offsets: int = field(
+        default=1,
+        metadata={"help": "Thresholds that a pixel meets over the steps, with --coding phase."},
+    )
     template: int = 0
-    leak: float = 0.5
+    leak: float = field(
+        default=0.5,
+        metadata={"help": "What neurons keep of their voltage per step; 1 is integrate-and-fire."},
+    )
     learn_thresholds: bool = False
-    objective: Name = "ce"
-    attack: Kind = "pgd"
-    epsilon: float = 0.1
-    attack_steps: int = 5
-    beta: float = 6.0
-    sparsity: float = 0.0
-    sparsity_power: Literal[1, 2] = 2
-    sparsity_step: float = 1e-2
-    rate_penalty: float = 0.0
-    noise_periods: int = 1
-    teacher: str = ""
-    distillation: float = 0.0
-    presynaptic: float = 0.0
+    objective: Name = field(
+        default="ce",
+        metadata={**_ROBUST, "help": "Cross-entropy, adversarial training, TRADES or MART."},
+    )
+    attack: Kind = field(
+        default="pgd",
+        metadata={**_ROBUST, "help": "Attack that at, trades and mart defend against."},
+    )
+    epsilon: float = field(
+        default=0.1,
+        metadata={
+            **_ROBUST,
+            "help": "L-infinity radius of that attack and of crafted noise, images being in 0 to 1.",
+        },
+    )
+    attack_steps: int = field(default=5, metadata={**_ROBUST, "help": "Steps of the attack pgd."})
+    beta: float = field(
+        default=6.0, metadata={**_ROBUST, "help": "Weight of the robust term of trades and mart."}
+    )
+    sparsity: float = field(
+        default=0.0, metadata={**_ROBUST, "help": "Weight of the gradient sparsity penalty (SR)."}
+    )
+    sparsity_power: Literal[1, 2] = field(
+        default=2,
+        metadata={
+            **_ROBUST,
+            "help": "Power of the sparsity penalty, 1 or 2.",
+            "type": int,
+            "min": 1,
+            "max": 2,
+        },
+    )
+    sparsity_step: float = field(
+        default=1e-2,
+        metadata={
+            **_ROBUST,
+            "help": "Step of the finite difference in the sparsity penalty, in pixel units.",
+        },
+    )
+    rate_penalty: float = field(
+        default=0.0, metadata={**_ROBUST, "help": "Weight of the mean firing rate."}
+    )
+    noise_periods: int = field(
+        default=1,
+        metadata={
+            **_ROBUST,
+            "help": "Periods with crafted noise between them; above 1 this is HIRE.",
+        },
+    )
+    teacher: str = field(
+        default="", metadata={**_ROBUST, "help": "Checkpoint of an ANN to learn from (E-RSCT)."}
+    )
+    distillation: float = field(
+        default=0.0, metadata={**_ROBUST, "help": "Weight of the teacher's answers."}
+    )
+    presynaptic: float = field(
+        default=0.0, metadata={**_ROBUST, "help": "Weight of the teacher's currents."}
+    )
     temperature: float = 4.0
     teacher_digest: str = ""
     start_digest: str = ""
@@ -152,6 +234,9 @@ class Settings:
 
     @property
     def encoding(self) -> Encoding:
+        """The input coding as the network is trained with it."""
+        from .encoding import Encoding
+
         return Encoding.of(
             self.coding,
             self.steps,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .networks import Readout
+from .settings import Readout
 
 MODELS = ("mlp", "cnn")
 DECAY = 0.5

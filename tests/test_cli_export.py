@@ -71,6 +71,7 @@ def test_the_time_step_is_not_guessed(nir_file: Path) -> None:
     result = call("export", nir_file, "--input", "x.npy", "--out", "out.net")
     assert result.exit_code == 1
     assert "the time step dt is not known" in result.stderr
+    assert "in the unit of its time constants: --dt 1e-3." in result.stderr
     assert not Path("out.net").exists()
 
 
@@ -79,6 +80,7 @@ def test_reset_by_subtraction_is_approximated_only_on_request(nir_file: Path) ->
     refused = call(*words, "out.net")
     assert refused.exit_code == 1
     assert "no exact image of b (reset 'subtract'); d (reset 'subtract')" in refused.stderr
+    assert "or allow --approximate-reset" in refused.stderr
     layers = ok(*words, "out.net", "--approximate-reset")["layers"]
     exact = ok("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "zero.net")["layers"]
     assert layers[0]["agreement"] < exact[0]["agreement"]  # measured against the soft reset
@@ -114,10 +116,10 @@ def test_bits_and_budgets(nir_file: Path, words: list[object], bits: list[int] |
     [
         (["--bits", "4", "--size-budget", "9"], "exclude each other"),
         (["--bits", "four"], "give whole numbers, separated by commas"),
-        (["--bits", "9"], "weights have 2 to 8 bits"),
+        (["--bits", "9"], "--bits 9; weights have 2 to 8 bits"),
         (["--bits", "8,8,8"], "the network has 2 layers with neurons"),
         (["--fine-tune", "1"], "--fine-tune needs labels"),
-        (["--checkpoint", "x.npy"], "goes with module:function"),
+        (["--checkpoint", "x.npy"], "--checkpoint x.npy: it goes with module:function"),
         (["--data", "digits"], "--data and --input exclude each other"),
     ],
 )

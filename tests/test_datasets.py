@@ -145,10 +145,10 @@ def test_real_mnist(shared_data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "root", "message"), [
     ("imagenet", None, "unknown data set 'imagenet'; choose from digits, mnist, fashion_mnist, cifar10, nmnist"),
-    ("mnist", None, "give the folder that holds MNIST/raw with --data-root"),
-    ("mnist", "empty", "no such file. --data-root must hold torchvision's folders"),
-    ("nmnist", None, "give the folder that holds nmnist_small.tar with --data-root"),
-    ("nmnist", "empty", "no such file. --data-root must hold nmnist_small.tar"),
+    ("mnist", None, "give the folder that holds MNIST/raw as data_root"),
+    ("mnist", "empty", "no such file. data_root must hold torchvision's folders"),
+    ("nmnist", None, "give the folder that holds nmnist_small.tar as data_root"),
+    ("nmnist", "empty", "no such file. data_root must hold nmnist_small.tar"),
 ])  # fmt: skip
 def test_missing_data(tmp_path: Path, name: str, root: str | None, message: str) -> None:
     with pytest.raises(DatasetError, match=message):

@@ -216,7 +216,7 @@ def test_what_is_missing_is_named(trained: Trained, digits: Dataset) -> None:
     for tuning in (Tuning(layer_epochs=1), Tuning(objective="teacher")):
         with pytest.raises(ValueError, match="need the float network: give `graph`"):
             finetune(start, digits, tuning)
-    with pytest.raises(ValueError, match="the file has no recipe"):
+    with pytest.raises(ValueError, match="this file has no recipe"):
         finetune(Network(start.network.layers), digits)
 
 

@@ -155,6 +155,16 @@ def test_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
         text=True,
     )
     assert found.stdout.startswith(str(site))
+    shown = subprocess.run(
+        [sys.executable, "-m", "spikeship", "--version"],
+        cwd=empty,
+        env={**environment, "PYTHONPATH": str(site)},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    assert shown.stdout == f"spikeship {project['version']}\n"
 
 
 @package

@@ -225,7 +225,7 @@ def _read_pool(group: h5py.Group, neuron: Any, before: Shape | None, lower: bool
     if not lower:
         raise NetworkError(
             "layer type 'pool' cannot be built by netx. It is exactly a depthwise convolution: "
-            "read_netx(..., lower_pooling=True) reads it as that, and write_netx writes it so."
+            "read_netx(..., lower_pooling=True) makes it one."
         )
     return conv
 

@@ -22,7 +22,7 @@ def _cifar10(data_root: str | Path | None) -> Dataset:
     if data_root is None:
         raise DatasetError(
             f"cifar10 is not shipped: give the folder that holds cifar-10-batches-py "
-            f"(torchvision.datasets.CIFAR10(root, download=True) makes it) or {_ZIP} with --data-root."
+            f"(torchvision.datasets.CIFAR10(root, download=True) makes it) or {_ZIP} as data_root."
         )
     train = cifar10(data_root, "train")
     first, second = _divide(len(train), 0.1)
@@ -50,7 +50,7 @@ def cifar10(root: str | Path, part: Literal["train", "test"]) -> Split:
     path = next((p for p in (root / _ZIP, root / "cifar10_jpeg" / _ZIP) if p.is_file()), None)
     if path is None:
         raise DatasetError(
-            f"{root}: neither cifar-10-batches-py nor {_ZIP} is there; --data-root must hold one."
+            f"{root}: neither cifar-10-batches-py nor {_ZIP} is there; data_root must hold one."
         )
     from PIL import Image
 

@@ -29,9 +29,7 @@ def _idx(path: Path, axes: int) -> NDArray[np.uint8]:
     """An idx file of bytes: 2 zero bytes, type 8, number of axes, big-endian sizes, then the data."""
     packed = path.with_name(path.name + ".gz")
     if not path.is_file() and not packed.is_file():
-        raise DatasetError(
-            f"{path}[.gz]: no such file. --data-root must hold torchvision's folders."
-        )
+        raise DatasetError(f"{path}[.gz]: no such file. data_root must hold torchvision's folders.")
     try:
         raw = path.read_bytes() if path.is_file() else gzip.decompress(packed.read_bytes())
     except (OSError, EOFError) as error:

@@ -34,7 +34,7 @@ def load(name: str, data_root: str | Path | None = None, event_steps: int = EVEN
         return _cifar10(data_root)
     if data_root is None:
         raise DatasetError(
-            f"{name} is not shipped: give the folder that holds {_FOLDERS[name]}/raw with --data-root "
+            f"{name} is not shipped: give the folder that holds {_FOLDERS[name]}/raw as data_root "
             f"(torchvision.datasets.{_FOLDERS[name]}(root, download=True) makes it)."
         )
     raw = Path(data_root) / _FOLDERS[name] / "raw"

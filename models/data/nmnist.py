@@ -20,7 +20,7 @@ _TAR = "nmnist_small.tar"
 def _nmnist(data_root: str | Path | None, steps: int) -> Dataset:
     if data_root is None:
         raise DatasetError(
-            f"nmnist is not shipped: give the folder that holds {_TAR} with --data-root."
+            f"nmnist is not shipped: give the folder that holds {_TAR} as data_root."
         )
     spikes, labels = nmnist(data_root, steps)
     return _in_three("nmnist", Split(torch.from_numpy(spikes), torch.from_numpy(labels)))
@@ -43,7 +43,7 @@ def nmnist(
         (p for p in (Path(root) / _TAR, Path(root) / "nmnist_small" / _TAR) if p.is_file()), None
     )
     if path is None:
-        raise DatasetError(f"{Path(root) / _TAR}: no such file. --data-root must hold {_TAR}.")
+        raise DatasetError(f"{Path(root) / _TAR}: no such file. data_root must hold {_TAR}.")
     events: dict[int, NDArray[np.uint8]] = {}
     listing = None
     try:

@@ -17,48 +17,48 @@ if TYPE_CHECKING:
 from ...hw_targets.printed import table
 
 
-def fair_table(found: Fair) -> list[Table | str]:
+def fair_table(fair: Fair) -> list[Table | str]:
     """Energies per inference, their ratios and break-evens, and what is not in them."""
     title = (
-        f"{found.snn.scope} at 45 nm, estimated, per inference; {found.weight_bits}-bit weights, "
-        f"T = {found.steps}"
+        f"{fair.snn.scope} at 45 nm, estimated, per inference; {fair.weight_bits}-bit weights, "
+        f"T = {fair.steps}"
     )
-    actual = f"{found.spikes_per_synapse:.3g} (actual)"
-    rows = [("spiking network", interval(found.snn), "", actual, f"{found.rate:.3g}")]
+    actual = f"{fair.spikes_per_synapse:.3g} (actual)"
+    rows = [("spiking network", interval(fair.snn), "", actual, f"{fair.rate:.3g}")]
     rows += [
         (
             f"ANN, {opponent.name}",
             interval(opponent.energy),
             _span(opponent.ratio),
             _span(opponent.break_even),
-            _span(opponent.break_even, found.steps),
+            _span(opponent.break_even, fair.steps),
         )
-        for opponent in found.opponents
+        for opponent in fair.opponents
     ]
     columns = ("", "energy", "spiking / ANN", "break-even, spikes per synapse", "per step")
-    left = f"not modelled: {'; '.join(found.not_modelled)}."
+    left = f"not modelled: {'; '.join(fair.not_modelled)}."
     return [table(title, columns, rows), left]
 
 
-def fair_details(found: Fair) -> list[Table | str]:
+def fair_details(fair: Fair) -> list[Table | str]:
     """Every dataflow, and every assumption."""
     cases = [
         (flow.name, *(f"{case.ratio:.3g}, {_break_even(case.break_even)}" for case in by_flow))
         for flow, *by_flow in zip(
-            found.dataflows, *(opponent.cases for opponent in found.opponents), strict=True
+            fair.dataflows, *(opponent.cases for opponent in fair.opponents), strict=True
         )
     ]
-    names = (opponent.name for opponent in found.opponents)
+    names = (opponent.name for opponent in fair.opponents)
     flows = table("spiking / ANN, break-even: by dataflow", ("dataflow", *names), cases)
-    says = [f"{flow.name}: {flow.says}." for flow in found.dataflows]
-    dense = f"A dense pass of the spiking network is {found.synapses_per_mac:.3g} of the ANN's."
-    return [flows, *says, *found.assumptions, dense]
+    says = [f"{flow.name}: {flow.says}." for flow in fair.dataflows]
+    dense = f"A dense pass of the spiking network is {fair.synapses_per_mac:.3g} of the ANN's."
+    return [flows, *says, *fair.assumptions, dense]
 
 
-def _span(found: Interval | None, divisor: float = 1.0) -> str:
-    if found is None:
+def _span(quantity: Interval | None, divisor: float = 1.0) -> str:
+    if quantity is None:
         return "unknown: no spikes"
-    value, low, high = (end / divisor for end in found.ends)
+    value, low, high = (end / divisor for end in quantity.ends)
     return f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 

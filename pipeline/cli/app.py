@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
 import typer
 
 from .attack import attack
@@ -15,31 +19,19 @@ from .inspect import inspect, lower
 from .map import map_
 from .profile import profile
 from .robustness import robustness
-from .screen import command
+from .screen import Output, command
 from .simulate import simulate
 from .supported import supported
 from .train import train
 from .verify import verify
 
-COMMANDS = (
-    demo,
-    train,
-    convert,
-    export,
-    inspect,
-    lower,
-    simulate,
-    verify,
-    supported,
-    evaluate,
-    attack,
-    certify,
-    robustness,
-    profile,
-    map_,
-    devices,
-)
-"""In the order of the help. A new one is a function that returns an `Output`, and its name here."""
+COMMANDS: dict[str, tuple[Callable[..., Output], ...]] = {
+    "Start here": (demo, supported),
+    "Train": (train, convert),
+    "Deploy": (export, inspect, lower, map_, simulate),
+    "Judge": (evaluate, verify, profile, devices, attack, certify, robustness),
+}
+"""Panels of the help. A new command is a function that returns an `Output`, and its name here."""
 
 app = typer.Typer(
     help="Trained spiking networks to lava-dl netx files, bit-accurate simulation, and numbers to trust.",
@@ -47,5 +39,28 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-for function in COMMANDS:
-    app.command(function.__name__.rstrip("_"))(command(function))
+for panel, functions in COMMANDS.items():
+    for function in functions:
+        name = function.__name__.rstrip("_")
+        app.command(name, rich_help_panel=panel)(command(function))
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"spikeship {version('spikeship')}")
+        except PackageNotFoundError:
+            typer.echo("spikeship, not installed: its version is unknown")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass

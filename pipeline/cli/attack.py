@@ -4,38 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from ...hw_targets.printed import table
-from .options import DataRoot
 from .screen import Output, bars
-from .victim import (
-    EOT,
-    Bits,
-    Data,
-    Draws,
-    DrawSeed,
-    Eot,
-    Epsilon,
-    File,
-    Float,
-    Limit,
-    On,
-    Out,
-    Queries,
-    Surrogate,
-    _accuracies,
-    _gradient,
-    _judged,
-    _name,
-    _scored,
-    _settings,
-    _settings_left,
-    _threads,
-    _victim,
+from .victim import EOT, AttackOptions, On, SubjectOptions, threads
+from .victim_tables import (
+    attack_settings,
+    how_judged,
+    network_name,
+    score_columns,
+    scores,
+    settings_left,
 )
 
 if TYPE_CHECKING:
@@ -44,85 +27,81 @@ if TYPE_CHECKING:
 
 
 def attack(
-    file: File,
+    given: SubjectOptions,
+    how: AttackOptions,
+    on: On = None,
     attack_: Annotated[
         list[str] | None,
-        typer.Option("--attack", help="By name; repeatable. Default: pgd."),
+        typer.Option("--attack", help="Attack to run, by name; repeatable. Default: pgd."),
     ] = None,
-    epsilon: Epsilon = 0.1,
     steps: Annotated[
         int | None,
-        typer.Option(help="Of attacks with steps. Default: 20, of sa-pgd 100.", min=1),
+        typer.Option(help="Steps of attacks that take steps. Default: 20; 100 for sa-pgd.", min=1),
     ] = None,
-    restarts: Annotated[int, typer.Option(help="Random starts.", min=1)] = 1,
-    eot: Eot = None,
-    queries: Queries = 1000,
-    gradient: Surrogate = None,
-    on: On = None,
-    float_: Float = None,
-    bits: Bits = None,
-    limit: Limit = 100,
-    draws: Draws = 20,
-    seed: DrawSeed = 0,
-    data: Data = None,
-    data_root: DataRoot = None,
+    restarts: Annotated[int, typer.Option(help="Random starts of each attack.", min=1)] = 1,
     images: Annotated[
         Path | None,
-        typer.Option(help="Write the adversarial images here: .npy, (attack, sample, C, H, W)."),
+        typer.Option(help="File for the adversarial images: .npy, (attack, sample, C, H, W)."),
     ] = None,
-    out: Out = None,
 ) -> Output:
-    """Attack a network, judged on draws of its coding that no attack saw."""
+    """Attack a network, judged on draws of its coding that no attack saw.
+
+    Attacks: noise, fgsm, rfgsm, pgd, smoothadv, apgd-ce, apgd-dlr, apgd-t, sa-pgd, square, ensemble-4,
+    ensemble-19.
+    """
     import numpy as np
 
     from ...hw_targets.files import atomic_path
-    from ..robustness.attacks import Strength, named
+    from ..robustness.attacks import named
     from ..robustness.attacks.attack import attack as run
 
-    victim, dataset = _victim(file, on, float_, bits, data, data_root)
-    averaged = eot or (EOT if victim.stochastic else 1)
-    strength = Strength(epsilon, steps, restarts, averaged, queries, _gradient(gradient))
+    subject = given.load(on)
+    victim, data = subject.victim, subject.dataset.name
+    strength = how.strength(how.eot or (EOT if victim.stochastic else 1), steps, restarts)
     chosen = [named(name, strength) for name in attack_ or ["pgd"]]
-    split = dataset.test.first(limit)
-    found: list[Any] = []
-    with _threads(victim):
-        for one in chosen:
-            found.append(
+    split = subject.dataset.test.first(given.limit)
+    results: list[Attacked] = []
+    with threads(victim):
+        for each in chosen:
+            results.append(
                 run(
                     victim,
-                    one,
+                    each,
                     split.images,
                     split.labels,
-                    seed=seed,
-                    draws=draws,
-                    clean=found[0].clean if found else None,
+                    seed=given.seed,
+                    draws=how.draws,
+                    clean=results[0].clean if results else None,
                     progress=bars(),
                 )
             )
     if images is not None:
         with atomic_path(images) as temporary, temporary.open("wb") as sink:
-            np.save(sink, np.stack([each.adversarial.numpy() for each in found]))
-    result = {"file": file, "data": dataset.name, "attacks": found}
-    return Output(result, *attack_tables(victim, dataset.name, found), out=out)
+            np.save(sink, np.stack([each.adversarial.numpy() for each in results]))
+    return Output(
+        {"file": given.file, "data": data, "attacks": results},
+        *attack_tables(victim, data, results),
+        out=given.out,
+    )
 
 
-def attack_tables(victim: Victim, data: str, found: Sequence[Attacked]) -> list[Table | str]:
+def attack_tables(victim: Victim, data: str, results: Sequence[Attacked]) -> list[Table | str]:
     """Clean accuracy, and that under each attack."""
-    clean = found[0].clean
-    rows: list[Sequence[object]] = [("clean", "", *_scored(clean), "", "", "")]
+    first = results[0]
+    rows: list[Sequence[object]] = [("clean", "", *scores(first.clean), "", "", "")]
     rows += [
         (
             a.attack,
             f"{a.epsilon:g}",
-            *_scored(a.after),
+            *scores(a.after),
             f"{100 * a.zero_gradients:.1f} %",
             f"{a.seconds:.1f}",
-            _settings(a),
+            attack_settings(a),
         )
-        for a in found
+        for a in results
     ]
-    columns = ("attack", "epsilon", *_accuracies(clean), "zero gradients", "seconds", "settings")
-    title = (
-        f"{_name(victim.name, victim.digest, victim.encoding)}; {found[0].samples} images of {data}"
-    )
-    return [_settings_left(table(title, columns, rows)), _judged(clean, found[0].seed)]
+    heads = score_columns(first.clean)
+    columns = ("attack", "epsilon", *heads, "zero gradients", "seconds", "settings")
+    name = network_name(victim.name, victim.digest, victim.encoding)
+    title = f"{name}; {first.samples} images of {data}"
+    return [settings_left(table(title, columns, rows)), how_judged(first.clean, first.seed)]

@@ -8,22 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from .options import DataRoot
 from .screen import Output, bars
-from .victim import (
-    Bits,
-    Data,
-    DrawSeed,
-    File,
-    Float,
-    Limit,
-    On,
-    Out,
-    _certificates,
-    _name,
-    _threads,
-    _victim,
-)
+from .victim import On, SubjectOptions, threads
+from .victim_tables import certificate_tables, network_name
 
 if TYPE_CHECKING:
     from ..robustness import Victim
@@ -31,35 +18,32 @@ if TYPE_CHECKING:
 
 
 def certify(
-    file: File,
+    given: SubjectOptions,
+    on: On = None,
     method: Annotated[
         Literal["auto", "rsc1", "rsc1-grid", "rsc2", "bernoulli", "phase"],
-        typer.Option(help="Default: what suits the coding; for phase the exact one, on integers."),
+        typer.Option(
+            help="Certificate to compute; auto takes what suits the coding, for phase the exact one on "
+            "integers."
+        ),
     ] = "auto",
     n: Annotated[int, typer.Option(help="Draws that are counted, per image.", min=1)] = 10_000,
     n0: Annotated[int, typer.Option(help="Draws that choose the class, per image.", min=1)] = 100,
     alpha: Annotated[float, typer.Option(help="Chance of a wrong certificate, per image.")] = 0.001,
-    on: On = None,
-    float_: Float = None,
-    bits: Bits = None,
-    limit: Limit = 100,
-    seed: DrawSeed = 0,
     folder: Annotated[
         Path | None,
-        typer.Option(help="Keeps finished votes, so that the same command goes on from them."),
+        typer.Option(help="Folder that keeps finished votes; the same command goes on from them."),
     ] = None,
-    data: Data = None,
-    data_root: DataRoot = None,
-    out: Out = None,
 ) -> Output:
     """Certify the vote of a network with a random coding: within which radius no image changes it."""
     from ..robustness.certificates.certify import certify as run
     from ..robustness.report import summary
 
-    victim, dataset = _victim(file, on, float_, bits, data, data_root)
-    split = dataset.test.first(limit)
-    with _threads(victim):
-        found = run(
+    subject = given.load(on)
+    victim, data = subject.victim, subject.dataset.name
+    split = subject.dataset.test.first(given.limit)
+    with threads(victim):
+        certified = run(
             victim,
             split.images,
             split.labels,
@@ -67,23 +51,23 @@ def certify(
             n0=n0,
             n=n,
             alpha=alpha,
-            seed=seed,
+            seed=given.seed,
             folder=folder,
             progress=bars(),
         )
     result = {
-        "file": file,
-        "data": dataset.name,
-        "summary": summary(found),
-        "certified": found,
+        "file": given.file,
+        "data": data,
+        "summary": summary(certified),
+        "certified": certified,
     }
-    tables = certified_tables(victim, dataset.name, found)
-    return Output(result, *tables, out=out)
+    return Output(result, *certified_tables(victim, data, certified), out=given.out)
 
 
-def certified_tables(victim: Victim, data: str, found: Certified) -> list[Table | str]:
-    """Certified accuracy by radius, and what it means."""
+def certified_tables(victim: Victim, data: str, certified: Certified) -> list[Table | str]:
+    """Which network on which data, then certified accuracy by radius, and what it means."""
     from ..robustness.report import summary
 
-    name = _name(victim.name, victim.digest, victim.encoding)
-    return [f"{name}; {len(found.certificates)} images of {data}", *_certificates(summary(found))]
+    name = network_name(victim.name, victim.digest, victim.encoding)
+    images = len(certified.certificates)
+    return [f"{name}; {images} images of {data}", *certificate_tables(summary(certified))]

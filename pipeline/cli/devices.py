@@ -13,10 +13,13 @@ from .screen import Output
 def devices(
     names: Annotated[
         list[str] | None,
-        typer.Argument(help="Names or .toml files. Default: all shipped.", metavar="[DEVICE]..."),
+        typer.Argument(
+            help="Energy devices, by name or as .toml files. Default: all that are shipped.",
+            metavar="DEVICE",
+        ),
     ] = None,
 ) -> Output:
-    """Energy devices: what each prices, and where every figure comes from."""
+    """List energy devices: what each prices, and where every figure comes from."""
     from .devices_tables import device_tables, devices_tables
 
     chosen = [load_device(name) for name in names or shipped_devices()]

@@ -6,24 +6,26 @@ from typing import Annotated
 
 import typer
 
-from .options import DataRoot, NetArgument
+from .options import DataOptions, NetArgument
 from .screen import Output, bars
 
 
 def evaluate(
     net: NetArgument,
-    data: Annotated[str | None, typer.Option(help="Data set. Default: the file's own.")] = None,
-    limit: Annotated[int | None, typer.Option(help="Test samples. Default: all.", min=1)] = None,
-    data_root: DataRoot = None,
+    data: DataOptions,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="How many test samples are run, from the first on. Default: all.", min=1),
+    ] = None,
 ) -> Output:
-    """Accuracy of the integer network on test data, and samples per second."""
+    """Measure the accuracy of the integer network on test data, and samples per second."""
     from ..deploy.deployed import Deployed
     from ..deploy.run import classify
     from ..text import percent
     from .tables import overflow_lines
 
     deployed = Deployed.load(net)
-    dataset = deployed.dataset(data, data_root)
+    dataset = data.of(deployed)
     result = classify(deployed, dataset.test, limit, progress=bars())
     samples = len(result.predictions)
     rate = samples / result.seconds

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from .options import DataRoot, Seed, _load_array
+from .options import CodingOptions, DataRoot, Seed, load_array
 from .screen import Output, fail, say
 
 
@@ -23,8 +23,10 @@ def export(
     out: Annotated[
         Path, typer.Option(help="The netx file; the float graph goes beside it as .nir.")
     ],
+    coding: CodingOptions,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="module:function only: a torch state dict to load.")
+        Path | None,
+        typer.Option(help="Torch state dict to load into what module:function returns."),
     ] = None,
     input_: Annotated[
         Path | None,
@@ -35,44 +37,47 @@ def export(
     ] = None,
     data: Annotated[
         str | None,
-        typer.Option(help="Or the data set to calibrate on. Default: a checkpoint's own."),
-    ] = None,
-    coding: Annotated[
-        Literal["direct", "rsc1", "rsc2", "poisson", "signed_poisson", "phase"] | None,
-        typer.Option(help="Coding of --data. Default: a checkpoint's own, or direct."),
-    ] = None,
-    sigma: Annotated[
-        float | None, typer.Option(help="Noise of rsc1 and rsc2, in pixel units.")
-    ] = None,
-    steps: Annotated[
-        int | None, typer.Option(help="Time steps per sample of --data. Default: 8.", min=1)
+        typer.Option(
+            help="Data set to calibrate on, its images in --coding. Default: a checkpoint's own."
+        ),
     ] = None,
     levels: Annotated[
         int | None,
         typer.Option(
-            help="Integers per 1.0 of the network's input. Default: 16; of --input 1.", min=1
+            help="Integers per 1.0 of the network's input. Default: 16; with --input 1.", min=1
         ),
     ] = None,
     target: Annotated[
         Literal["loihi1", "loihi2", "lava"] | None,
-        typer.Option(help="Refuse an input or spikes that it cannot carry, see `inspect`."),
+        typer.Option(
+            help="Target whose messages must carry input and spikes, else nothing is written; see "
+            "`spikeship inspect`."
+        ),
     ] = None,
     calibration: Annotated[
-        int, typer.Option(help="Training samples for choosing integers.", min=1)
+        int, typer.Option(help="Training samples by which integers are chosen.", min=1)
     ] = 128,
     bits: Annotated[
-        str, typer.Option(help="Of the weights, 2 to 8; one number, or one per layer: 8,4,4.")
+        str,
+        typer.Option(help="Bits of the weights, 2 to 8: one number, or one per layer as in 8,4,4."),
     ] = "8",
     size_budget: Annotated[
         int | None,
-        typer.Option(help="Instead: bytes for all weights; bits go where they matter.", min=1),
+        typer.Option(
+            help="Bytes for all weights, in place of --bits; bits go where they matter.", min=1
+        ),
     ] = None,
     max_loss: Annotated[
         float | None,
-        typer.Option(help="Instead: the fewest bits that change this fraction of answers at most."),
+        typer.Option(
+            help="Fraction of answers that may change, in place of --bits; the fewest bits are taken."
+        ),
     ] = None,
     per_channel: Annotated[
-        bool, typer.Option("--per-channel", help="A scale and threshold per neuron or channel.")
+        bool,
+        typer.Option(
+            "--per-channel", help="Give every neuron or channel a scale and threshold of its own."
+        ),
     ] = False,
     fine_tune: Annotated[
         int,
@@ -80,31 +85,42 @@ def export(
     ] = 0,
     input_shape: Annotated[
         str | None,
-        typer.Option(help="SLAYER without data: the shape of one input step, such as 2,34,34."),
+        typer.Option(
+            help="Shape of one input step of a SLAYER network without data, such as 2,34,34."
+        ),
     ] = None,
     dt: Annotated[
-        float | None, typer.Option(help="NIR: the time step, where the file does not say it.")
+        float | None,
+        typer.Option(
+            help="Time step of a NIR graph that does not say it, in the unit of its time constants."
+        ),
     ] = None,
     reset: Annotated[
         Literal["zero", "subtract"] | None,
-        typer.Option(help="NIR: the neurons' reset, which files do not say. Default: to v_reset."),
+        typer.Option(
+            help="Reset of a NIR graph's neurons, which files do not say. Default: to v_reset."
+        ),
     ] = None,
     reset_delay: Annotated[
         int | None,
-        typer.Option(help="NIR: 1 resets in the step after the spike, as snnTorch.", min=0, max=1),
+        typer.Option(
+            help="Steps from spike to reset in a NIR graph; 1 is snnTorch's. Default: 0.",
+            min=0,
+            max=1,
+        ),
     ] = None,
     approximate_current_bias: Annotated[
         bool,
         typer.Option(
             "--approximate-current-bias",
-            help="Allow a bias before neurons with synaptic current, by its steady state.",
+            help="Replace a bias before neurons with synaptic current by its steady state.",
         ),
     ] = False,
     approximate_reset: Annotated[
         bool,
         typer.Option(
             "--approximate-reset",
-            help="Allow reset by subtraction, by reset to zero; the agreement shows what it costs.",
+            help="Replace reset by subtraction with reset to zero; the agreement shows what it costs.",
         ),
     ] = False,
     seed: Seed = 0,
@@ -115,7 +131,6 @@ def export(
     A SLAYER network trains with integers already: they are written as they are, without data unless
     the file shall say how to encode a data set.
     """
-    from ...models.encoding import Encoding
     from ..deploy.deploy import deploy
     from ..frontends.load import Given
     from .tables import loss_tables, network_table
@@ -126,17 +141,12 @@ def export(
         fail("--bits, --size-budget and --max-loss exclude each other.")
     if fine_tune and input_ is not None:
         fail("--fine-tune needs labels: give --data instead of --input.")
-    said = any(option is not None for option in (coding, sigma, steps, levels))
-    asked = None
-    if said and input_ is None:
-        asked = Encoding.of(coding or "direct", steps or 8, levels or 16, sigma or 0.0)
-    inputs = None if input_ is None else _load_array(input_)
     sizes = None if input_shape is None else _numbers(input_shape, "--input-shape")
     deployed = deploy(
         source,
         data,
-        inputs=inputs,
-        coding=asked,
+        inputs=None if input_ is None else load_array(input_),
+        coding=None if input_ is not None else coding.encoding(levels),
         levels=levels,
         bits=None if bits == "8" else _numbers(bits, "--bits"),
         size_budget=size_budget,

@@ -36,9 +36,9 @@ def inspect(net: NetArgument) -> Output:
 
 def lower(
     net: NetArgument,
-    out: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Annotated[Path, typer.Option(help="The netx file to write.")],
 ) -> Output:
-    """Write a file with SLAYER's pool layers so that lava-dl can load it: as convolutions."""
+    """Turn SLAYER's pool layers into convolutions, so that lava-dl can load the file."""
     from .tables import network_table
 
     network = read_netx(net, lower_pooling=True)

@@ -20,21 +20,24 @@ def map_(
     net: NetArgument,
     chip: ChipOption = "loihi2",
     chips: Annotated[
-        int | None, typer.Option(help="Status 1 where it does not fit on so many chips.", min=1)
+        int | None,
+        typer.Option(help="Chips that there are; status 1 where the network needs more.", min=1),
     ] = None,
     delay_field: Annotated[
         int | None,
-        typer.Option(help="loihi2: delay bits kept in every synapse of dense layers. Default: 6."),
+        typer.Option(
+            help="Delay bits that loihi2 keeps in every synapse of dense layers. Default: 6."
+        ),
     ] = None,
     packet: Annotated[
         int | None,
-        typer.Option(help="loihi2: bits in which lists of synapses grow, 48 or 64. Default: 64."),
+        typer.Option(help="Bits by which lists of synapses grow on loihi2, 48 or 64. Default: 64."),
     ] = None,
     cores_per_chip: Annotated[
-        int | None, typer.Option(help="loihi2: cores that can be used. Default: 120.")
+        int | None, typer.Option(help="Cores of a loihi2 chip that can be used. Default: 120.")
     ] = None,
 ) -> Output:
-    """Which cores of a chip hold which neurons, what fills them, and everything that does not fit.
+    """Place a network on the cores of a chip: what fills them, and everything that does not fit.
 
     Status 1 where a limit is violated.
     """
@@ -43,7 +46,7 @@ def map_(
     options = {"delay_field": delay_field, "packet": packet, "cores": cores_per_chip}
     given = {name: value for name, value in options.items() if value is not None}
     if chip == "loihi1" and given:
-        fail("--delay-field, --packet and --cores-per-chip are of loihi2: leave them out.")
+        fail("--delay-field, --packet and --cores-per-chip are for --chip loihi2: leave them out.")
     target = loihi2(**given) if chip == "loihi2" else CHIPS[chip]
     mapping = map_network(read_netx(net), target)
     ok = mapping.fits(chips or mapping.chips)

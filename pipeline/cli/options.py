@@ -2,23 +2,83 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
 
+from ...models.settings import Coding, Settings
 from .screen import fail
 
 if TYPE_CHECKING:
-    pass
+    from ...models.data.dataset import Dataset
+    from ...models.encoding import Encoding
+    from ..deploy.deployed import Deployed
 
 
-Target = Literal["engine", "reference", "lava"]
 NetArgument = Annotated[Path, typer.Argument(help="A netx file (.net).", metavar="NET.net")]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder that holds the data: torchvision's MNIST/raw or FashionMNIST/raw, "
+        "cifar-10-batches-py, cifar10_jpeg.zip or nmnist_small.tar.",
+        envvar="SPIKESHIP_DATA_ROOT",
+    ),
+]
+Seed = Annotated[int, typer.Option(help="Seed of weights and noise.")]
+Devices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        help="Energy device, by name or as a .toml file, see `spikeship devices`; repeatable. "
+        "Default: those that can carry the network.",
+    ),
+]
 
 
-def _load_array(path: Path) -> Any:
+@dataclass(frozen=True)
+class DataOptions:
+    """The data set that a file is judged on."""
+
+    data: Annotated[
+        str | None,
+        typer.Option(help="Data set to use. Default: the one that the file was made for."),
+    ] = None
+    data_root: DataRoot = None
+
+    def of(self, deployed: Deployed) -> Dataset:
+        """The data set that is asked for, or the one that the network was made for."""
+        return deployed.dataset(self.data, self.data_root)
+
+
+_SETTINGS = {setting.name: setting.metadata for setting in fields(Settings)}
+
+
+@dataclass(frozen=True)
+class CodingOptions:
+    """How images become the input of a network that was not trained with a coding of ours."""
+
+    coding: Coding | None = field(default=None, metadata=_SETTINGS["coding"])
+    sigma: float | None = field(default=None, metadata=_SETTINGS["sigma"])
+    steps: Annotated[int | None, typer.Option(help="Time steps per sample. Default: 8.", min=1)] = (
+        None
+    )
+
+    def encoding(self, levels: int | None) -> Encoding | None:
+        """The coding of images with so many grey levels per 1.0; None where nothing was asked for."""
+        from ...models.encoding import Encoding
+
+        if not any(option is not None for option in (self.coding, self.sigma, self.steps, levels)):
+            return None
+        return Encoding.of(
+            self.coding or "direct", self.steps or 8, levels or 16, self.sigma or 0.0
+        )
+
+
+def load_array(path: Path) -> Any:
+    """The one array of numbers in a .npy file."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     try:
@@ -29,13 +89,3 @@ def _load_array(path: Path) -> Any:
         array.close()
         fail(f"{path} holds several arrays: give a .npy file with one.")
     return array
-
-
-DataRoot = Annotated[
-    Path | None,
-    typer.Option(
-        help="Folder with torchvision's MNIST/raw and FashionMNIST/raw, or with nmnist_small.tar.",
-        envvar="SPIKESHIP_DATA_ROOT",
-    ),
-]
-Seed = Annotated[int, typer.Option(help="Seed of weights and noise.")]

@@ -16,7 +16,7 @@ from ...hw_targets.energy.interval import Interval
 from ...hw_targets.printed import table
 from ..text import interval, percent, span
 from .ann_tables import baseline_notes, baseline_table, fair_details, fair_table
-from .options import DataRoot, NetArgument
+from .options import DataOptions, Devices, NetArgument
 from .screen import Output, bars, fail, say
 from .tables import overflow_lines
 
@@ -26,16 +26,14 @@ if TYPE_CHECKING:
 
 def profile(
     net: NetArgument,
+    data: DataOptions,
     ann: Annotated[
         Path | None,
-        typer.Option(help="Checkpoint of the ANN twin (`train --ann`), to show both sides."),
-    ] = None,
-    device: Annotated[
-        list[str] | None,
         typer.Option(
-            help="By name or .toml file, see `devices`; repeatable. Default: what can carry the network."
+            help="Checkpoint of the ANN twin (`spikeship train --ann`), to show both sides."
         ),
     ] = None,
+    device: Devices = None,
     measure: Annotated[
         bool,
         typer.Option(
@@ -43,29 +41,31 @@ def profile(
         ),
     ] = False,
     window: Annotated[
-        float, typer.Option(help="Seconds of one measurement; five are taken.", min=0.1)
+        float, typer.Option(help="Length of one measurement in seconds; five are taken.", min=0.1)
     ] = 5.0,
     step_time: Annotated[
         float | None,
-        typer.Option(help="Microseconds of a time step, in place of the device's model."),
+        typer.Option(help="Length of a time step in microseconds, in place of the device's model."),
     ] = None,
     allow_mixed_scope: Annotated[
         bool,
         typer.Option(
-            "--allow-mixed-scope", help="Print ratios of energies of different scopes too."
+            "--allow-mixed-scope", help="Print ratios of energies of different scopes, too."
         ),
     ] = False,
     details: Annotated[
         bool,
         typer.Option(
-            "--details", help="Every dataflow and assumption of the comparison with the ANN."
+            "--details",
+            help="Print every dataflow and assumption of the comparison with the ANN, too.",
         ),
     ] = False,
-    data: Annotated[str | None, typer.Option(help="Data set. Default: the file's own.")] = None,
-    samples: Annotated[int | None, typer.Option(help="Test samples. Default: all.", min=1)] = None,
-    data_root: DataRoot = None,
+    samples: Annotated[
+        int | None,
+        typer.Option(help="How many test samples are run, from the first on. Default: all.", min=1),
+    ] = None,
 ) -> Output:
-    """What an inference costs: counts, energy on chips, time, and the ANN beside it, all sourced."""
+    """Price an inference: counts, energy on chips, time, and the ANN beside it, all sourced."""
     from ...models import training
     from ..deploy.deployed import Deployed
     from ..energy.checklist import checklist
@@ -76,10 +76,12 @@ def profile(
     if step_time is not None and step_time <= 0:
         fail(f"--step-time {step_time}: microseconds above 0 are needed.")
     deployed = Deployed.load(net)
-    dataset = deployed.dataset(data, data_root)
+    dataset = data.of(deployed)
     twin = None if ann is None else training.load(ann)
     if twin is not None and twin.settings.spiking:
-        fail(f"{ann} is a spiking network; give the checkpoint of an ANN (`train --ann`).")
+        fail(
+            f"{ann} is a spiking network; give the checkpoint of an ANN (`spikeship train --ann`)."
+        )
     if measure and twin is None:
         fail("--measure measures the ANN: give its checkpoint with --ann.")
     result = run(
@@ -226,11 +228,11 @@ def energy_table(result: Profile) -> Table:
         bound = "at least " if energy.lower_bound else ""
         rows.append(("ANN", energy.device, bound + interval(energy), *[""] * 5, energy.scope))
     columns = ("", "device", "dynamic", "static", "processors", "total", "latency", "EDP", "scope")
-    found = table("estimated energy per inference", columns, rows)
+    energies = table("estimated energy per inference", columns, rows)
     for i in (1, 8):
-        found.columns[i].justify = "left"
-    found.columns[1].no_wrap = True
-    return found
+        energies.columns[i].justify = "left"
+    energies.columns[1].no_wrap = True
+    return energies
 
 
 def _known(value: Interval | None, unit: str) -> str:

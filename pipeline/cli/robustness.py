@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,32 +12,17 @@ from rich.table import Table
 
 from ...hw_targets.printed import table
 from ..text import interval
-from .options import DataRoot
+from .options import DataOptions, Devices
 from .screen import Output, bars
-from .victim import (
-    EOT,
-    Bits,
-    Data,
-    Draws,
-    DrawSeed,
-    Epsilon,
-    File,
-    Float,
-    Form,
-    Limit,
-    Out,
-    Queries,
-    Surrogate,
-    _accuracies,
-    _certificates,
-    _gradient,
-    _judged,
-    _name,
-    _scored,
-    _settings,
-    _settings_left,
-    _threads,
-    _victim,
+from .victim import EOT, AttackOptions, SubjectOptions, threads
+from .victim_tables import (
+    attack_settings,
+    certificate_tables,
+    how_judged,
+    network_name,
+    score_columns,
+    scores,
+    settings_left,
 )
 
 if TYPE_CHECKING:
@@ -46,25 +32,30 @@ if TYPE_CHECKING:
     from ..robustness.sanity import Sanity
 
 
+FEWER_QUERIES = AttackOptions(queries=200)
+
+
 def robustness(
-    file: File,
-    epsilon: Epsilon = 0.1,
-    attack_: Annotated[
-        list[str] | None,
-        typer.Option("--attack", help="One more for the table and the worst case; repeatable."),
-    ] = None,
-    steps: Annotated[int, typer.Option(help="Of PGD; twice as a check.", min=1)] = 10,
-    eot: Annotated[
-        int, typer.Option(help="Draws of the coding per gradient, where one is drawn.", min=1)
-    ] = EOT,
-    queries: Queries = 200,
-    gradient: Surrogate = None,
+    given: SubjectOptions,
+    how: AttackOptions = FEWER_QUERIES,
     on: Annotated[
         Literal["float", "deployed", "both"] | None,
-        typer.Option(help="Default: what FILE holds; both where --float gives the other."),
+        typer.Option(
+            help="Form of the network: float, deployed as integers, or both. Default: what FILE holds; "
+            "both where --float is given."
+        ),
     ] = None,
-    float_: Float = None,
-    bits: Bits = None,
+    attack_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--attack",
+            help="One more attack for the table and the worst case, see `spikeship attack --help`; "
+            "repeatable.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(help="Steps of PGD; twice as many are taken as a check.", min=1)
+    ] = 10,
     source: Annotated[
         list[Path] | None,
         typer.Option(
@@ -73,54 +64,49 @@ def robustness(
         ),
     ] = None,
     certified_draws: Annotated[
-        int, typer.Option("--certify", help="Draws per certificate; 0: none.", min=0)
+        int, typer.Option("--certify", help="Draws per certificate; 0 leaves them out.", min=0)
     ] = 1000,
-    device: Annotated[
-        list[str] | None,
-        typer.Option(help="Energy device, by name or .toml file, see `devices`; repeatable."),
-    ] = None,
-    limit: Limit = 100,
-    draws: Draws = 20,
-    seed: DrawSeed = 0,
-    data: Data = None,
-    data_root: DataRoot = None,
-    out: Out = None,
+    device: Devices = None,
 ) -> Output:
-    """The whole table: attacks, worst case, sanity suite, certificates, energy per decision.
+    """Judge robustness as a whole: attacks, worst case, sanity suite, certificates, energy per decision.
 
     Status 1 where the sanity suite fails: the attacks are then not to be trusted, nor the robustness.
     """
-    from ..robustness.attacks import Strength, named
+    from ..robustness.attacks import named
     from ..robustness.attacks.substitute import substitute
     from ..robustness.battery import Plan
     from ..robustness.report import robustness as run
 
-    both = on == "both" or (on is None and float_ is not None)
-    forms: list[tuple[Form | None, Path | None, int | None]]
-    if both:
-        forms = [("deployed", None, bits), ("float", float_, None)]
+    if on == "both" or (on is None and given.float_ is not None):
+        integers = replace(given, float_=None).load("deployed")
+        subjects = [integers, replace(given, bits=None).load("float")]
     else:
-        forms = [(None if on == "both" else on, float_, bits)]
-    victims = {}
-    for form in forms:
-        victim, dataset = _victim(file, *form, data, data_root)
-        victims[victim.name] = victim
-    rule = _gradient(gradient)
-    plan = Plan(steps=steps, eot=eot, draws=draws, queries=queries, seed=seed, gradient=rule)
+        subjects = [given.load(on)]
+    victims = {subject.victim.name: subject.victim for subject in subjects}
+    dataset = subjects[-1].dataset
+    eot = how.eot or EOT
+    plan = Plan(
+        steps=steps,
+        eot=eot,
+        draws=how.draws,
+        queries=how.queries,
+        seed=given.seed,
+        gradient=how.rule,
+    )
     varies = any(v.stochastic for v in victims.values())
-    strength = Strength(epsilon, None, 1, eot if varies else 1, queries, rule)
+    strength = how.strength(eot if varies else 1)
     others = {name: named(name, strength) for name in attack_ or []}
-    split = dataset.test.first(limit)
-    with _threads(*victims.values()):
+    split = dataset.test.first(given.limit)
+    data = DataOptions(given.data.data or dataset.name, given.data.data_root)
+    with threads(*victims.values()):
         sources = {
-            str(path): _victim(path, None, None, None, data or dataset.name, data_root)[0]
-            for path in source or []
-        } or {"substitute ANN": substitute(dataset, seed)}
+            str(path): SubjectOptions(path, data).load().victim for path in source or []
+        } or {"substitute ANN": substitute(dataset, given.seed)}
         report = run(
             victims,
             dataset.name,
             split,
-            epsilon,
+            how.epsilon,
             sources=sources,
             others=others,
             plan=plan,
@@ -128,15 +114,15 @@ def robustness(
             devices=tuple(device) if device else None,
             progress=bars(),
         )
-    result = {"file": file, "passed": report.passed, "report": report}
-    return Output(result, *report_tables(report), out=out, ok=report.passed)
+    result = {"file": given.file, "passed": report.passed, "report": report}
+    return Output(result, *report_tables(report), out=given.out, ok=report.passed)
 
 
 _VERDICTS = {True: "passed", False: "FAILED", None: "not run"}
 
 
 def report_tables(report: RobustnessReport) -> list[Table | str]:
-    """Everything that `spikeship robustness` found, one victim after the other."""
+    """All results of `spikeship robustness`, one victim after the other."""
     out: list[Table | str] = []
     for victim in report.victims:
         out += _victim_tables(victim, report)
@@ -150,14 +136,14 @@ def report_tables(report: RobustnessReport) -> list[Table | str]:
 
 
 def _victim_tables(victim: VictimReport, report: RobustnessReport) -> list[Table | str]:
-    name = _name(victim.name, victim.digest, victim.encoding)
+    name = network_name(victim.name, victim.digest, victim.encoding)
     title = f"{name}; {report.samples} images of {report.data}, epsilon {report.epsilon:g}"
-    rows: list[Sequence[object]] = [("clean", *_scored(victim.clean), "")]
-    rows += [(a.attack, *_scored(a.after), _settings(a)) for a in victim.attacks]
-    rows += [(f"from {n}", *_scored(s), "transferred PGD") for n, s in victim.transfers.items()]
-    rows.append(("worst of all", *_scored(victim.worst), "for each image, on draws of their own"))
-    attacks = table(title, ("attack", *_accuracies(victim.clean), "settings"), rows)
-    out: list[Table | str] = [_settings_left(attacks), _judged(victim.clean, report.plan.seed)]
+    rows: list[Sequence[object]] = [("clean", *scores(victim.clean), "")]
+    rows += [(a.attack, *scores(a.after), attack_settings(a)) for a in victim.attacks]
+    rows += [(f"from {n}", *scores(s), "transferred PGD") for n, s in victim.transfers.items()]
+    rows.append(("worst of all", *scores(victim.worst), "for each image, on draws of their own"))
+    attacks = table(title, ("attack", *score_columns(victim.clean), "settings"), rows)
+    out: list[Table | str] = [settings_left(attacks), how_judged(victim.clean, report.plan.seed)]
     for what, runs in (("gradients", victim.gradients), ("EOT draws", victim.averages)):
         if runs:
             out.append(f"{what}: {_listed({str(k): a.after for k, a in runs.items()})}")
@@ -168,7 +154,7 @@ def _victim_tables(victim: VictimReport, report: RobustnessReport) -> list[Table
         *(
             [f"no certificates: {victim.uncertified}"]
             if victim.certificates is None
-            else _certificates(victim.certificates)
+            else certificate_tables(victim.certificates)
         ),
         *_energy(victim.decisions),
         "",
@@ -226,12 +212,11 @@ def _energy(decisions: Iterable[Decision]) -> list[Table | str]:
 
 def _overview(report: RobustnessReport) -> Table:
     rows = [
-        (v.name, *_scored(v.clean), *_scored(v.worst), f"{v.curve.mean:.3f}")
-        for v in report.victims
+        (v.name, *scores(v.clean), *scores(v.worst), f"{v.curve.mean:.3f}") for v in report.victims
     ]
     columns = ("form", "clean", "voted", "worst of all", "voted", "QTE, mean")
     return table(f"all forms, epsilon {report.epsilon:g}", columns, rows)
 
 
-def _listed(found: Mapping[str, Scored]) -> str:
-    return ", ".join(f"{name} {100 * scored.accuracy:.1f} %" for name, scored in found.items())
+def _listed(runs: Mapping[str, Scored]) -> str:
+    return ", ".join(f"{name} {100 * scored.accuracy:.1f} %" for name, scored in runs.items())

@@ -20,6 +20,8 @@ from ...hw_targets.printed import View
 from ...hw_targets.printed import show as print_views
 from ...hw_targets.simulate.lava import LavaError, LavaMissingError
 from .. import records
+from . import fields
+from .flags import flag, in_flags
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
@@ -60,14 +62,21 @@ class Output:
 def command(function: Callable[..., Output]) -> Callable[..., None]:
     """A command of the line: `function` with `--json`, its output shown, its errors as messages.
 
-    The JSON names the versions and the machine, see `records.environment`.
+    A parameter that is a dataclass becomes its options, see `fields.options`. The JSON names the
+    versions and the machine, see `records.environment`.
     """
+    signature = inspect.signature(function, eval_str=True)
+    parameters = signature.parameters.values()
+    options = [option for parameter in parameters for option in fields.options(parameter)]
+    flags = {o.name.strip("_"): name for o in options if (name := flag(o)) is not None}
 
-    def run(json_: bool = False, **given: Any) -> None:
+    def run(context: typer.Context, json_: bool = False, **given: Any) -> None:
         bars = _BARS.set(not json_)
+        values = {name.strip("_"): value for name, value in given.items()}
         try:
-            with errors():
-                output = function(**given)
+            with errors(lambda message: in_flags(message, flags, values)):
+                typed = [name for name in given if _typed(context, name)]
+                output = function(**{p.name: fields.argument(p, given, typed) for p in parameters})
                 result = {**output.result, **records.environment()}
                 if output.out is not None:
                     records.write_json(result, output.out)
@@ -79,15 +88,25 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
         if not output.ok:
             raise typer.Exit(1)
 
-    signature = inspect.signature(function, eval_str=True)
-    json = inspect.Parameter(
-        "json_", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Json
-    )
+    only = inspect.Parameter.KEYWORD_ONLY
+    context = inspect.Parameter("context", only, annotation=typer.Context)
+    json = inspect.Parameter("json_", only, default=False, annotation=Json)
     run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[*signature.parameters.values(), json], return_annotation=None
+        parameters=[context, *options, json], return_annotation=None
     )
-    run.__name__, run.__doc__ = function.__name__.rstrip("_"), function.__doc__
+    run.__name__, run.__doc__ = function.__name__.rstrip("_"), _unwrapped(function.__doc__ or "")
     return run
+
+
+def _typed(context: typer.Context, name: str) -> bool:
+    """Whether an option has its value from the user, be it by the environment."""
+    source = context.get_parameter_source(name)
+    return source is not None and not source.name.startswith("DEFAULT")
+
+
+def _unwrapped(text: str) -> str:
+    """Each paragraph in one line, for the terminal to wrap."""
+    return "\n\n".join(" ".join(part.split()) for part in inspect.cleandoc(text).split("\n\n"))
 
 
 def bars() -> bool:
@@ -101,8 +120,11 @@ def fail(message: str) -> NoReturn:
 
 
 @contextmanager
-def errors() -> Iterator[None]:
-    """User errors as one message and exit status 1; interruption as 130; notes on standard error."""
+def errors(in_words: Callable[[str], str] = str) -> Iterator[None]:
+    """User errors as one message and exit status 1; interruption as 130; notes on standard error.
+
+    `in_words`: a message of the library as the command says it.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", NetxWarning)
@@ -110,7 +132,7 @@ def errors() -> Iterator[None]:
             yield
     except (Quit, ValueError, OSError, LavaError, LavaMissingError) as error:
         Console(stderr=True, highlight=False).print(
-            f"error: {error}", style="red", markup=False, soft_wrap=True
+            f"error: {in_words(str(error))}", style="red", markup=False, soft_wrap=True
         )
         raise typer.Exit(1) from None
     except ModuleNotFoundError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import typer
@@ -16,7 +16,7 @@ from ...hw_targets.printed import table
 from ...hw_targets.simulate.inputs import parse_record
 from ...hw_targets.simulate.trace import Trace
 from ..text import percent
-from .options import NetArgument, Target, _load_array
+from .options import NetArgument, load_array
 from .screen import Output, fail, say
 
 
@@ -26,43 +26,65 @@ def simulate(
         Path,
         typer.Option(
             "--input",
-            help="Integers in a .npy file: (sample, time, *input shape), axes C, H, W; or (sample, "
-            "*input shape), constant in time (the bias mantissa of Input neurons).",
+            help="Input integers in a .npy file: (sample, time, *input shape), axes C, H, W; or "
+            "(sample, *input shape), constant in time (the bias mantissa of Input neurons).",
         ),
     ],
     out: Annotated[
         Path,
-        typer.Option(help="Trace: spikes.{i}, u.{i}, v.{i} of layer i, (sample, time, *shape)."),
+        typer.Option(
+            help="Trace to write, .npz: spikes.{i}, u.{i}, v.{i} of layer i, (sample, time, *shape)."
+        ),
     ],
     steps: Annotated[
         int | None,
-        typer.Option(help="Steps to run; longer than the input means no input at the end.", min=1),
+        typer.Option(
+            help="Steps to run; after the last step of the input there is none. Default: the input's.",
+            min=1,
+        ),
     ] = None,
     reset_interval: Annotated[
         int | None,
-        typer.Option(help="As in netx; 0: none. Default: the file's recipe, or none.", min=0),
+        typer.Option(
+            help="Steps from one reset of u and v to the next, as lava-dl's reset_interval; 0 is none. "
+            "Default: the file's recipe, or none.",
+            min=0,
+        ),
     ] = None,
     reset_offset: Annotated[
-        int | None, typer.Option(help="As in netx. Default: the file's recipe, or 0.", min=0)
+        int | None,
+        typer.Option(
+            help="Steps by which resets come later, as lava-dl's reset_offset. Default: the file's "
+            "recipe, or 0.",
+            min=0,
+        ),
     ] = None,
     message_bits: Annotated[
         int | None,
         typer.Option(
-            help="As netx's input_message_bits; 0: every non-zero input is one spike. Default: the "
-            "file's recipe, or inputs keep their value.",
+            help="Bits of an input message, sign included, as lava-dl's input_message_bits; 0 makes "
+            "every non-zero input one spike. Default: the file's recipe, or inputs keep their value.",
             min=0,
             max=MESSAGE_BITS,
         ),
     ] = None,
     spike_exp: Annotated[
-        int | None, typer.Option(help="As in netx, of sigma-delta neurons. Default: 6.", min=0)
+        int | None,
+        typer.Option(
+            help="Exponent of sigma-delta messages, as lava-dl's spike_exp. Default: the file's, or 6.",
+            min=0,
+        ),
     ] = None,
     record: Annotated[
         str,
-        typer.Option(help="Comma-separated: counts, spikes, u, v, residue; spikes.2: of layer 2."),
+        typer.Option(
+            help="What to store, separated by commas: counts, spikes, u, v, residue; spikes.2 is layer "
+            "2 alone."
+        ),
     ] = "spikes",
     target: Annotated[
-        Target, typer.Option(help="What computes; the results are the same, bit for bit.")
+        Literal["engine", "reference", "lava"],
+        typer.Option(help="Simulator that runs the network; all give the same, bit for bit."),
     ] = "engine",
 ) -> Output:
     """Run a netx file on an input, bit for bit as Lava does."""
@@ -70,7 +92,7 @@ def simulate(
     from .tables import overflow_lines
 
     network = read_netx(net, spike_exp=spike_exp)
-    inputs = _load_array(input_)
+    inputs = load_array(input_)
     wanted = tuple(part.strip() for part in record.split(","))
     parse_record(wanted, network)
     recipe = network.recipe

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ...hw_targets.printed import table
 from ..text import percent
-from .options import DataRoot, NetArgument, _load_array
+from .options import DataOptions, NetArgument, load_array
 from .screen import Output, fail, say
 
 if TYPE_CHECKING:
@@ -38,15 +38,17 @@ def _module(model: str | None, checkpoint: Path | None) -> torch.nn.Module | Non
 
 def verify(
     net: NetArgument,
+    data: DataOptions,
     graph: Annotated[
-        Path | None, typer.Option(help="The float network as .nir. Default: beside the .net file.")
+        Path | None,
+        typer.Option(help="The float network as .nir. Default: the one beside the .net file."),
     ] = None,
-    data: Annotated[str | None, typer.Option(help="Data set. Default: the file's own.")] = None,
     input_: Annotated[
         Path | None,
         typer.Option(
             "--input",
-            help="Or your own inputs: integers (sample, time, *input shape) in a .npy file.",
+            help="Your own inputs in place of --data: integers (sample, time, *input shape) in a .npy "
+            "file.",
         ),
     ] = None,
     model: Annotated[
@@ -57,13 +59,15 @@ def verify(
         ),
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="--model module:function only: a torch state dict to load.")
+        Path | None,
+        typer.Option(help="Torch state dict to load into what --model module:function returns."),
     ] = None,
     samples: Annotated[
         int, typer.Option(help="Test samples compared with the float network.", min=1)
     ] = 200,
     lava_samples: Annotated[
-        int, typer.Option(help="Of these, samples run on Lava too; 0: none.", min=0)
+        int,
+        typer.Option(help="How many of these samples run on Lava, too; 0 leaves Lava out.", min=0),
     ] = 3,
     tolerance: Annotated[
         float,
@@ -73,13 +77,12 @@ def verify(
             max=1.0,
         ),
     ] = 0.05,
-    data_root: DataRoot = None,
 ) -> Output:
     """Compare float network, rounded numbers, integers, simulators, Lava and the file, layer by layer.
 
     With --model, your module's own forward is compared as well; without it, the float network is the
-    one that `export` wrote. Each layer that differs gets its likely cause. Status 1 where spikes of
-    float network and integers differ by more than the tolerance, or anything else at all.
+    one that `spikeship export` wrote. Each layer that differs gets its likely cause. Status 1 where
+    spikes of float network and integers differ by more than --tolerance, or anything else at all.
     """
     from ..deploy.deployed import Deployed
     from ..verify import verify as verify_network
@@ -89,7 +92,7 @@ def verify(
         say(f"no float graph {net.with_suffix('.nir')}: comparing with Lava only.")
     result = verify_network(
         deployed,
-        deployed.dataset(data, data_root) if input_ is None else _load_array(input_),
+        data.of(deployed) if input_ is None else load_array(input_),
         module=_module(model, checkpoint),
         samples=samples,
         lava_samples=lava_samples,
@@ -121,10 +124,10 @@ def divergence(a: Agreement) -> str:
     text = f"sample {f.sample}, step {f.step}, neuron {f.neuron}: {f.first} / {f.second}"
     if f.first_membrane is None or f.second_membrane is None:
         return text
-    one, other = (
+    first, second = (
         f"v {m.voltage:.6g} of {m.threshold:.6g}" for m in (f.first_membrane, f.second_membrane)
     )
-    return f"{text} ({one} / {other})"
+    return f"{text} ({first} / {second})"
 
 
 def verification_tables(result: Verification) -> list[Table | str]:
@@ -135,12 +138,12 @@ def verification_tables(result: Verification) -> list[Table | str]:
         "quantized / integers": result.from_quantized,
         "float / integers": result.to_float,
     }
-    shown = {name: {a.layer: a for a in found} for name, found in columns.items() if found}
+    shown = {name: {a.layer: a for a in side} for name, side in columns.items() if side}
     rows = []
     for layer in result.layers:
         cells = [
-            percent(found[layer.layer].equal) if layer.layer in found else "readout"
-            for found in shown.values()
+            percent(side[layer.layer].equal) if layer.layer in side else "readout"
+            for side in shown.values()
         ]
         to_float = shown.get("float / integers", {}).get(layer.layer)
         matched = "" if to_float is None or to_float.matched is None else percent(to_float.matched)
@@ -177,10 +180,10 @@ def verification_tables(result: Verification) -> list[Table | str]:
 
 def verdicts(result: Verification) -> list[str]:
     """One line per layer that differs: by how much, where first, the likely cause, what to do."""
-    found = {a.layer: a for a in result.to_float or result.from_quantized or ()}
+    agreements = {a.layer: a for a in result.to_float or result.from_quantized or ()}
     lines = []
     for d in result.diagnoses:
-        a = found[d.layer]
+        a = agreements[d.layer]
         why = f" ({d.detail})" if d.detail else ""
         lines.append(
             f"{d.layer}: {percent(1 - a.equal)} of spikes differ, first at {divergence(a)}. "

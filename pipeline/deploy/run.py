@@ -79,7 +79,7 @@ def needed_recipe(network: Network) -> Recipe:
     """The network's recipe, or an error that says how to give what it holds."""
     if network.recipe is None:
         raise NetworkError(
-            "the file has no recipe (it was not written by `spikeship export`), so the input coding "
+            "this file has no recipe (it was not written by `spikeship export`), so the input coding "
             "and the number of steps are unknown. Use `spikeship simulate` with your own input."
         )
     return network.recipe
@@ -124,8 +124,8 @@ def check_single_spikes(network: Network, messages: NDArray[Any]) -> None:
     low, high = messages.min(), messages.max()
     if low < 0 or high > 1:
         raise NetworkError(
-            f"inputs reach {low} .. {high}, but the recipe says single spikes, 0 and 1 (message_bits 0). "
-            f"Encode them as the recipe says, or export with inputs of the range that will come; "
+            f"inputs reach {low} .. {high}, but the recipe says single spikes, 0 and 1. Encode them as "
+            f"the recipe says, or export with inputs of the range that will come; "
             f"`simulate --message-bits 0` counts every non-zero input as one spike."
         )
 

@@ -58,12 +58,13 @@ def load_source(
             raise ValueError(f"{source} is an ANN twin; export a spiking network.")
     if checkpoint is not None:
         if settings is not None or isinstance(network, nir.NIRGraph):
-            raise ValueError("--checkpoint goes with module:function that returns a torch network.")
+            raise ValueError(
+                f"checkpoint = {checkpoint}: it goes with module:function that returns a torch network."
+            )
         _load_weights(network, Path(checkpoint), frontend_of(network, frontends))
     if given != Given() and not isinstance(network, nir.NIRGraph):
-        raise ValueError(
-            "dt and resets are given for NIR graphs; torch networks say them themselves."
-        )
+        said = ", ".join(f"{k} = {v!r}" for k, v in vars(given).items() if v is not None)
+        raise ValueError(f"{said}: for NIR graphs only; torch networks say these themselves.")
     return network, settings
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ....models.encoding import Coding, Encoding
+from ....models.encoding import Encoding
+from ....models.settings import Coding
 from ...deploy.run import track
 from ..victims import DeployedVictim, Victim
 from .certificates import ABSTAIN, METHODS, Certificate, Certified, Method, norm_of, share, unit_of
@@ -199,7 +200,7 @@ def _check(
     elif encoding.coding not in _CODINGS[method]:
         wrong.append(
             f"{method} is for the coding {' or '.join(_CODINGS[method])}; {victim.name} has "
-            f"{encoding.coding}: use method auto"
+            f"{encoding.coding}: use method='auto'"
         )
     elif method in _ON_INTEGERS and not isinstance(victim, DeployedVictim):
         wrong.append(
