@@ -361,7 +361,7 @@ def test_the_cache_on_disk_spares_the_next_process_the_compilation(tmp_path: obj
         "from spikeship.hw_targets import CubaLIF, Dense, Network, simulate\n"
         "net = Network([Dense(np.ones((3, 4), int), None, CubaLIF(0, 0, 9))])\n"
         "simulate(net, np.ones((1, 5, 4), int))\n"
-        "from spikeship.hw_targets import kernels\n"
+        "from spikeship.hw_targets.simulate import kernels\n"
         "print(sum(kernels.advance.stats.cache_misses.values()))\n"
     )
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
