@@ -15,20 +15,19 @@ from statistics import mean
 from typing import Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 
 from ..hw_targets.printed import table
 from ..models import training
 from ..models.data.dataset import Dataset
 from ..models.data.load import load
 from ..models.settings import Settings
-from ..pipeline import records
 from ..pipeline.deploy.deploy import deploy
 from ..pipeline.deploy.run import evaluate, float_accuracy
 from ..pipeline.float.execute import execute
 from ..pipeline.lower import lower
 from ..pipeline.text import percent
 from ..pipeline.verify import verify
+from .harness import RESULTS, SEEDS, command, finish
 
 SETTINGS = {
     "digits": Settings(),
@@ -76,24 +75,20 @@ def main(
 ) -> None:
     """Measure, print, write JSON."""
     dataset = load(data, data_root)
-    count = seeds if seeds is not None else {"digits": 3, "mnist": 1}[data]
+    count = seeds if seeds is not None else SEEDS[data]
     runs = [
         measure(replace(SETTINGS[data], seed=seed), dataset, work / f"{data}-{seed}")
         for seed in range(count)
     ]
     result = {
-        "command": f"python -m spikeship.benchmarks.accuracy {data}"
-        + (" --data-root ROOT" if data_root else ""),
+        "command": command("accuracy", data, data_root=data_root),
         "settings": asdict(SETTINGS[data]),
         "test_images": len(dataset.test),
         "limit": LIMITS[data],
         "runs": runs,
         "mean_float_accuracy": mean(run["float_accuracy"] for run in runs),
         "mean_integer_accuracy": mean(run["integer_accuracy"] for run in runs),
-        **records.environment(),
     }
-    path = out or Path(f"benchmarks/results/accuracy_{data}.json")
-    records.write_json(result, path)
     rows = [
         (
             f"seed {run['seed']}",
@@ -105,8 +100,8 @@ def main(
         for run in runs
     ]
     columns = ("", "float", "integers", "spikes equal, by layer", "digest")
-    Console(width=120).print(table(f"{data}, {len(dataset.test)} test images", columns, rows))
-    print(f"wrote {path}")
+    shown = table(f"{data}, {len(dataset.test)} test images", columns, rows)
+    finish(result, out or RESULTS / f"accuracy_{data}.json", [shown])
 
 
 if __name__ == "__main__":

@@ -19,14 +19,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from ..hw_targets.chips.mapper import map_network
 from ..hw_targets.counts.counter import Counter
 from ..hw_targets.counts.counts import count, tally
 from ..hw_targets.simulate import engine
-from ..pipeline import records
+from .harness import RESULTS, command, finish
 from .speed.networks import PLANS, QUICK_PLANS, Plan, build, random_input
 
 RATES = (0.01, 0.05, 0.2, 1.0)
@@ -99,7 +98,7 @@ def table(cells: Sequence[dict[str, Any]]) -> Table:
 
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="Tiny networks, few runs.")] = False,
-    out: Annotated[Path, typer.Option()] = Path("benchmarks/results/counting.json"),
+    out: Annotated[Path, typer.Option()] = RESULTS / "counting.json",
 ) -> None:
     """Measure, print, write JSON."""
     load = os.getloadavg()[0]
@@ -109,7 +108,7 @@ def main(
     ]
     extra = [value for c in cells for value in c["extra"].values()]
     result = {
-        "command": "python -m spikeship.benchmarks.counting" + " --quick" * quick,
+        "command": command("counting", quick=quick),
         "unit": "seconds per sample and step, one thread",
         "repeats": repeats,
         "load_before": load,
@@ -117,11 +116,9 @@ def main(
         "median_extra": median(extra),
         "largest_extra": max(extra),
         "cells": cells,
-        **records.environment(),
     }
-    records.write_json(result, out)
-    Console(width=120).print(table(cells))
-    print(f"median {100 * median(extra):.0f} %, largest {100 * max(extra):.0f} %; wrote {out}")
+    extremes = f"median {100 * median(extra):.0f} %, largest {100 * max(extra):.0f} %"
+    finish(result, out, [table(cells), extremes])
 
 
 if __name__ == "__main__":

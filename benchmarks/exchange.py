@@ -27,7 +27,6 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from ..hw_targets.network.layers import Dense
@@ -36,12 +35,12 @@ from ..hw_targets.network.neurons import CubaLIF
 from ..hw_targets.network.recipe import Recipe
 from ..hw_targets.simulate.engine import simulate
 from ..models.data.nmnist import nmnist
-from ..pipeline import records
 from ..pipeline.deploy.run import run_recipe
 from ..pipeline.float.execute import execute
 from ..pipeline.frontends import from_nir
 from ..pipeline.lower import bias_channel, copies
 from ..pipeline.quantize import Quantized, agree, quantize
+from .harness import RESULTS, command, finish
 
 Array: TypeAlias = NDArray[Any]
 Result: TypeAlias = dict[str, Any]
@@ -262,22 +261,17 @@ def _cells(row: Result) -> tuple[str, str, str]:
 def main(
     data: Annotated[Path, typer.Option(help="Folder with golden/ and datasets/.")],
     samples: Annotated[int, typer.Option(help="N-MNIST samples.")] = 200,
-    out: Annotated[Path, typer.Option()] = Path("benchmarks/results/exchange.json"),
+    out: Annotated[Path, typer.Option()] = RESULTS / "exchange.json",
 ) -> None:
     """Measure, print, write JSON."""
     golden = data / "golden"
     result = {
-        "command": f"python -m spikeship.benchmarks.exchange --samples {samples}",
+        "command": command("exchange", samples=samples),
         "lif": one_neuron(golden / "nir_lif"),
         "cnn": nmnist_cnn(golden / "nir_cnn/cnn_sinabs.nir", data / "datasets", samples),
         "braille": braille(golden / "nir_braille"),
-        **records.environment(),
     }
-    console = Console()
-    for table in tables(result):
-        console.print(table)
-    records.write_json(result, out)
-    print(f"wrote {out}")
+    finish(result, out, tables(result))
 
 
 if __name__ == "__main__":

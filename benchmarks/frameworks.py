@@ -21,7 +21,6 @@ import norse.torch as norse
 import numpy as np
 import torch
 import typer
-from rich.console import Console
 from torch import nn
 
 from ..hw_targets.printed import table
@@ -29,17 +28,16 @@ from ..models import slayer, training
 from ..models.data.dataset import Dataset, Split
 from ..models.data.load import load
 from ..models.settings import FRAMEWORKS, Settings
-from ..pipeline import records
 from ..pipeline.deploy.deploy import deploy
 from ..pipeline.deploy.deployed import Deployed
 from ..pipeline.deploy.run import encoded, evaluate, float_accuracy, run_recipe
 from ..pipeline.text import percent
+from .harness import RESULTS, SEEDS, command, finish
 
 SETTINGS = {
     "digits": Settings(),
     "mnist": Settings(dataset="mnist", epochs=4, batch=64, learning_rate=5e-3),
 }
-SEEDS = {"digits": 3, "mnist": 1}
 COMPARED = 256
 """Test images whose every spike is compared with the framework's."""
 ON_LAVA = 2
@@ -144,7 +142,7 @@ def summary(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def main(
     data_root: Annotated[Path | None, typer.Option(help="Folder that holds MNIST/raw.")] = None,
     work: Annotated[Path, typer.Option(help="Checkpoints and networks.")] = Path("runs/frameworks"),
-    out: Annotated[Path, typer.Option()] = Path("benchmarks/results/frameworks.json"),
+    out: Annotated[Path, typer.Option()] = RESULTS / "frameworks.json",
 ) -> None:
     """Measure, print, write JSON."""
     names = ["digits"] if data_root is None else list(SETTINGS)
@@ -157,14 +155,11 @@ def main(
                 runs.append(measure(settings, data, work / f"{name}-{framework}-{seed}"))
     rows = summary(runs)
     result = {
-        "command": "python -m spikeship.benchmarks.frameworks"
-        + (" --data-root ROOT" if data_root else ""),
+        "command": command("frameworks", data_root=data_root),
         "settings": {name: asdict(SETTINGS[name]) for name in names},
         "summary": rows,
         "runs": runs,
-        **records.environment(),
     }
-    records.write_json(result, out)
     columns = (
         "",
         "framework",
@@ -189,8 +184,7 @@ def main(
         for row in rows
     ]
     title = "MLPs; per inference; time of training over Norse's"
-    Console(width=120).print(table(title, columns, cells))
-    print(f"wrote {out}")
+    finish(result, out, [table(title, columns, cells)])
 
 
 if __name__ == "__main__":

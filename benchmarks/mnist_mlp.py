@@ -21,7 +21,7 @@ from ..hw_targets.network.network import Network
 from ..hw_targets.netx.file import read_netx
 from ..hw_targets.simulate.engine import simulate
 from ..models.data.load import load
-from ..pipeline import records
+from .harness import RESULTS, command, finish
 
 PUBLISHED = {20: 0.9532, 32: 0.9523}
 """Accuracy by number of steps."""
@@ -56,7 +56,7 @@ def accuracy(
 def main(
     net: Annotated[Path, typer.Option()],
     data_root: Annotated[Path, typer.Option()],
-    out: Annotated[Path, typer.Option()] = Path("benchmarks/results/mnist_mlp.json"),
+    out: Annotated[Path, typer.Option()] = RESULTS / "mnist_mlp.json",
     steps: Annotated[list[int] | None, typer.Option(help="Repeatable. Default: 20 and 32.")] = None,
 ) -> None:
     """Measure, print, write JSON."""
@@ -82,15 +82,12 @@ def main(
             f"their coding included"
         )
     result = {
-        "command": "python -m spikeship.benchmarks.mnist_mlp"
-        + "".join(f" --steps {run['steps']}" for run in runs),
+        "command": command("mnist_mlp", steps=[run["steps"] for run in runs]),
         "network_digest": network.digest,
         "test_images": len(images),
         "runs": runs,
-        **records.environment(),
     }
-    records.write_json(result, out)
-    print(f"wrote {out}")
+    finish(result, out)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,15 @@ run goes on. Prints a table of mean and spread, writes JSON.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from ..hw_targets.network.network import Network
 from ..hw_targets.printed import table
@@ -27,7 +26,6 @@ from ..models import training
 from ..models.data.dataset import Dataset
 from ..models.data.load import load
 from ..models.settings import Settings
-from ..pipeline import records
 from ..pipeline.deploy.deployed import Deployed
 from ..pipeline.deploy.export import calibration_messages, recipe_for
 from ..pipeline.deploy.run import classify, float_accuracy
@@ -35,6 +33,7 @@ from ..pipeline.frontends.norse import convert
 from ..pipeline.quantize import quantize
 from ..pipeline.text import percent
 from ..pipeline.twin import Tuning, finetune
+from .harness import RESULTS, command, finish, kept
 
 _MLP = Settings(epochs=10, batch=128, learning_rate=5e-3)
 _CNN = Settings(
@@ -74,44 +73,37 @@ def measure(name: str, seed: int, data: Dataset, folder: Path) -> list[dict[str,
         recipe = replace(recipe, decode="mean voltage")
     real = float_accuracy(snn.net, recipe, data.test)
     few = replace(data, train=data.train.first(TUNING_IMAGES))
-    cells = []
-    for bits in BITS:
-        for method in METHODS:
-            path = folder / f"{method}-{bits}.json"
-            if not path.is_file():
-                found = quantize(
-                    graph,
-                    messages,
-                    recipe,
-                    bits=bits,
-                    method="max" if method == "max" else "search",
-                )
-                network: Network = found.network
-                if method == "fine-tuned":
-                    tuning = replace(TUNING[data.name], seed=seed)
-                    network = finetune(found, few, tuning, graph=graph).network
-                unit = replace(recipe, output_unit=found.losses[-1].unit)
-                result = classify(Deployed(Network(network.layers, unit)), data.test)
-                cell = {
-                    "network": name,
-                    "seed": seed,
-                    "bits": bits,
-                    "method": method,
-                    "float_accuracy": real,
-                    "integer_accuracy": result.accuracy,
-                    "digest": network.digest,
-                    "agreement": [loss.agreement for loss in found.losses],
-                    "overflow": result.overflow,
-                }
-                records.write_json(cell, path)
-            cells.append(json.loads(path.read_text()))
-            print(
-                f"{name}, seed {seed}, {bits} bits, {method}: float "
-                f"{percent(real)}, integers "
-                f"{percent(cells[-1]['integer_accuracy'])}",
-                flush=True,
-            )
-    return cells
+
+    def quantized(bits: int, method: str) -> dict[str, Any]:
+        naive = method == "max"
+        found = quantize(graph, messages, recipe, bits=bits, method="max" if naive else "search")
+        network: Network = found.network
+        if method == "fine-tuned":
+            tuning = replace(TUNING[data.name], seed=seed)
+            network = finetune(found, few, tuning, graph=graph).network
+        unit = replace(recipe, output_unit=found.losses[-1].unit)
+        result = classify(Deployed(Network(network.layers, unit)), data.test)
+        return {
+            "network": name,
+            "seed": seed,
+            "bits": bits,
+            "method": method,
+            "float_accuracy": real,
+            "integer_accuracy": result.accuracy,
+            "digest": network.digest,
+            "agreement": [loss.agreement for loss in found.losses],
+            "overflow": result.overflow,
+        }
+
+    return [
+        kept(
+            folder / f"{method}-{bits}.json",
+            f"{name}, seed {seed}, {bits} bits, {method}",
+            partial(quantized, bits, method),
+        )
+        for bits in BITS
+        for method in METHODS
+    ]
 
 
 def summary(cells: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -145,7 +137,7 @@ def main(
     ] = None,
     data_root: Annotated[Path | None, typer.Option()] = None,
     work: Annotated[Path, typer.Option(help="Checkpoints and cells.")] = Path("runs/quantization"),
-    out: Annotated[Path, typer.Option()] = Path("benchmarks/results/quantization.json"),
+    out: Annotated[Path, typer.Option()] = RESULTS / "quantization.json",
     seeds: Annotated[int, typer.Option(min=1)] = 3,
 ) -> None:
     """Measure, print, write JSON."""
@@ -159,9 +151,7 @@ def main(
             cells += measure(name, seed, data, work / f"{name.replace(' ', '-')}-{seed}")
     found = summary(cells)
     result = {
-        "command": "python -m spikeship.benchmarks.quantization"
-        + (f" --only {only}" if only else "")
-        + (" --data-root ROOT" if data_root else ""),
+        "command": command("quantization", only=only, data_root=data_root),
         "settings": {name: asdict(NETWORKS[name]) for name in names},
         "tuning": {name: asdict(tuning) for name, tuning in TUNING.items()},
         "tuning_images": TUNING_IMAGES,
@@ -169,9 +159,7 @@ def main(
         "limits": {str(bits): limit for bits, limit in LIMITS.items()},
         "summary": found,
         "cells": cells,
-        **records.environment(),
     }
-    records.write_json(result, out)
     rows = []
     for name in names:
         for bits in BITS:
@@ -189,8 +177,8 @@ def main(
                 )
             )
     columns = ("network", "float", "bits", *METHODS)
-    Console(width=120).print(table(f"test accuracy, mean of {seeds} seeds", columns, rows))
-    print(f"wrote {out}; cells in {work}")
+    shown = table(f"test accuracy, mean of {seeds} seeds", columns, rows)
+    finish(result, out, [shown], work=work)
 
 
 if __name__ == "__main__":

@@ -12,17 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from .energy import report as energy_report
+from .harness import NAMES, RESULTS
 
 REPOSITORY = Path(__file__).parents[1]
-RESULTS = REPOSITORY / "benchmarks" / "results"
 ROBUSTNESS = ("digits", "mnist", "fashion_mnist")
-NAMES = {
-    "digits": "digits",
-    "mnist": "MNIST",
-    "fashion_mnist": "Fashion-MNIST",
-    "norse": "Norse",
-    "slayer": "SLAYER",
-}
 
 
 def demo_rows(demo: dict[str, Any]) -> list[str]:
@@ -218,7 +211,7 @@ def updated(text: str) -> str:
     """README text with all tables as the JSON has them."""
 
     def load(name: str) -> dict[str, Any]:
-        data: dict[str, Any] = json.loads((RESULTS / f"{name}.json").read_text())
+        data: dict[str, Any] = json.loads((REPOSITORY / RESULTS / f"{name}.json").read_text())
         return data
 
     tables = (

@@ -12,6 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from spikeship.benchmarks import frameworks, mnist_mlp, quantization, readme_figures
+from spikeship.benchmarks.harness import command
 from spikeship.benchmarks.speed import report as speed_report
 from spikeship.benchmarks.speed import run as speed
 from spikeship.benchmarks.speed.lava import lava_process
@@ -112,6 +113,23 @@ def test_frameworks_are_measured_alike(
         assert run["spikes_per_inference"] > 0
         assert len(run["spike_rates"]) == len(run["equal_spikes"]) == 2
     assert "spikes equal (worst layer)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("made", "typed"),
+    [
+        (command("counting", quick=False), "counting"),
+        (command("speed", quick=True, only=None), "speed --quick"),
+        (command("accuracy", "mnist", data_root=Path("/data")), "accuracy mnist --data-root ROOT"),
+        (command("mnist_mlp", steps=[20, 32]), "mnist_mlp --steps 20 --steps 32"),
+        (
+            command("energy", "digits", seeds=0, no_measure=True),
+            "energy digits --seeds 0 --no-measure",
+        ),
+    ],
+)
+def test_the_command_is_stored_as_it_was_typed(made: str, typed: str) -> None:
+    assert made == f"python -m spikeship.benchmarks.{typed}"
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from spikeship.benchmarks import exchange
+from spikeship.pipeline import records
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results"
 OURS = "ours, and every source twice"
@@ -21,7 +22,7 @@ def stored() -> dict:
 
 
 def test_the_lif_neuron(shared_data: Path, stored: dict) -> None:
-    found = json.loads(exchange.records.dumps(exchange.one_neuron(shared_data / "golden/nir_lif")))
+    found = json.loads(records.dumps(exchange.one_neuron(shared_data / "golden/nir_lif")))
     assert found["float_spikes_at"] == [460, 510, 710, 760]
     for platform in ("exact", "norse", "snntorch", "spinnaker2", "nengo"):
         assert found["float_mismatches"][platform] == 0
@@ -40,7 +41,7 @@ def test_the_lif_neuron(shared_data: Path, stored: dict) -> None:
 
 @pytest.mark.slow
 def test_the_recurrent_network(shared_data: Path, stored: dict) -> None:
-    found = json.loads(exchange.records.dumps(exchange.braille(shared_data / "golden/nir_braille")))
+    found = json.loads(records.dumps(exchange.braille(shared_data / "golden/nir_braille")))
     platforms = found["float_against_recorded"]
     assert platforms["snntorch"]["mismatches"] == 0
     assert platforms["lava"]["matched"] < 0.5  # lava-dl's published way

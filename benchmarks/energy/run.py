@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from ...hw_targets.chips.mapper import map_network
 from ...hw_targets.counts.counts import CoreCounts, Counts, LayerCounts
@@ -32,7 +31,6 @@ from ...hw_targets.energy.device_files import load_device, shipped_devices
 from ...hw_targets.energy.interval import Interval
 from ...hw_targets.energy.price import Price, estimate_macs
 from ...models import quantized_ann, training
-from ...models.data.dataset import Dataset
 from ...models.data.load import load
 from ...models.settings import Settings
 from ...pipeline import records
@@ -41,8 +39,7 @@ from ...pipeline.deploy.run import float_accuracy
 from ...pipeline.energy.fair import Fair, fair
 from ...pipeline.energy.measure import baselines
 from ...pipeline.energy.profile import run_on
-from ..harness import cell, file_name
-from ..readme_figures import NAMES
+from ..harness import NAMES, RESULTS, SEEDS, Seeded, command, finish
 from . import report
 from .plots import plot
 
@@ -55,7 +52,6 @@ BASE = {
 }
 POISSON_LEVELS = {"digits": 16, "mnist": 255, "fashion_mnist": 255}
 STEPS = (1, 2, 4, 8, 16)
-SEEDS = {"digits": 3, "mnist": 1, "fashion_mnist": 1}
 CHIPS = ("loihi1", "loihi2")
 BITS = 8
 """Of all weights, the spiking networks' and the quantized ANN's."""
@@ -64,12 +60,8 @@ CALIBRATION = 128
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Seeded):
     """One data set and seed: what all its networks share."""
-
-    data: Dataset
-    seed: int
-    folder: Path
 
     @property
     def base(self) -> Settings:
@@ -85,11 +77,6 @@ class Bench:
             for name, settings in (("Poisson", poisson), ("direct", self.base))
         }
 
-    def trained(self, settings: Settings, name: str) -> training.Classifier:
-        folder = self.folder / "nets" / file_name(name)
-        net, _ = training.train(settings, self.data, folder, progress=False)
-        return net
-
     @cached_property
     def ann(self) -> training.Classifier:
         return self.trained(replace(self.base, spiking=False), "ANN")
@@ -98,11 +85,9 @@ class Bench:
     def work(self) -> quantized_ann.Work:
         return quantized_ann.work(self.ann, self.data.test.images)
 
-    def cell(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What `measure` gives; measured before: what was kept in the work folder."""
-        path = self.folder / "cells" / f"{file_name(name)}.json"
-        found = cell(path, f"{self.data.name}, seed {self.seed}: {name}", measure)
-        return {"label": name, "seed": self.seed, **found}
+    def row(self, name: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The cell of this name, with name and seed."""
+        return {"label": name, "seed": self.seed, **self.cell(name, measure)}
 
 
 # -- the spiking networks -------------------------------------------------------------------------
@@ -112,7 +97,7 @@ def spiking(bench: Bench, name: str) -> dict[str, Any]:
     """Train, quantize, place, run, count and price one network."""
     settings = bench.networks[name]
     net = bench.trained(settings, name)
-    path = bench.folder / "nets" / file_name(name) / "integers.net"
+    path = bench.net_folder(name) / "integers.net"
     made = deploy(net, bench.data, calibration=CALIBRATION, seed=bench.seed)
     deployed = made.save(path)
     network = deployed.network
@@ -258,16 +243,19 @@ def main(
         Bench(dataset, seed, work / f"{data}-{seed}") for seed in range(seeds or SEEDS[data])
     ]
     rows = [
-        bench.cell(name, partial(spiking, bench, name))
+        bench.row(name, partial(spiking, bench, name))
         for bench in benches
         for name in bench.networks
     ]
-    twins = [bench.cell("ANN", partial(twin, bench)) for bench in benches]
+    twins = [bench.row("ANN", partial(twin, bench)) for bench in benches]
     result = {
-        "command": f"python -m spikeship.benchmarks.energy {data}"
-        + (" --data-root ROOT" if data_root else "")
-        + (f" --seeds {seeds}" if seeds not in (None, SEEDS[data]) else "")
-        + " --no-measure" * (not measure),
+        "command": command(
+            "energy",
+            data,
+            data_root=data_root,
+            seeds=None if seeds == SEEDS[data] else seeds,
+            no_measure=not measure,
+        ),
         "data": data,
         "name": NAMES[data],
         "test_images": len(dataset.test),
@@ -275,16 +263,11 @@ def main(
         "summary": report.summary(rows, twins),
         "rows": rows,
         "twins": twins,
-        "measured": benches[0].cell("ANN, measured", partial(measured, benches[0]))
+        "measured": benches[0].row("ANN, measured", partial(measured, benches[0]))
         if measure
         else None,
-        **records.environment(),
     }
-    path = out or Path(f"benchmarks/results/energy_{data}.json")
-    records.write_json(result, path)
-    console = Console(width=200)
-    for table in report.tables(result):
-        console.print(table)
-    print(f"wrote {path}; networks and cells in {work}")
+    path = out or RESULTS / f"energy_{data}.json"
+    finish(result, path, report.tables(result), width=200, work=work)
     plot(result, path.with_suffix(".png"))
     print(f"wrote {path.with_suffix('.png')}")

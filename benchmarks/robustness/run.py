@@ -22,14 +22,11 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
-from rich.console import Console
 from torch import Tensor
 
 from ...models import conversion, training
-from ...models.data.dataset import Dataset
 from ...models.data.load import load
 from ...models.settings import Settings
-from ...pipeline import records
 from ...pipeline.robustness import (
     APGD,
     FGSM,
@@ -48,7 +45,7 @@ from ...pipeline.robustness import (
 from ...pipeline.robustness.attacks.attack import attack
 from ...pipeline.robustness.battery import Plan, worst_case
 from ...pipeline.robustness.certificates.certify import certify
-from ..harness import cell, file_name
+from ..harness import RESULTS, Seeded, command, file_name, finish
 from . import claims
 
 EPSILON = {"digits": 0.1, "mnist": 0.1, "fashion_mnist": 0.05}
@@ -81,12 +78,8 @@ PHASE: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Bench:
+class Bench(Seeded):
     """One data set and seed: what all its experiments share."""
-
-    data: Dataset
-    seed: int
-    folder: Path
 
     @property
     def base(self) -> Settings:
@@ -108,10 +101,6 @@ class Bench:
     @property
     def labels(self) -> Tensor:
         return self.data.test.labels[: TEST_IMAGES[self.data.name]]
-
-    def trained(self, settings: Settings, name: str) -> training.Classifier:
-        net, _ = training.train(settings, self.data, self.folder / "nets" / file_name(name))
-        return net
 
     def deployed(self, net: training.Classifier, bits: int) -> DeployedVictim:
         return DeployedVictim.quantized(net, self.data.train.images[:CALIBRATION], bits)
@@ -317,7 +306,7 @@ def converted(bench: Bench) -> Iterator[Row]:
                 settings = conversion.fine_tuning(
                     net.settings, bench.epsilon, epochs=epochs, attack=kind
                 )
-                folder = bench.folder / "nets" / file_name(f"{label}, tuned with {kind}")
+                folder = bench.net_folder(f"{label}, tuned with {kind}")
                 tuned, _ = training.train(settings, bench.data, folder, start=net)
                 cells[f"T = 8, tuned, {kind}"] = bench.judge(FloatVictim(tuned))
             cells["T = 8, tuned, pgd, 8 bits"] = bench.judge(bench.deployed(tuned, 8))
@@ -409,8 +398,7 @@ def measured(bench: Bench, name: str) -> list[dict[str, Any]]:
     """The rows of an experiment; those measured before are read from the work folder."""
     rows = []
     for label, measure in EXPERIMENTS[name](bench):
-        path = bench.folder / "cells" / f"{name}-{file_name(label)}.json"
-        found = cell(path, f"{bench.data.name}, seed {bench.seed}, {name}: {label}", measure)
+        found = bench.cell(f"{name}-{label}", measure)
         rows.append({"experiment": name, "label": label, "seed": bench.seed, **found})
     return rows
 
@@ -428,7 +416,7 @@ def main(
         if value not in known:
             raise typer.BadParameter(f"{value} is unknown; choose from {', '.join(known)}.")
     dataset = load(data, data_root)
-    path = out or Path(f"benchmarks/results/robustness_{data}.json")
+    path = out or RESULTS / f"robustness_{data}.json"
     rows = []
     for seed in range(seeds):
         bench = Bench(dataset, seed, work / f"{data}-{seed}")
@@ -440,12 +428,15 @@ def main(
     found = claims.summary(rows)
     judged = claims.claims(found, TEST_IMAGES[data])
     there = [name for name in EXPERIMENTS if any(row["experiment"] == name for row in rows)]
-    partly = "".join(f" --only {name}" for name in there) if len(there) < len(EXPERIMENTS) else ""
+    partly = there if len(there) < len(EXPERIMENTS) else None
     result = {
-        "command": f"python -m spikeship.benchmarks.robustness {data}"
-        + (" --data-root ROOT" if data_root else "")
-        + (f" --seeds {seeds}" if seeds != 3 else "")
-        + partly,
+        "command": command(
+            "robustness",
+            data,
+            data_root=data_root,
+            seeds=None if seeds == 3 else seeds,
+            only=partly,
+        ),
         "data": data,
         "epsilon": EPSILON[data],
         "test_images": TEST_IMAGES[data],
@@ -454,11 +445,6 @@ def main(
         "claims": judged,
         "summary": found,
         "rows": rows,
-        **records.environment(),
     }
-    records.write_json(result, path)
-    console = Console(width=140)
-    for table in claims.tables(found):
-        console.print(table)
-    console.print(claims.claims_table(judged))
-    print(f"wrote {path}; networks and cells in {work}")
+    tables = [*claims.tables(found), claims.claims_table(judged)]
+    finish(result, path, tables, width=140, work=work)

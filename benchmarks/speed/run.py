@@ -38,6 +38,7 @@ from ...hw_targets.netx.file import write_netx
 from ...hw_targets.simulate import engine
 from ...hw_targets.simulate import lava as lava_cpu
 from ...pipeline import records
+from ..harness import RESULTS, command, finish
 from . import limits as machine
 from .lava import Lava, lava_process
 from .networks import PLANS, QUICK_PLANS, Plan, build, describe, random_input
@@ -331,7 +332,7 @@ def run(setup: Setup, part: Path, console: Console) -> dict[str, Any]:
 
 def main(
     quick: Annotated[bool, typer.Option("--quick", help="Tiny networks, no Lava.")] = False,
-    out: Annotated[Path, typer.Option()] = Path("benchmarks/results/speed.json"),
+    out: Annotated[Path, typer.Option()] = RESULTS / "speed.json",
     only: Annotated[str, typer.Option(help="Networks, comma-separated.")] = ",".join(PLANS),
 ) -> None:
     """Measure, print, write JSON."""
@@ -352,9 +353,9 @@ def main(
     load, start = os.getloadavg()[0], time.time()
     part = out.with_name(out.name + ".part")
     measured = run(setup, part, Console(stderr=True))
-    command = "python -m spikeship.benchmarks.speed" + " --quick" * quick
+    some = None if chosen == list(PLANS) else only
     result = {
-        "command": command + f" --only {only}" * (chosen != list(PLANS)),
+        "command": command("speed", quick=quick, only=some),
         "without_lava": reason,
         "repeats": {"at 5 %": setup.repeats_at_goal, "otherwise": setup.repeats},
         "threads": {"torch": torch.get_num_threads(), "numba": numba.get_num_threads()},
@@ -363,11 +364,6 @@ def main(
         "notes": NOTES,
         **measured,
         "goals": goals(measured),
-        **records.environment(),
     }
-    records.write_json(result, out)
+    finish(result, out, tables(result), width=180)
     part.unlink(missing_ok=True)
-    console = Console(width=180)
-    for table in tables(result):
-        console.print(table)
-    print(f"wrote {out}")
