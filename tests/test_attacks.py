@@ -705,7 +705,9 @@ def victims() -> dict[str, Victim]:
     return found
 
 
-@pytest.mark.parametrize("gradient", [USUAL, "rate", "activation"], ids=str)
+@pytest.mark.parametrize(
+    "gradient", [USUAL, "rate", "activation"], ids=["surrogate", "rate", "activation"]
+)
 @pytest.mark.parametrize("name", ["float direct", "deployed direct", "float rsc2", "deployed rsc2"])
 def test_spiking_networks_can_be_attacked(
     victims: dict[str, Victim], name: str, gradient: Gradient
