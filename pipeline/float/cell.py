@@ -99,7 +99,10 @@ class Cell:
         return out
 
     def scaled(self, unit: Array | float) -> Cell:
-        """The same layer in units `unit` times finer; its spikes are the same."""
+        """The layer in units that are `unit` times finer, which changes no spike.
+
+        `unit`: one number, or one for each row of the weights, (rows,).
+        """
         rows = np.asarray(unit, float)
         per_row = rows.reshape(-1, *[1] * (self.weight.ndim - 1)) if rows.ndim else rows
         over = rows.reshape(-1, *[1] * (len(self.shape) - 1)) if rows.ndim else rows

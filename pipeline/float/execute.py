@@ -121,7 +121,10 @@ class FloatNetwork(nn.Module):
         return out
 
     def layers(self, frames: Tensor) -> Iterator[tuple[nn.Module, Tensor, Tensor]]:
-        """(layer, output, voltage before reset or output) of each node, (time, sample, *shape)."""
+        """(layer, output, voltage before reset or output) of each node, (time, sample, *shape).
+
+        Raises ValueError for frames of another shape than (time, sample, *input shape).
+        """
         if tuple(frames.shape[2:]) != self.input_shape:
             raise ValueError(
                 f"frames have shape {tuple(frames.shape)}; (time, sample, "

@@ -11,7 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..graph import PARAMETERS, READOUTS, Dynamics, delay_steps, dynamics
+from ..graph import (
+    LINEAR,
+    NEURONS,
+    PARAMETERS,
+    READOUTS,
+    Dynamics,
+    UnknownNodeError,
+    delay_steps,
+    dynamics,
+)
 
 Surrogate: TypeAlias = Callable[[Tensor], Tensor]
 
@@ -28,6 +37,8 @@ class LinearMap(nn.Module):
 
     def __init__(self, node: Any) -> None:
         super().__init__()
+        if not isinstance(node, (*LINEAR, nir.Scale, nir.Flatten)):
+            raise UnknownNodeError(node, "linear map")
         self.node = node
         for field in PARAMETERS[type(node)]:
             setattr(self, field, nn.Parameter(_tensor(getattr(node, field))))
@@ -59,8 +70,10 @@ class LinearMap(nn.Module):
             (top, left), divisor = node.padding, 1 if isinstance(node, nir.SumPool2d) else None
             x = functional.pad(x, (left, left, top, top))
             return functional.avg_pool2d(x, node.kernel_size, node.stride, divisor_override=divisor)
-        first, last = (n % (x.ndim - 1) + 1 for n in (int(node.start_dim), int(node.end_dim)))
-        return x.flatten(first, last)
+        if isinstance(node, nir.Flatten):
+            first, last = (n % (x.ndim - 1) + 1 for n in (int(node.start_dim), int(node.end_dim)))
+            return x.flatten(first, last)
+        raise UnknownNodeError(node, "linear map")
 
 
 class Delay(nn.Module):
@@ -91,6 +104,8 @@ class Neurons(nn.Module):
     ) -> None:
         super().__init__()
         self.node, self.dt, self.surrogate = node, dt, surrogate
+        if not isinstance(node, NEURONS):
+            raise UnknownNodeError(node, "neuron")
         self.silent = isinstance(node, READOUTS)
         self.loop = nn.Sequential(*loop)
         self.dynamics = Dynamics() if isinstance(node, nir.Threshold) else dynamics(node)
@@ -142,7 +157,7 @@ class Neurons(nn.Module):
     def _decay_last(
         self, now: Tensor, feedback: Tensor | None, v: Tensor, i: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The same step in Norse's order of operations, to the last bit: i decays after its use."""
+        """A step in Norse's order of operations, to the last bit: i decays after its use."""
         node = self.node
         if isinstance(node, (nir.CubaLIF, nir.CubaLI)):
             i = i + self.gain * now
@@ -154,7 +169,9 @@ class Neurons(nn.Module):
             return v + self.gain * now, i
         if isinstance(node, nir.LI):
             return v + self.mem * ((self.v_leak - v) + self.r * now), i
-        return v + self.mem * ((self.r * now + self.v_leak) - v), i
+        if isinstance(node, nir.LIF):
+            return v + self.mem * ((self.r * now + self.v_leak) - v), i
+        raise UnknownNodeError(node, "neuron of Norse")
 
     def _membrane(self) -> tuple[Tensor | float, Tensor | float, Tensor]:
         """(decay, gain, rest) of v <- rest + decay (v - rest) + gain i."""
@@ -163,7 +180,12 @@ class Neurons(nn.Module):
             return 0.0, 1.0, torch.zeros_like(self.threshold)
         if isinstance(node, (nir.IF, nir.I)):
             return 1.0, self.dt * self.r, torch.zeros_like(self.r)
-        leak = self.dt / (self.tau if isinstance(node, (nir.LIF, nir.LI)) else self.tau_mem)
+        if isinstance(node, (nir.LIF, nir.LI)):
+            leak = self.dt / self.tau
+        elif isinstance(node, (nir.CubaLIF, nir.CubaLI)):
+            leak = self.dt / self.tau_mem
+        else:
+            raise UnknownNodeError(node, "neuron")
         return 1 - leak, leak * self.r, self.v_leak
 
     def _levels(self) -> tuple[Tensor, Tensor]:
@@ -206,7 +228,7 @@ def _fractions(node: Any, dt: float) -> dict[str, Tensor]:
     count only where they are the rates of the node's own time constants. A gain that is 1 but for
     its last bits is 1.
     """
-    found = {}
+    fractions = {}
     fields = {"tau": "mem", "tau_mem": "mem", "tau_syn": "syn"}
     for field, name in fields.items():
         if (tau := getattr(node, field, None)) is None:
@@ -219,14 +241,14 @@ def _fractions(node: Any, dt: float) -> dict[str, Tensor]:
                 rate if rate.size == 1 else rate.reshape(tau.shape), tau.shape
             )
             fraction = np.where(abs(exact / fraction - 1) < LAST_BITS, exact, fraction)
-        found[name] = fraction
+        fractions[name] = fraction
     if isinstance(node, nir.IF):
-        found["gain"] = dt * np.asarray(node.r, float)
-    elif "syn" in found:
-        found["gain"] = found["syn"] * np.asarray(node.w_in, float)
-    if "gain" in found:
-        found["gain"] = np.where(abs(found["gain"] - 1) < LAST_BITS, 1.0, found["gain"])
-    return {name: _tensor(values) for name, values in found.items()}
+        fractions["gain"] = dt * np.asarray(node.r, float)
+    elif "syn" in fractions:
+        fractions["gain"] = fractions["syn"] * np.asarray(node.w_in, float)
+    if "gain" in fractions:
+        fractions["gain"] = np.where(abs(fractions["gain"] - 1) < LAST_BITS, 1.0, fractions["gain"])
+    return {name: _tensor(values) for name, values in fractions.items()}
 
 
 def _tensor(values: Any) -> Tensor:

@@ -44,8 +44,8 @@ def euler(name: str, node: nir.NIRNode, dt: float) -> Euler:
         return Euler(none, dt * node.r, rest, none + 1, none + 1)
     if isinstance(node, (nir.LIF, nir.LI)):
         leak = dt / node.tau
-        one = np.ones(np.shape(leak))
-        return Euler(leak, leak * node.r, node.v_leak, one, one)
+        whole = np.ones(np.shape(leak))
+        return Euler(leak, leak * node.r, node.v_leak, whole, whole)
     if isinstance(node, (nir.CubaLIF, nir.CubaLI)):
         leak, i_decay = dt / node.tau_mem, dt / node.tau_syn
         jump = np.broadcast_to(i_decay * node.w_in, np.shape(leak))

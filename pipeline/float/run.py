@@ -111,9 +111,9 @@ def _sums(cell: Cell, messages: Array) -> NDArray[np.float64]:
     for delay_, part in parts:
         late = delay_ + cell.shift
         from_step, to_step = max(cell.start + late, cell.start), min(steps + late, steps)
-        one = part.reshape(samples, steps - cell.start, *cell.shape)
+        sent = part.reshape(samples, steps - cell.start, *cell.shape)
         count = to_step - from_step
         if count > 0:
             first = from_step - cell.start - late
-            sums[:, from_step:to_step] += one[:, first : first + count]
+            sums[:, from_step:to_step] += sent[:, first : first + count]
     return sums

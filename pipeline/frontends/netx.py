@@ -137,6 +137,8 @@ def _synapse(
     weight = layer.weight / unit
     if isinstance(layer, Dense):
         return _affine(weight, bias)
+    if not isinstance(layer, Conv):
+        raise NetworkError(f"{type(layer).__name__} layers have no image in NIR.")
     _, height, width = population.input_shape
     options = layer.stride, layer.padding, layer.dilation, layer.groups
     return conv2d((height, width), weight, _per_channel(bias, len(weight)), *options)
@@ -165,7 +167,7 @@ def _per_channel(bias: Array | None, channels: int) -> Array:
 
 def _delays(layer: Dense | Conv) -> tuple[IntArray, IntArray]:
     """Steps (in,) before the synapse and (out,) after it."""
-    delays = layer.delays if isinstance(layer, Dense) else None
+    delays = layer.delays if isinstance(layer, Dense) else None  # convolutions have none
     if delays is None:
         return np.zeros(1, np.int32), np.zeros(1, np.int32)
     outputs = delays[:, 0] - delays[:, 0].min()

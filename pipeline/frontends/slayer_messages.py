@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ...hw_targets.network.layers import Input, Layer
-from ...hw_targets.network.neurons import CubaLIF, Delta, NetworkError, Sigma, SigmaDelta
+from ...hw_targets.network.neurons import (
+    CubaLIF,
+    Delta,
+    NetworkError,
+    ResonateFire,
+    Sigma,
+    SigmaDelta,
+)
 
 MESSAGE = 1 << 12
 """1.0 among sigma-delta neurons. CUBA neurons and resonators send 1, and take 1 for a spike."""
@@ -36,7 +43,7 @@ class Messages:
         if isinstance(layer, Input):
             takes = block.neuron.w_scale
         elif not isinstance(neuron, Sigma):
-            takes = MESSAGE if isinstance(neuron, SigmaDelta) else 1
+            takes = _one(neuron)
             self._check(takes)
         elif self._unit is None:
             takes = MESSAGE
@@ -69,4 +76,13 @@ def sends(layer: Any, unit: int) -> int:
     """What 1.0 of a layer's output is on the chip; `unit`: of its input."""
     if isinstance(layer.neuron, Sigma):
         return 64 * unit
-    return MESSAGE if isinstance(layer.neuron, SigmaDelta | Delta) else 1
+    return _one(layer.neuron)
+
+
+def _one(neuron: object) -> int:
+    """1.0 in the messages that neurons exchange with others of their kind."""
+    if isinstance(neuron, SigmaDelta | Delta):
+        return MESSAGE
+    if isinstance(neuron, CubaLIF | ResonateFire):
+        return 1
+    raise NetworkError(f"what {type(neuron).__name__} neurons send for 1.0 is not known here.")

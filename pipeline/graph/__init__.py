@@ -23,6 +23,7 @@ from .topology import (
     GraphError,
     LoweringError,
     Node,
+    UnknownNodeError,
     flatten_subgraphs,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "LoweringError",
     "Node",
     "Stage",
+    "UnknownNodeError",
     "chain",
     "chain_graph",
     "check",

@@ -17,6 +17,7 @@ from .topology import (
     GraphError,
     LoweringError,
     Node,
+    UnknownNodeError,
     find_loops,
     flatten_subgraphs,
     structure,
@@ -119,7 +120,7 @@ class Stage:
 
 
 def stages(graph: nir.NIRGraph) -> list[Stage]:
-    """The layers of a lowered graph (see `lower`), in order."""
+    """The layers of a lowered graph (see `lower`), in order. Raises LoweringError for any other graph."""
     out: list[Stage] = []
     loops = recurrence(graph)
     synapse, flatten, delay = None, False, np.zeros((1, 1), np.int64)
@@ -140,8 +141,10 @@ def stages(graph: nir.NIRGraph) -> list[Stage]:
             if (steps == steps[0]).all():
                 steps = steps[:1]
             delay = delay + (steps[None, :] if synapse is None else steps[:, None])
-        else:
+        elif isinstance(node, (nir.Affine, nir.Conv2d)):
             synapse = node
+        else:
+            raise UnknownNodeError(node, "node of a lowered graph")
     return out
 
 
@@ -153,7 +156,8 @@ def chain_graph(
 ) -> nir.NIRGraph:
     """A NIR graph of nodes one after another, between an Input and an Output node.
 
-    `loops`: for each recurrent neuron, the linear maps from it to itself.
+    `loops`: for each recurrent neuron, the linear maps from it to itself. Raises ValueError where two
+    nodes have one name.
     """
     loops = loops or {}
     everything = [*nodes, *itertools.chain.from_iterable(loops.values())]

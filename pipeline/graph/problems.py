@@ -15,6 +15,7 @@ from .topology import (
     READOUTS,
     Edge,
     GraphError,
+    UnknownNodeError,
     find_loops,
     flatten_subgraphs,
     forward_edges,
@@ -120,51 +121,53 @@ def _time_step(metadata: Mapping[str, Any], problems: list[str]) -> float | None
 
 
 def _parameter_problems(node: Any, dt: float | None) -> list[str]:
-    found = []
+    faults = []
     sizes: dict[str, Shape] = {}
     for field in PARAMETERS[type(node)]:
         array = np.asarray(getattr(node, field))
         sizes[field] = array.shape
         if array.dtype.kind not in "fiub":
-            found.append(f"{field} is of type {array.dtype}, not of numbers.")
+            faults.append(f"{field} is of type {array.dtype}, not of numbers.")
         elif not np.isfinite(array).all():
             bad = np.count_nonzero(~np.isfinite(array))
-            found.append(f"{bad} of {array.size} values of {field} are NaN or infinite.")
+            faults.append(f"{bad} of {array.size} values of {field} are NaN or infinite.")
         elif field.startswith("tau") and (array <= 0).any():
-            found.append(f"{field} is {array.min():.4g}; time constants are positive.")
+            faults.append(f"{field} is {array.min():.4g}; time constants are positive.")
         elif field == "delay" and array.size:
             if array.min() < 0:
-                found.append(f"a delay of {array.min():.4g} s is negative.")
+                faults.append(f"a delay of {array.min():.4g} s is negative.")
             elif dt is not None:
                 off = np.abs(array / dt - np.rint(array / dt))
                 if off.max() > DELAY_TOLERANCE:
                     worst = array.flat[int(off.argmax())]
-                    found.append(
+                    faults.append(
                         f"a delay of {worst:.6g} s is {worst / dt:.4g} steps of dt = {dt:.6g} s; "
                         f"delays are whole steps."
                     )
     if isinstance(node, _ELEMENTWISE) and len({s for s in sizes.values() if np.prod(s) != 1}) > 1:
         texts = ", ".join(f"{field} {shape}" for field, shape in sizes.items())
-        found.append(f"its parameters have different shapes: {texts}.")
+        faults.append(f"its parameters have different shapes: {texts}.")
     if isinstance(node, (nir.Affine, nir.Linear)) and len(sizes["weight"]) != 2:
-        found.append(f"weight has shape {sizes['weight']}, not (out, in).")
+        faults.append(f"weight has shape {sizes['weight']}, not (out, in).")
     for kind, axes in ((nir.Conv1d, 3), (nir.Conv2d, 4)):
         if isinstance(node, kind) and len(sizes["weight"]) != axes:
-            found.append(f"weight has shape {sizes['weight']}; it needs {axes} axes.")
+            faults.append(f"weight has shape {sizes['weight']}; it needs {axes} axes.")
     if "bias" in sizes and sizes["bias"] != sizes["weight"][:1]:
-        found.append(f"bias has shape {sizes['bias']}, but there are {sizes['weight'][0]} outputs.")
+        faults.append(
+            f"bias has shape {sizes['bias']}, but there are {sizes['weight'][0]} outputs."
+        )
     if isinstance(node, NEURONS) and not isinstance(node, READOUTS):
         try:
             says = dynamics(node)
         except ValueError as error:
-            return [*found, f"{error}"]
+            return [*faults, f"{error}"]
         if says.reset not in ("zero", "subtract"):
-            found.append(f"reset is {says.reset!r}; known are 'zero' and 'subtract'.")
+            faults.append(f"reset is {says.reset!r}; known are 'zero' and 'subtract'.")
         if says.reset_delay not in (0, 1):
-            found.append(f"reset_delay is {says.reset_delay}; known are 0 and 1.")
+            faults.append(f"reset_delay is {says.reset_delay}; known are 0 and 1.")
         if says.state_grid is not None and says.state_grid < 1:
-            found.append(f"state_grid is {says.state_grid}; it is a positive whole number.")
-    return found
+            faults.append(f"state_grid is {says.state_grid}; it is a positive whole number.")
+    return faults
 
 
 def _spread_shapes(nodes: dict[str, nir.NIRNode], edges: list[Edge], problems: list[str]) -> None:
@@ -237,7 +240,10 @@ def _output_shape(node: Any, shape: Shape) -> Shape:
             raise ValueError(
                 f"is declared with shape {tuple(map(int, declared))}, but gets {shape}."
             )
-    return shape
+        return shape
+    if isinstance(node, nir.Input):
+        return shape
+    raise UnknownNodeError(node, "node whose output has a shape")
 
 
 def _elementwise_shape(node: Any, shape: Shape) -> Shape:

@@ -35,6 +35,13 @@ class GraphError(LoweringError):
         super().__init__(f"the graph cannot be used:\n{lines}")
 
 
+class UnknownNodeError(LoweringError):
+    """A node of a kind for which some step has no rule."""
+
+    def __init__(self, node: object, role: str) -> None:
+        super().__init__(f"{type(node).__name__} is no {role} that is known here.")
+
+
 def flatten_subgraphs(
     graph: nir.NIRGraph, problems: list[str] | None = None
 ) -> tuple[dict[str, nir.NIRNode], list[Edge]]:
@@ -45,12 +52,12 @@ def flatten_subgraphs(
     not one of each stays as it is; that, and a name that stands for two nodes, is added to
     `problems`, or raises GraphError where no such list is given.
     """
-    found: list[str] = []
-    nodes, edges = _dissolve(graph, "", found)
-    if found and problems is None:
-        raise GraphError(found)
+    own: list[str] = []
+    nodes, edges = _dissolve(graph, "", own)
+    if own and problems is None:
+        raise GraphError(own)
     if problems is not None:
-        problems += found
+        problems += own
     return nodes, edges
 
 
@@ -144,10 +151,10 @@ def structure(
     inside = {name for path in loops.values() for name in path}
     starts = [name for name, node in nodes.items() if isinstance(node, nir.Input)]
     ends = [name for name, node in nodes.items() if isinstance(node, nir.Output)]
-    for found, what in ((starts, "inputs"), (ends, "outputs")):
-        if len(found) != 1:
-            names = f" ({', '.join(found)})" if found else ""
-            problems.append(f"the graph has {len(found)} {what}{names}; a chain has one.")
+    for ports, what in ((starts, "inputs"), (ends, "outputs")):
+        if len(ports) != 1:
+            names = f" ({', '.join(ports)})" if ports else ""
+            problems.append(f"the graph has {len(ports)} {what}{names}; a chain has one.")
     for near, what, shape in (
         (following, "feeds", "without branches"),
         (preceding, "is fed by", "without joins"),
@@ -193,9 +200,9 @@ def _cycles(edges: Sequence[Edge]) -> list[list[str]]:
 
 
 def _reachable(near: Mapping[str, list[str]], starts: Sequence[str]) -> set[str]:
-    found, todo = set(starts), list(starts)
+    reached, todo = set(starts), list(starts)
     while todo:
-        new = [n for n in near.get(todo.pop(), []) if n not in found]
-        found.update(new)
+        new = [n for n in near.get(todo.pop(), []) if n not in reached]
+        reached.update(new)
         todo += new
-    return found
+    return reached

@@ -14,7 +14,7 @@ def outer_delays(nodes: Chain, dt: float) -> Chain:
     Two in a row add up, and a Scale, which acts element by element, lets them pass. A delay between
     two maps moves to the front: it must be the same for all elements, and the maps before it
     without bias, which it would hold back in the first steps. For the same reason a delay
-    after the maps requires that they have no bias.
+    after the maps requires that they have no bias. Raises LoweringError.
     """
     out: Chain = []
     for segment in segments(nodes):

@@ -144,7 +144,7 @@ def _grouped(kernel: Array, groups: int) -> Array:
 
 
 def plain_convolution(node: nir.Conv1d | nir.Conv2d) -> nir.Conv2d:
-    """The same convolution as Conv2d with numbers for padding; a Conv1d has one row.
+    """A convolution as a Conv2d with numbers for padding; a Conv1d has one row.
 
     Padding "same" adds d (k - 1) zeros, the odd one at the end. Where it is odd, the kernel is written
     out to dilation 1 and gets a zero in front, so that both ends need the same.

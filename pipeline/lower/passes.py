@@ -22,6 +22,7 @@ from ..graph import (
     Chain,
     LoweringError,
     Node,
+    UnknownNodeError,
     chain,
     chain_graph,
     check,
@@ -39,7 +40,7 @@ Shape: TypeAlias = tuple[int, ...]
 
 
 def lower(graph: nir.NIRGraph, *, approximate_reset: bool = False) -> nir.NIRGraph:
-    """The same network as alternating synapses and neurons, that is as `stages`.
+    """A network as alternating synapses and neurons, that is as `stages`.
 
     The passes, in order: `rows_for_signals`, `plain_synapses`, `thresholds_as_neurons`,
     `early_flatten`, `outer_delays`, `scale_as_map`, `identity_synapses`, `fold_linear_maps`,
@@ -70,7 +71,10 @@ def lower(graph: nir.NIRGraph, *, approximate_reset: bool = False) -> nir.NIRGra
 
 
 def one_affine(neuron: str, path: Chain) -> Node:
-    """Recurrent maps folded to one Affine, W = Wn ... W1, b likewise. Needs neurons of one axis."""
+    """Recurrent maps folded to one Affine, W = Wn ... W1, b likewise.
+
+    Raises LoweringError for neurons of more than one axis.
+    """
     shape = tuple(int(n) for n in path[0][1].input_type["input"])
     if len(shape) != 1:
         raise LoweringError(
@@ -137,7 +141,7 @@ def thresholds_as_neurons(nodes: Chain, dt: float) -> Chain:
 def early_flatten(nodes: Chain) -> Chain:
     """Flatten moves before Scale and Delay, which act element by element; one of no effect goes.
 
-    Requires that a Flatten leaves one axis, the only thing it can do in netx.
+    Raises LoweringError where a Flatten leaves more than one axis, which it cannot do in netx.
     """
     out: Chain = []
     for name, node in nodes:
@@ -166,14 +170,14 @@ def scale_as_map(nodes: Chain) -> Chain:
     """Scale becomes a diagonal Affine, or, one number per channel, a depthwise 1 x 1 convolution.
 
     Images that are scaled pixel by pixel fold into the r (CubaLIF, CubaLI: w_in) of the neurons that
-    must follow, as (s x) r = x (s r); netx has no other place for them.
+    must follow, as (s x) r = x (s r); netx has no other place for them: LoweringError where none do.
     """
     out: Chain = []
     gains: list[tuple[str, Array]] = []
     for name, node in nodes:
         if gains and isinstance(node, NEURONS):
             node = copy.copy(node)
-            field = "w_in" if isinstance(node, (nir.CubaLIF, nir.CubaLI)) else "r"
+            field = _input_gain(name, node)
             setattr(node, field, getattr(node, field) * np.prod([g for _, g in gains], axis=0))
             gains = []
         elif gains and not isinstance(node, (nir.Scale, nir.Delay)):
@@ -220,8 +224,8 @@ def identity_synapses(nodes: Chain) -> Chain:
 
 
 def check_alternation(nodes: Chain) -> Chain:
-    """Every neuron needs one synapse before it, delays of a convolution must be the same for all
-    pixels, and nothing may follow the last neuron."""
+    """The chain itself, if every neuron has one synapse before it, delays of a convolution are the same
+    for all pixels, and nothing follows the last neuron. Raises LoweringError otherwise."""
     synapse: str | None = None
     uneven: str | None = None
     for i, (name, node) in enumerate(nodes):
@@ -246,6 +250,15 @@ def check_alternation(nodes: Chain) -> Chain:
             f"cell (rate readout) or a leaky integrator (voltage readout)."
         )
     return nodes
+
+
+def _input_gain(name: str, node: nir.NIRNode) -> str:
+    """The parameter of a neuron that its input is multiplied by."""
+    if isinstance(node, (nir.CubaLIF, nir.CubaLI)):
+        return "w_in"
+    if isinstance(node, (nir.IF, nir.I, nir.LIF, nir.LI)):
+        return "r"
+    raise UnknownNodeError(node, f"neuron whose input can be scaled ({name})")
 
 
 def _depthwise(shape: Shape, factors: Array) -> nir.Conv2d:

@@ -9,7 +9,7 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
-from ..graph import NEURONS, READOUTS, Chain, LoweringError, Node, dynamics
+from ..graph import NEURONS, READOUTS, Chain, LoweringError, Node, UnknownNodeError, dynamics
 
 Array: TypeAlias = NDArray[Any]
 Loops: TypeAlias = dict[str, Node]
@@ -66,7 +66,9 @@ def _forgets_voltage(node: Any, dt: float) -> bool:
     """Whether v keeps nothing from one step to the next."""
     if isinstance(node, nir.IF):
         return False
-    return bool(np.all((node.tau if isinstance(node, nir.LIF) else node.tau_mem) == dt))
+    if isinstance(node, (nir.LIF, nir.CubaLIF)):
+        return bool(np.all((node.tau if isinstance(node, nir.LIF) else node.tau_mem) == dt))
+    raise UnknownNodeError(node, "neuron with a reset")
 
 
 def _instant_gain(node: Any, dt: float) -> Array | None:
@@ -75,6 +77,7 @@ def _instant_gain(node: Any, dt: float) -> Array | None:
         return None
     if isinstance(node, nir.LIF):
         return np.asarray(node.r)
+    assert isinstance(node, nir.CubaLIF)
     return np.asarray(node.r * node.w_in) if np.all(node.tau_syn == dt) else None
 
 

@@ -60,7 +60,8 @@ def copies(graph: nir.NIRGraph, count: int) -> nir.NIRGraph:
     errors by one another (`quantize`, method "search") lets them add up to the finer value. It helps
     where few large weights leave the others a handful of the values that 8 bits have. Copies of a
     neuron have the same inputs in real numbers, so they spike together, and as integers nearly
-    so. Feed `np.tile(x, count)` along the last axis.
+    so. Feed `np.tile(x, count)` along the last axis. Raises LoweringError where a layer is not dense,
+    ValueError for a `count` below 1.
     """
     if count < 1:
         raise ValueError(f"count = {count}; give 1 or more.")
@@ -83,20 +84,20 @@ def _rewritten(
     inputs: Callable[[int], int],
 ) -> nir.NIRGraph:
     lowered = lower(graph)
-    found = stages(lowered)
+    layers = stages(lowered)
     dt = float(lowered.metadata["dt"])
     nodes: list[Node] = []
     loops: dict[str, list[Node]] = {}
-    for stage in found:
+    for stage in layers:
         kind = type(stage.neuron)
-        layer = rewrite(_dense(stage), stage is found[-1], dt)
+        layer = rewrite(_dense(stage), stage is layers[-1], dt)
         neuron = kind(**layer.neuron)
         neuron.metadata = dict(stage.neuron.metadata)
         nodes.append((f"{stage.name}:weights", nir.Affine(layer.weight, layer.bias)))
         nodes.append((stage.name, neuron))
         if layer.recurrent is not None:
             loops[stage.name] = [(f"{stage.name}:recurrent", nir.Linear(layer.recurrent))]
-    size = inputs(found[0].synapse.weight.shape[1])
+    size = inputs(layers[0].synapse.weight.shape[1])
     return chain_graph(nodes, (size,), lowered.metadata, loops)
 
 
