@@ -28,6 +28,7 @@ class Given:
     reset_delay: int | None = None
 
     def read(self, source: str | nir.NIRGraph) -> nir.NIRGraph:
+        """`from_nir` with what was given; errors as there."""
         return from_nir(source, self.dt, reset=self.reset, reset_delay=self.reset_delay)
 
 

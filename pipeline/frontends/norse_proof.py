@@ -19,9 +19,9 @@ from .norse_trace import Place
 
 STEPS = 8
 GAINS = (1.0, 1.0, 8.0, 64.0, 1024.0)
-"""Of the random frames' samples: strong inputs reach deep layers."""
+"""Factors of the random frames, one for each sample: strong inputs reach deep layers."""
 LAST_BITS = 1e-12
-"""Of the largest voltage of a layer."""
+"""How far voltages may be off, as a part of the layer's largest."""
 
 PROMISES: dict[type[nn.Module], float] = {
     norse.IAFCell: 0.0,

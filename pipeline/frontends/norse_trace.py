@@ -67,10 +67,10 @@ def leaf_modules(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.M
         return
     seen: set[int] = set()
     for name, child in model.named_children():
-        for found in leaf_modules(child, f"{prefix}.{name}" if prefix else name):
-            if id(found[1]) not in seen:
-                seen.add(id(found[1]))
-                yield found
+        for leaf in leaf_modules(child, f"{prefix}.{name}" if prefix else name):
+            if id(leaf[1]) not in seen:
+                seen.add(id(leaf[1]))
+                yield leaf
 
 
 def trace(model: nn.Module, frames: Tensor, over_time: bool) -> list[Place]:
@@ -86,7 +86,10 @@ def trace(model: nn.Module, frames: Tensor, over_time: bool) -> list[Place]:
 
 
 def called(model: nn.Module, frames: Tensor, over_time: bool) -> tuple[list[Place], Tensor]:
-    """The layers that forward calls, and what it returns, without asking how they are connected."""
+    """The layers that forward calls, and what it returns, without asking how they are connected.
+
+    Raises UnsupportedModuleError where no way of calling the model works.
+    """
     tried: list[str] = []
     for name, convention in _conventions(model, over_time):
         net = _float64_copy(model)
@@ -195,21 +198,21 @@ def _kept(state: Any) -> Any:
 
 def _places(calls: Sequence[_Call], steps: int, samples: int) -> list[Place]:
     """One place for each layer and each time it is called in a step, in the order of first calls."""
-    found: list[tuple[int, list[_Call]]] = []
+    groups: list[tuple[int, list[_Call]]] = []
     single: list[int] = []
     for index, call in enumerate(calls):
         if call.x.shape[:2] == (steps, samples) or len(call.x) == steps * samples:
-            found.append((index, [call]))
+            groups.append((index, [call]))
         elif len(call.x) == samples:
             single.append(index)
         else:
             raise ValueError(f"{call.name} gets a tensor of shape {tuple(call.x.shape)}")
     keys: list[Key] = [(calls[i].name, tuple(calls[i].x.shape)) for i in single]
     for group in _steps(keys, steps):
-        found.append((single[group[0]], [calls[single[i]] for i in group]))
+        groups.append((single[group[0]], [calls[single[i]] for i in group]))
     count: dict[str, int] = {}
     places = []
-    for _, group_calls in sorted(found, key=lambda item: item[0]):
+    for _, group_calls in sorted(groups, key=lambda item: item[0]):
         name = group_calls[0].name
         count[name] = count.get(name, 0) + 1
         name = name if count[name] == 1 else f"{name}#{count[name]}"
@@ -266,17 +269,17 @@ def _check_states(name: str, group: Sequence[_Call], calls: Sequence[_Call]) -> 
         if (call.given is None and step == 0) or _same(call.given, state):
             continue
         if call.given is None:
-            found = "forgets its state after every step. Hand it on"
+            fault = "forgets its state after every step. Hand it on"
         elif any(_same(call.given, other.left) for other in calls):
-            found = (
+            fault = (
                 "gives it a state that was left at another place or time; on the hardware, every layer "
                 "has its own. Keep one state for each place"
             )
         elif step == 0:
-            found = "starts it from a state of its own; netx starts from rest. Start from None"
+            fault = "starts it from a state of its own; netx starts from rest. Start from None"
         else:
-            found = "changes its state between two steps. Hand it on as it is"
-        raise UnsupportedModuleError(f"module {name}: forward {found}.")
+            fault = "changes its state between two steps. Hand it on as it is"
+        raise UnsupportedModuleError(f"module {name}: forward {fault}.")
 
 
 def _initial(call: _Call) -> Any:

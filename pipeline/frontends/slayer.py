@@ -287,8 +287,8 @@ def _dense(block: Any, shape: Shape | None) -> list[Layer]:
 
 def _affine(block: Any, shape: Shape | None, *, runs: bool) -> list[Layer]:
     """`runs`: whether the block ever runs its neurons (bootstrap's never do)."""
-    one, runs = arithmetic.DECAY_ONE, runs and block.dynamics
-    i_decay, v_decay = decays(block.neuron) if runs else (one, one)
+    full, runs = arithmetic.DECAY_ONE, runs and block.dynamics
+    i_decay, v_decay = decays(block.neuron) if runs else (full, full)
     neuron = CubaLIF(i_decay, v_decay, arithmetic.THRESHOLD_MAX)
     (weight,), bias = synapses(block, neuron, block.synapse, normed=runs)
     return _over(shape, weight, bias=bias, neuron=neuron)

@@ -37,29 +37,29 @@ def _size(block: Any, state: Mapping[str, torch.Tensor]) -> None:
     """Give a block's tensors of one number the size they have in its part of a checkpoint."""
     channels = getattr(_synapse(block), "out_channels", None)
     for key, own in block.state_dict().items():
-        found = state.get(key)
-        if found is None or own.numel() != 1 or not key.endswith(_SIZED):
+        stored = state.get(key)
+        if stored is None or own.numel() != 1 or not key.endswith(_SIZED):
             continue
         by_channel = 1 if key == "spike_state" else 0
-        if channels is not None and tuple(found.shape[by_channel:][:1]) != (channels,):
+        if channels is not None and tuple(stored.shape[by_channel:][:1]) != (channels,):
             continue  # it never ran either, or is another network: loading says so
         owner: Any = block.get_submodule(key.rpartition(".")[0])
-        getattr(owner, key.rpartition(".")[2]).data = torch.zeros_like(found, device=own.device)
-        _drawn(block, owner, key, found)
+        getattr(owner, key.rpartition(".")[2]).data = torch.zeros_like(stored, device=own.device)
+        _drawn(block, owner, key, stored)
 
 
-def _drawn(block: Any, owner: Any, key: str, found: torch.Tensor) -> None:
+def _drawn(block: Any, owner: Any, key: str, stored: torch.Tensor) -> None:
     """Tell a module that its tensor `key` needs no first forward pass."""
     if key == "delay.delay":
         owner.init = True
     elif key == "neuron.bias":
-        owner.bias_is_set = bool(found.numel() > 1 or found.any())
+        owner.bias_is_set = bool(stored.numel() > 1 or stored.any())
     elif key.endswith("_decay") and owner.shape is None:
         if type(_synapse(block)).__name__ == "Dense":
-            owner.shape, owner.num_neurons = torch.Size([len(found)]), len(found)
+            owner.shape, owner.num_neurons = torch.Size([len(stored)]), len(stored)
         else:  # the shape is still unknown: what it will draw, between two equal bounds
             for end in ("min", "max"):
-                setattr(owner, f"{key.removeprefix('neuron.')}_{end}", found / owner.p_scale)
+                setattr(owner, f"{key.removeprefix('neuron.')}_{end}", stored / owner.p_scale)
 
 
 def _synapse(block: Any) -> Any:

@@ -26,15 +26,18 @@ Found = TypeVar("Found")
 
 
 def find(table: dict[str, Found | str], thing: object, what: str) -> Found:
-    """The entry for a class or its nearest ancestor; an entry that is text is a reason against it."""
+    """The entry for a class or its nearest ancestor.
+
+    Raises NetworkError where there is none, or where it is text, which is a reason against it.
+    """
     names = [f"{cls.__module__}.{cls.__qualname__}" for cls in type(thing).__mro__]
     entries = (table.get(name.removeprefix("lava.lib.dl.slayer.")) for name in names)
-    found = next((entry for entry in entries if entry is not None), None)
-    if found is None:
-        found = f"{names[0]} is no SLAYER {what} that is known here."
-    if isinstance(found, str):
-        raise NetworkError(found)
-    return found
+    known = next((entry for entry in entries if entry is not None), None)
+    if known is None:
+        known = f"{names[0]} is no SLAYER {what} that is known here."
+    if isinstance(known, str):
+        raise NetworkError(known)
+    return known
 
 
 def supported(table: Mapping[str, object]) -> Iterator[Kind]:
@@ -52,7 +55,10 @@ def slayer_name(qualified: str) -> str:
 
 
 def whole(value: torch.Tensor, scale: int, what: str) -> IntArray:
-    """`value` * `scale` as integers; off them by the rounding of float32 at most."""
+    """`value` * `scale` as int32, off whole numbers by the rounding of float32 at most.
+
+    Raises NetworkError, which calls the values `what`, where they are no multiples of 1 / `scale`.
+    """
     scaled = value.detach().cpu().double().numpy() * scale
     nearest = np.rint(scaled)
     off = ~(abs(scaled - nearest) <= 1e-3) | (abs(nearest) > 1 << 30)  # also NaN and infinity
@@ -67,6 +73,7 @@ def whole(value: torch.Tensor, scale: int, what: str) -> IntArray:
 
 
 def weight_norm(synapse: Any) -> WeightNorm | None:
+    """The weight norm of a synapse, where it has one."""
     hooks = synapse._forward_pre_hooks.values()
     return next((hook for hook in hooks if isinstance(hook, WeightNorm)), None)
 
@@ -129,7 +136,7 @@ def _exponent(norm: Any) -> int:
 
 
 def neurons(block: Any) -> Any:
-    """The integers of a block's neurons."""
+    """The integers of a block's neurons. Raises NetworkError where netx has no such neurons."""
     first = next(block.neuron.parameters())
     if not block.neuron.shared_param and block.neuron.shape is None and first.numel() == 1:
         raise NetworkError(
@@ -145,6 +152,7 @@ def _cuba(neuron: Any) -> CubaLIF:
 
 
 def decays(neuron: Any) -> tuple[IntArray, IntArray]:
+    """The decays of current and voltage, of 4096, (1,) or one per channel."""
     current, voltage = (
         value.detach().cpu().clamp(0, arithmetic.DECAY_ONE).round().int().numpy()
         for value in (neuron.current_decay, neuron.voltage_decay)

@@ -22,7 +22,7 @@ from ...hw_targets.network.neurons import NetworkError
 from .slayer_run import detached_copy, forget, is_block, is_bootstrap, run, spiking
 
 SAMPLES, STEPS = 3, 8
-"""Of the run; a mean over 8 steps of what it sends is exact."""
+"""Steps of the run; a mean over 8 of what it sends is exact."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Call:
 
 
 def label(name: str, block: nn.Module) -> str:
+    """What messages call a block: its name and class."""
     return f"{name or 'model'} ({type(block).__name__})"
 
 
@@ -92,11 +93,11 @@ def chain(model: nn.Module, shape: Shape | None) -> tuple[list[Link], str]:
             f"a copy of the network is to be run, and it cannot be copied: {error}"
         ) from error
     try:
-        found = _calls(twin, shape)
+        calls = _calls(twin, shape)
     except _NotRunError as error:
         return registered, str(error)
     modules = dict(model.named_modules())
-    return [Link(c.name, modules[c.name], c.block, tuple(c.given.shape[1:-1])) for c in found], ""
+    return [Link(c.name, modules[c.name], c.block, tuple(c.given.shape[1:-1])) for c in calls], ""
 
 
 def input_shape(links: list[Link]) -> Shape | None:
@@ -194,19 +195,19 @@ def _counts_for_nothing(call: Call) -> bool:
     return not is_block(call.block) and torch.equal(call.given, call.gave)
 
 
-def _path(found: list[Call], x: torch.Tensor, answer: Any) -> list[Call]:
+def _path(calls: list[Call], x: torch.Tensor, answer: Any) -> list[Call]:
     """The calls on the way from the network's input to what it returns; its answer needs no others."""
-    found = [call for call in found if not _counts_for_nothing(call)]
+    calls = [call for call in calls if not _counts_for_nothing(call)]
     returned = [*_tensors(answer)]
-    last = next((c for c in reversed(found) if returned and _reads(returned[0], c.gave)), None)
+    last = next((c for c in reversed(calls) if returned and _reads(returned[0], c.gave)), None)
     if last is None:
         raise NetworkError(
-            f"its forward pass returns {_origin(returned[0], found, x) if returned else 'no tensor'}, "
+            f"its forward pass returns {_origin(returned[0], calls, x) if returned else 'no tensor'}, "
             f"not the output of a block as it is, nor that summed or averaged over time. {_FIX}"
         )
     path = [last]
     while True:
-        earlier = found[: next(i for i, call in enumerate(found) if call is path[0])]
+        earlier = calls[: next(i for i, call in enumerate(calls) if call is path[0])]
         before = next((c for c in reversed(earlier) if torch.equal(c.gave, path[0].given)), None)
         if before is None and torch.equal(path[0].given, x):
             break
@@ -216,7 +217,7 @@ def _path(found: list[Call], x: torch.Tensor, answer: Any) -> list[Call]:
                 f"the output of one block as it is. netx holds a chain of layers. {_FIX}"
             )
         path.insert(0, before)
-    for call in found:
+    for call in calls:
         beside = all(call is not other for other in path)
         if beside and any(_reads(tensor, call.gave) for tensor in returned[1:]):
             raise NetworkError(

@@ -86,14 +86,14 @@ def prove(piece: Piece) -> None:
         if any(trace.overflow):
             continue  # the chip wraps or clips, training does not
         sent, voltage = _answers(piece, real, late=not isinstance(last, Input))
-        found = _late(trace.spikes[0], piece.after)
+        ours = _late(trace.spikes[0], piece.after)
         if sent is not None:
-            _compare("messages", found, sent * sends(last, piece.unit))
+            _compare("messages", ours, sent * sends(last, piece.unit))
         if voltage is not None:  # the block delays after its neurons, the layers before theirs
             early = piece.own if piece.after is None else None
             _compare("voltages", trace.v[0], _late(voltage, early) * piece.block.neuron.s_scale)
         compared |= voltage is not None
-        if found.any() or (sent is None and trace.v[0].any()):
+        if ours.any() or (sent is None and trace.v[0].any()):
             return
     if not compared:
         _say(piece, "on no random input within the chip's number range does it send anything")

@@ -89,4 +89,5 @@ def is_bootstrap(block: nn.Module) -> bool:
 
 
 def spiking() -> Any:
+    """The mode in which bootstrap blocks spike."""
     return importlib.import_module("lava.lib.dl.bootstrap").Mode.SNN

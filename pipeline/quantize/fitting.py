@@ -95,7 +95,7 @@ class Problem:
     recipe: Recipe
 
     def first(self, samples: int) -> Problem:
-        """The same with fewer samples; scales keep their limits."""
+        """The problem on its first `samples`; scales keep their limits."""
         few = replace(
             self,
             message=self.message[:samples],
@@ -193,8 +193,8 @@ class Problem:
         assert trace.v is not None
         assert trace.overflow is not None
         spikes, v = trace.spikes[0], trace.v[0]
-        one, other = spikes != 0, self.spikes != 0
-        both, either = by_row(one & other, np.sum), by_row(one, np.sum) + by_row(other, np.sum)
+        ours, theirs = spikes != 0, self.spikes != 0
+        both, either = by_row(ours & theirs, np.sum), by_row(ours, np.sum) + by_row(theirs, np.sum)
         error = self._error(fit, spikes, v)
         return Run(fit, layer, spikes, trace.u[0], v, trace.overflow[0], both, either, error)
 

@@ -139,7 +139,7 @@ class Task:
     per_channel: bool
 
     def bits_of_layers(self, bits: int | Sequence[int]) -> tuple[int, ...]:
-        """One number for each layer, checked."""
+        """The bits of each layer. Raises ValueError for another number of them, or what is not 2 to 8."""
         count = len(self.layers)
         per_layer = (bits,) * count if isinstance(bits, int) else tuple(bits)
         if len(per_layer) != count:
@@ -177,7 +177,7 @@ class Task:
         return next((run for run in runs if survives_lava(run.layer)), first)
 
     def spikes(self, index: int) -> Array:
-        """Of layer `index` in the float network, (sample, time, *layer shape)."""
+        """The spikes of layer `index` in the float network, (sample, time, *layer shape)."""
         return self._shaped(self.target.spikes, index)
 
     def _shaped(self, arrays: Sequence[Array], index: int) -> Array:

@@ -50,8 +50,8 @@ def search(problem: Problem, *, per_channel: bool = False) -> Run:
     best = _scales(few, roundings, octaves, np.zeros(len(start.scale)), per_channel)
     for fine in (1 / 8, 1 / 16):
         best = _scales(few, roundings, np.array([0, -fine, fine]), best, per_channel)
-    found = [problem.run(fit) for fit in roundings.all(best)]
-    chosen = max(found, key=lambda run: run.score)
+    runs = [problem.run(fit) for fit in roundings.all(best)]
+    chosen = max(runs, key=lambda run: run.score)
     return _polished(problem, chosen, per_channel)
 
 
@@ -214,7 +214,7 @@ def _between(values: Array, low: int, high: int) -> bool:
 
 
 def _by_rows(runs: Sequence[Run]) -> Fit:
-    """Of every row the numbers with which it answered best."""
+    """The numbers with which each row answered best, together."""
     fit, picks = runs[0].fit, _best_rows(runs)
     change: dict[str, Any] = {}
     for name in ("bias", "threshold"):

@@ -115,8 +115,8 @@ class Battery:
     @property
     def white_box(self) -> Attacked:
         """The stronger of PGD and SA-PGD."""
-        found = [self.pgd] if self.adaptive is None else [self.pgd, self.adaptive]
-        return min(found, key=lambda attacked: attacked.accuracy)
+        attacks = [self.pgd] if self.adaptive is None else [self.pgd, self.adaptive]
+        return min(attacks, key=lambda attacked: attacked.accuracy)
 
 
 def averaged(victim: Victim, plan: Plan) -> int:
@@ -139,6 +139,7 @@ def battery(
 
     `sources`: networks on which adversarial images are crafted to be transferred; `others`: more
     attacks, at the same epsilon, for the table and the worst case. `progress`: bars on standard error.
+    Raises ValueError.
     """
     if not 0 < epsilon < 1 or len(images) < 2:
         raise ValueError(
@@ -166,8 +167,8 @@ def battery(
     each = list(dict.fromkeys([*at_epsilon, *points, control, unbounded]))
 
     done = {
-        one: attack(victim, one, images, labels, clean=clean, **judged)
-        for one in _bar(each, f"attacking {victim.name}", progress)
+        method: attack(victim, method, images, labels, clean=clean, **judged)
+        for method in _bar(each, f"attacking {victim.name}", progress)
     }
     crafted = {
         name: attack(
@@ -180,7 +181,7 @@ def battery(
         for name in _bar(list(sources), f"transferring to {victim.name}", progress)
     }
     transfers = {n: score(victim, moved, labels, **judged) for n, moved in crafted.items()}
-    tried = [(done[one].after, done[one].adversarial) for one in at_epsilon]
+    tried = [(done[method].after, done[method].adversarial) for method in at_epsilon]
     tried += [(transfers[name], moved) for name, moved in crafted.items()]
     probe = generator(plan.seed)
     slope = expected(victim, images, labels, probe, gradient=gradient, eot=eot).gradient
@@ -197,13 +198,13 @@ def battery(
         pgd=done[main],
         longer=done[longer],
         restarted=done[restarted],
-        averages={k: done[one] for k, one in averages.items()},
-        gradients={name: done[one] for name, one in gradients.items()},
+        averages={k: done[method] for k, method in averages.items()},
+        gradients={name: done[method] for name, method in gradients.items()},
         adaptive=None if adaptive is None else done[adaptive],
         gradient_free=done[square],
         noise=done[noise],
         transfers=transfers,
-        others={name: done[one] for name, one in others.items()},
+        others={name: done[method] for name, method in others.items()},
         zero_entries=float(zero.double().mean()),
         vanished=zero.all(1).cpu().numpy(),
         worst=worst_case(victim, tried, labels, plan),
@@ -229,7 +230,7 @@ def sweep(plan: Plan) -> dict[str, Gradient]:
 def worst_case(
     victim: Victim, tried: list[tuple[Scored, Tensor]], labels: Tensor, plan: Plan
 ) -> Scored:
-    """Of each image the adversarial image with the fewest right draws, scored on other draws.
+    """The adversarial image with the fewest right draws for each image, scored on other draws.
 
     The same draws may not choose and judge: the least of several noisy fractions is too low.
     """

@@ -144,7 +144,7 @@ def robustness(
     reports = []
     for name, victim in victims.items():
         around = {n: v for n, v in victims.items() if n != name} | dict(sources or {})
-        found = battery(
+        attacks = battery(
             victim,
             images,
             labels,
@@ -154,7 +154,9 @@ def robustness(
             plan=plan,
             progress=progress,
         )
-        reports.append(_report(name, found, split, certified_draws, priced.get(name, []), progress))
+        reports.append(
+            _report(name, attacks, split, certified_draws, priced.get(name, []), progress)
+        )
     return RobustnessReport(data, len(split), epsilon, plan, tuple(reports))
 
 
@@ -210,10 +212,10 @@ def _report(
 
 
 def _devices(network: Network, names: Sequence[str] | None) -> list[Device]:
-    found = [load_device(name) for name in names or default_devices(network)]
-    for device in found:
+    devices = [load_device(name) for name in names or default_devices(network)]
+    for device in devices:
         check_carries(network, device)
-    return found
+    return devices
 
 
 def _counted(

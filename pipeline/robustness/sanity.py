@@ -40,7 +40,7 @@ LEVEL = 0.01
 """Probability, per check, of failing a network that satisfies the relation."""
 
 Right = NDArray[np.float64]
-"""Of each image, the fraction of fresh draws in which it is answered rightly, (image,)."""
+"""The fraction of fresh draws in which each image is answered rightly, (image,)."""
 
 
 @dataclass(frozen=True)
@@ -150,13 +150,13 @@ def at_most(
     """The accuracy `first` must not be above any of the `others`; None where there are none."""
     if not others:
         return Check(name, None, {first[0]: _share(first[1])}, f"{claim} {absent}".strip())
-    found = {o: above(first[1], r, len(others), paired=paired) for o, r in others.items()}
-    closest = max(found, key=lambda other: found[other][1] - found[other][2])
-    difference, room = found[closest][1:]
+    compared = {o: above(first[1], r, len(others), paired=paired) for o, r in others.items()}
+    closest = max(compared, key=lambda other: compared[other][1] - compared[other][2])
+    difference, room = compared[closest][1:]
     figures = {first[0]: _share(first[1])} | {o: _share(right) for o, right in others.items()}
     return Check(
         name,
-        not any(broken for broken, *_ in found.values()),
+        not any(broken for broken, *_ in compared.values()),
         figures | {"slack": room},
         f"{claim} {first[0]} {_percent(_share(first[1]))}, {closest} "
         f"{_percent(_share(others[closest]))} ({_points(difference)}).",

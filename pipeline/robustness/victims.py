@@ -90,8 +90,8 @@ class FloatVictim(Victim):
 
     @torch.no_grad()
     def scores(self, images: Tensor, draws: torch.Generator) -> NDArray[Any]:
-        found: NDArray[Any] = self.classifier.logits(images, draws).cpu().numpy()
-        return found
+        logits: NDArray[Any] = self.classifier.logits(images, draws).cpu().numpy()
+        return logits
 
 
 class DeployedVictim(Victim):

@@ -542,14 +542,14 @@ def sigma_delta(neuron: Any, bias: Tensor | None) -> Step:
 def resonate_fire(neuron: ResonateFire) -> Step:
     """`ResonateFire`; states real, imag. A phase spike has the gradient of its three conditions."""
     sin, cos = (by / arithmetic.DECAY_ONE for by in neuron.decays)
-    one = 1 << _STATE_SHIFT
-    threshold = neuron.threshold * one
-    scale = max(neuron.threshold, 1) * one
+    unit = 1 << _STATE_SHIFT
+    threshold = neuron.threshold * unit
+    scale = max(neuron.threshold, 1) * unit
 
     def step(
         sums: Sequence[Tensor], states: States | None, surrogate: Surrogate
     ) -> tuple[Tensor, States]:
-        real, imag = (st.wrap(part.double() * one, 32) for part in sums)
+        real, imag = (st.wrap(part.double() * unit, 32) for part in sums)
         before = torch.zeros_like(imag)
         if states:
             x, before = states

@@ -157,10 +157,10 @@ def finetune(
         state.losses.append(lesson.teach(twin, data.train, epoch, optimizer, draws))
         state.done += 1
         if epoch.layer is None or epoch.number == epoch.of - 1:
-            found = lesson.judge(twin.network(), data.validation)
-            if found > max(state.history):
+            judged = lesson.judge(twin.network(), data.validation)
+            if judged > max(state.history):
                 state.best = _copy(twin)
-            state.history.append(found)
+            state.history.append(judged)
         state.current, state.optimizer = _copy(twin), optimizer.state_dict()
         state.draws = draws.get_state()
         _save(path, identity, state)
@@ -231,7 +231,7 @@ class _Lesson:
     def loss(
         self, twin: Twin, messages: NDArray[np.int32], labels: Tensor, layer: int | None
     ) -> Tensor:
-        """Of the answers, or of one layer."""
+        """The loss of the answers, or, with `layer`, of how that layer imitates the float one."""
         target: FloatTrace | None = None
         if self.teacher is not None and (layer is not None or self.tuning.objective == "teacher"):
             target = execute(self.teacher, messages / self.recipe.levels, torch.float32)
@@ -268,9 +268,9 @@ class _Lesson:
         factor = LOGIT_SCALE["spikes" if spikes else "voltage"]
         factor *= 1 if spikes else self.recipe.output_unit / self.unit
         for messages, labels in encoded(self.recipe, split):
-            found = output_scores(network, messages)
-            right += int((found.argmax(axis=1) == labels).sum())
-            logits = torch.as_tensor(factor * found).double()
+            answers = output_scores(network, messages)
+            right += int((answers.argmax(axis=1) == labels).sum())
+            logits = torch.as_tensor(factor * answers).double()
             aim = torch.as_tensor(labels)
             entropy += float(functional.cross_entropy(logits, aim, reduction="sum"))
         return right / len(split), -entropy / len(split)
@@ -293,8 +293,8 @@ def _optimizer(twin: Twin, phase: int | None, learning_rate: float) -> torch.opt
 def _divergence(theirs: Tensor, ours: Tensor) -> Tensor:
     """Kullback-Leibler divergence of our probabilities for the classes from theirs."""
     aim = (TEACHER_SHARPNESS * theirs).double().log_softmax(1)
-    found = (TEACHER_SHARPNESS * ours).double().log_softmax(1)
-    return functional.kl_div(found, aim, reduction="batchmean", log_target=True)
+    given = (TEACHER_SHARPNESS * ours).double().log_softmax(1)
+    return functional.kl_div(given, aim, reduction="batchmean", log_target=True)
 
 
 def _imitation(trace: TwinTrace, target: FloatTrace, index: int) -> Tensor:

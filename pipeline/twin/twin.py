@@ -47,7 +47,7 @@ class TwinTrace:
     graded: tuple[bool, ...]
 
     def numpy(self) -> Trace:
-        """The same integers as a `Trace`, so that backends can be compared; overflow is not counted."""
+        """The integers as a `Trace`, so that backends can be compared; overflow is not counted."""
 
         def arrays(name: str) -> Recorded | None:
             tensors = getattr(self, name)
@@ -64,8 +64,8 @@ class TwinTrace:
         counts = None
         if last is not None:
             counts = last.detach().double().sum(1).cpu().numpy().astype(np.int64)
-        found: dict[str, Any] = {name: arrays(name) for name in QUANTITIES}
-        return Trace(**found, counts=counts, backend="twin")
+        quantities: dict[str, Any] = {name: arrays(name) for name in QUANTITIES}
+        return Trace(**quantities, counts=counts, backend="twin")
 
 
 class Twin(nn.Module):
@@ -216,7 +216,7 @@ class Twin(nn.Module):
             first = network.layers[0]
             single = binary and not (isinstance(first, Input) and first.neuron is not None)
             x = _in_time(inputs, drive.steps, len(network.input_shape), single)
-        found: dict[str, list[Tensor | None]] = {name: [] for name in QUANTITIES}
+        quantities: dict[str, list[Tensor | None]] = {name: [] for name in QUANTITIES}
         last = max((i for name in QUANTITIES for i in getattr(kept, name)), default=-1)
         needed = list(self.layers) if kept.counts else list(self.layers)[: last + 1]
         with exact_sums():
@@ -228,13 +228,13 @@ class Twin(nn.Module):
                 bias, binary = None, not graded
                 largest = float(x.detach().abs().max()) if graded else 1.0
                 spikes = index in kept.spikes or (kept.counts and layer is self.layers[-1])
-                found["spikes"].append(x.transpose(0, 1) if spikes else None)
+                quantities["spikes"].append(x.transpose(0, 1) if spikes else None)
                 for name in STATES:
                     state = states.get(name)
-                    found[name].append(None if state is None else state.transpose(0, 1))
+                    quantities[name].append(None if state is None else state.transpose(0, 1))
         absent = [None] * (len(self.layers) - len(needed))
         return TwinTrace(
-            **{name: (*of, *absent) for name, of in found.items()},
+            **{name: (*of, *absent) for name, of in quantities.items()},
             graded=tuple(p.graded for p in network.populations),
         )
 
@@ -269,7 +269,7 @@ def real_layers(network: Network) -> tuple[RealLayer, ...]:
     The largest threshold counts as a readout's, which is fixed.
     """
 
-    def one(population: Population) -> RealLayer:
+    def numbers_of(population: Population) -> RealLayer:
         layer, neuron = population.layer, population.layer.neuron
         cuba = neuron if isinstance(neuron, CubaLIF) else CubaLIF(0, 0, arithmetic.THRESHOLD_MAX)
         fixed = np.min(cuba.threshold) == arithmetic.THRESHOLD_MAX
@@ -291,7 +291,7 @@ def real_layers(network: Network) -> tuple[RealLayer, ...]:
             step=2 if even else 1,
         )
 
-    return tuple(one(p) for p in network.populations)
+    return tuple(numbers_of(p) for p in network.populations)
 
 
 def _in_time(inputs: Tensor, steps: int, axes: int, single: bool) -> Tensor:

@@ -82,16 +82,16 @@ def diagnose(
     own = left(start)
     alone = own if start.recurrent is None else left(start, None)
     if left(integer):
-        found: tuple[Experiment, ...] = ()
+        causes: tuple[Experiment, ...] = ()
         tried: tuple[Experiment, ...] = ()
         cause, detail = "unknown", "the integers of the file do not give these spikes either"
     else:
-        found, tried = _search(start, integer, float(np.abs(messages).max(initial=0)), left, own)
+        causes, tried = _search(start, integer, float(np.abs(messages).max(initial=0)), left, own)
         cause, detail = "unknown", ""
-        if found and 2 * found[-1].mismatches <= own:
-            cause = found[0].cause
-            detail = "; then ".join(f"{e.detail}" for e in found if e.cause == cause)
-    explained = 1 - found[0].mismatches / own if found else 0.0
+        if causes and 2 * causes[-1].mismatches <= own:
+            cause = causes[0].cause
+            detail = "; then ".join(f"{e.detail}" for e in causes if e.cause == cause)
+    explained = 1 - causes[0].mismatches / own if causes else 0.0
     if alone <= INHERITED * mismatches and (own == 0 or cause != "unknown"):
         cause, explained = "inherited", 1 - alone / max(mismatches, 1)
         detail = f"alone it would have {alone} of the {mismatches} mismatches"
@@ -107,7 +107,7 @@ def diagnose(
         alone,
         own,
         explained,
-        found,
+        causes,
         tried,
     )
 
@@ -117,7 +117,7 @@ def _search(
 ) -> tuple[tuple[Experiment, ...], tuple[Experiment, ...]]:
     """Changes one after another, each time the one that leaves least; and each by itself."""
     cell, remaining = start, own
-    found: list[Experiment] = []
+    causes: list[Experiment] = []
     first: tuple[Experiment, ...] = ()
     while remaining:
         every = list(hypotheses(cell, start, integer, largest))
@@ -142,6 +142,6 @@ def _search(
             count = left(replace(cell, **best.fields))
             if count >= remaining:
                 break
-        found.append(Experiment(best.cause, best.detail, count))
+        causes.append(Experiment(best.cause, best.detail, count))
         cell, remaining = replace(cell, **best.fields), count
-    return tuple(found), first
+    return tuple(causes), first

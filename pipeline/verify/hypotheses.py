@@ -36,9 +36,9 @@ ADVICE = {
 WEIGHT_STEPS = 3.0
 """Steps of the weights within which a weight counts as rounded: errors may compensate each other."""
 DECAY_REACH = 0.03
-"""The same for decays, relative; 2 of 4096 in any case."""
+"""Relative change within which a decay counts as rounded; 2 of 4096 in any case."""
 THRESHOLD_REACH = 0.002
-"""The same for thresholds, relative; 1 in any case."""
+"""Relative change within which a threshold counts as rounded; 1 in any case."""
 TIE = 1e-6
 RATIOS = (0.1, 0.5, 2.0, 10.0)
 """dt confused between units, halved or doubled; what the decays themselves suggest is tried too."""

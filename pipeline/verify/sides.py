@@ -99,7 +99,7 @@ def float_side(
         return _membrane(voltage.reshape(shapes[layer]), threshold, neuron)
 
     return Side(
-        tuple(np.concatenate(one) for one in zip(*blocks, strict=True)),
+        tuple(np.concatenate(layer_spikes) for layer_spikes in zip(*blocks, strict=True)),
         np.concatenate(answers),
         len(layers) - 1 if readout else None,
         membrane,
@@ -143,7 +143,7 @@ def module_side(
         spikes.append(np.zeros(last.shape, np.int8) if readout else last.astype(np.int8))
         blocks.append([x.reshape(*x.shape[:2], *s) for x, s in zip(spikes, shapes, strict=True)])
     return Side(
-        tuple(np.concatenate(one) for one in zip(*blocks, strict=True)),
+        tuple(np.concatenate(layer_spikes) for layer_spikes in zip(*blocks, strict=True)),
         np.concatenate(scored),
         len(layers) - 1 if readout else None,
         lambda *_: None,
@@ -168,7 +168,7 @@ def quantized_side(network: Network, messages: Array) -> Side:
         _, voltage = _run_chain(cells[: layer + 1], messages[sample : sample + 1])
         return _membrane(voltage[0, step], cells[layer].threshold, neuron)
 
-    spikes = tuple(np.concatenate(one) for one in zip(*blocks, strict=True))
+    spikes = tuple(np.concatenate(layer_spikes) for layer_spikes in zip(*blocks, strict=True))
     return Side(spikes, np.concatenate(answers), None, membrane)
 
 
@@ -193,6 +193,7 @@ class Hardware:
 
     @property
     def overflow(self) -> tuple[Overflow, ...]:
+        """What wrapped or was clipped in each layer, latency included."""
         return self.trace.overflow or ()
 
     def window(self, layer: int) -> slice:
@@ -247,14 +248,14 @@ def hardware(network: Network, messages: Array) -> Hardware:
     assert aligned.spikes is not None
 
     def membrane(layer: int, sample: int, step: int, neuron: tuple[int, ...]) -> Membrane:
-        one = slice(sample, sample + 1)
-        cell = found.cell(layer)
-        _, voltage = run_cell(cell, found.received(layer, one))
-        return _membrane(voltage[0, found.window(layer)][step], cell.threshold, neuron)
+        only = slice(sample, sample + 1)
+        cell = ran.cell(layer)
+        _, voltage = run_cell(cell, ran.received(layer, only))
+        return _membrane(voltage[0, ran.window(layer)][step], cell.threshold, neuron)
 
     side = Side(tuple(aligned.spikes), scores(network, aligned), None, membrane)
-    found = Hardware(network, messages, trace, side)
-    return found
+    ran = Hardware(network, messages, trace, side)
+    return ran
 
 
 def _membrane(voltage: Array, threshold: Array, neuron: tuple[int, ...]) -> Membrane:

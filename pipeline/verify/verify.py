@@ -95,11 +95,15 @@ class Agreement:
 
     @property
     def exact(self) -> bool:
+        """Whether nothing differs."""
         return self.first is None
 
 
 def compare(layer: str, quantity: str, a: Array, b: Array) -> Agreement:
-    """Compare two arrays (sample, time, *layer shape) entry by entry, with `==`."""
+    """Compare two arrays (sample, time, *layer shape) entry by entry, with `==`.
+
+    Raises ValueError for arrays of different shapes.
+    """
     if a.shape != b.shape:
         raise ValueError(f"{layer} {quantity}: shapes {a.shape} and {b.shape} cannot be compared.")
     different = a != b
@@ -118,7 +122,7 @@ def compare(layer: str, quantity: str, a: Array, b: Array) -> Agreement:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Of one side, on the first `samples`; `delta`: minus that of the first side on the same ones."""
+    """The accuracy of a side on the first `samples`; `delta`: minus that of the first side on them."""
 
     side: str
     samples: int
@@ -308,12 +312,12 @@ def layer_ids(network: Network, layers: Sequence[Stage] | None) -> tuple[LayerId
 
 def _spikes(layers: Sequence[LayerId], index: int, a: Side, b: Side) -> Agreement:
     """Spikes of one layer, with the membranes at the first divergence."""
-    found = compare(layers[index].layer, "spikes", a.spikes[index], b.spikes[index])
-    if found.first is None:
-        return found
-    f = found.first
-    one, other = (side.membrane(index, f.sample, f.step, f.neuron) for side in (a, b))
-    return replace(found, first=replace(f, first_membrane=one, second_membrane=other))
+    agreement = compare(layers[index].layer, "spikes", a.spikes[index], b.spikes[index])
+    if agreement.first is None:
+        return agreement
+    f = agreement.first
+    first, second = (side.membrane(index, f.sample, f.step, f.neuron) for side in (a, b))
+    return replace(agreement, first=replace(f, first_membrane=first, second_membrane=second))
 
 
 def _diagnoses(
@@ -323,10 +327,10 @@ def _diagnoses(
     float_cells: Sequence[Callable[[], Cell]] | None,
     agreements: Sequence[Agreement],
 ) -> tuple[Diagnosis, ...]:
-    """Of every layer that differs, on some of the samples in which it does."""
+    """The cause for every layer that differs, found on some of the samples in which it does."""
     out = []
-    for index, found in enumerate(agreements):
-        if found.exact:
+    for index, agreement in enumerate(agreements):
+        if agreement.exact:
             continue
         different = real.spikes[index] != integers.side.spikes[index]
         samples = np.flatnonzero(different.reshape(len(different), -1).any(axis=1))

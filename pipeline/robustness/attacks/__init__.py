@@ -42,7 +42,10 @@ def named(name: str, strength: Strength, attacks: Mapping[str, Build] = ATTACKS)
 
 
 def gradient_named(name: str) -> Gradient:
-    """A gradient rule by name: a surrogate, rate, activation, or a mode of the ensemble attack."""
+    """A gradient rule by name: a surrogate, rate, activation, or a mode of the ensemble attack.
+
+    Raises ValueError, naming those that there are.
+    """
     rules: dict[str, Gradient] = {n: Fixed(f) for n, f in SURROGATES.items()}
     rules |= MODES
     if name not in rules:

@@ -90,7 +90,7 @@ class SAPGD(Attack):
     the authors keep any that is wrong once, which on a stochastic victim is luck.
 
     `half_vanishing`: see `Adaptive`, and `tuned`. With fewer than about 40 steps the statistics are still
-    near where they started, and PGD can be stronger. Source: as of `Adaptive`.
+    near where they started, and PGD can be stronger. Source: that of `Adaptive`.
     """
 
     name: ClassVar[str] = "SA-PGD"

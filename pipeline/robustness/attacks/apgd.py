@@ -29,11 +29,11 @@ def checkpoints(steps: int) -> tuple[int, ...]:
 
     p_0 = 0, p_1 = .22, p_(j+1) = p_j + max(p_j - p_(j-1) - .03, .06).
     """
-    found, at, period = [], 0, FIRST
+    marks, at, period = [], 0, FIRST
     while (step := -(-(at + period) * steps // 100)) < steps:
         at, period = at + period, max(period - SHRINK, SHORTEST)
-        found.append(step)
-    return tuple(dict.fromkeys(found))
+        marks.append(step)
+    return tuple(dict.fromkeys(marks))
 
 
 def dlr(logits: Tensor, labels: Tensor) -> Tensor:
@@ -205,8 +205,8 @@ def _pick(where: Tensor, yes: Expected, no: Expected) -> Expected:
 
 def _at_least(logits: Tensor, denominator: Tensor) -> Tensor:
     floor = SPREAD * (logits.amax(1) - logits.amin(1))
-    found = torch.maximum(denominator, floor)
-    return torch.where(found > 0, found, torch.ones_like(found))
+    limited = torch.maximum(denominator, floor)
+    return torch.where(limited > 0, limited, torch.ones_like(limited))
 
 
 def _needs(victim: Victim, classes: int, what: str) -> None:

@@ -228,7 +228,7 @@ def attack(
     _check(victim, attack, images, labels, draws, batch)
     attacking, _, probing = (generator(s) for s in _streams(seed))
     rule = getattr(attack, "gradient", USUAL)
-    found, zeros, without, seconds = [], 0, 0, 0.0
+    crafted, zeros, without, seconds = [], 0, 0, 0.0
     parts = [slice(start, start + batch) for start in range(0, len(images), batch)]
     blocks = ((images[part], labels[part]) for part in parts)
     for x, y in track(blocks, len(images), attack.name, progress):
@@ -238,8 +238,8 @@ def attack(
         start = time.perf_counter()
         moved = attack.run(victim, x.detach().clone(), y.clone(), attacking)
         seconds += time.perf_counter() - start
-        found.append(_within(attack, moved, x))
-    adversarial = torch.cat(found)
+        crafted.append(_within(attack, moved, x))
+    adversarial = torch.cat(crafted)
     return Attacked(
         victim=victim.name,
         digest=victim.digest,

@@ -56,10 +56,10 @@ class Ensemble(Attack):
             left = np.flatnonzero(right)
             if not left.size:
                 break
-            found = member.run(victim, images[left], labels[left], draws)
-            share = judged(found, labels[left])
+            moved = member.run(victim, images[left], labels[left], draws)
+            share = judged(moved, labels[left])
             lower = np.flatnonzero(share < right[left])
-            worst[left[lower]], right[left[lower]] = found[lower], share[lower]
+            worst[left[lower]], right[left[lower]] = moved[lower], share[lower]
         return worst
 
 

@@ -114,10 +114,10 @@ class PGD(Attack):
             )
 
         def slope(x: Tensor) -> Tensor:
-            here = at(x)
+            point = at(x)
             if not victim.stochastic:
-                kept.offer(x, here)
-            return here.gradient
+                kept.offer(x, point)
+            return point.gradient
 
         random = starts(self, images, draws, self.restarts) if self.random_start else (images,)
         for start in random:

@@ -83,11 +83,11 @@ class Square(Attack):
             new = torch.where(inside, self._painted(x, signs), old)
             same = (new == old).flatten(1).all(1).reshape(-1, 1, 1, 1)
             new = torch.where(same & inside, self._painted(x, -signs), new)
-            found, lost = self._margin(victim, new, truth[left], seed)
-            better = np.flatnonzero(found <= margin[left])
+            margins, lost = self._margin(victim, new, truth[left], seed)
+            better = np.flatnonzero(margins <= margin[left])
             taken = left[better]
             best[taken] = new[better]
-            margin[taken], wrong[taken] = found[better], lost[better]
+            margin[taken], wrong[taken] = margins[better], lost[better]
         return best
 
     def _painted(self, images: Tensor, signs: Tensor) -> Tensor:

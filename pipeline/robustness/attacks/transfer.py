@@ -25,7 +25,7 @@ class Transfer:
     white_box: tuple[tuple[str, str], ...]
 
     def accuracy(self, source: str, target: str) -> float:
-        """Of single draws of the target's coding."""
+        """Accuracy on single draws of the target's coding."""
         return self.after[source][target].accuracy
 
     def adversarial_loss(self, source: str, target: str) -> float:
@@ -62,13 +62,13 @@ def transfer(
     crafted: dict[str, Attacked] = {}
     after: dict[str, dict[str, Scored]] = {}
     for name, source in sources.items():
-        found = crafted[name] = attack(
+        attacked = crafted[name] = attack(
             source, method, images, labels, seed=seed, draws=draws, batch=batch, progress=progress
         )
         after[name] = {
-            other: found.after
+            other: attacked.after
             if target.digest == source.digest
-            else score(target, found.adversarial, labels, seed=seed, draws=draws, batch=batch)
+            else score(target, attacked.adversarial, labels, seed=seed, draws=draws, batch=batch)
             for other, target in targets.items()
         }
     white_box = tuple(

@@ -15,7 +15,7 @@ Method: TypeAlias = Literal["rsc1", "rsc1-grid", "rsc2", "bernoulli", "phase"]
 METHODS: tuple[Method, ...] = get_args(Method)
 Norm: TypeAlias = Literal["L1", "L2"]
 Unit: TypeAlias = Literal["pixel", "grey level"]
-"""Of a radius: 1 pixel unit is black to white, a grey level the encoding's grid-th part of that."""
+"""Units of a radius: 1 pixel is black to white, a grey level the encoding's grid-th part of that."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,12 @@ class Certified:
 
     @property
     def norm(self) -> Norm:
+        """How distances between images are measured."""
         return norm_of(self.method)
 
     @property
     def unit(self) -> Unit:
+        """What radii are counted in."""
         return unit_of(self.method)
 
     def accuracy(self, radius: float = 0.0) -> float:
@@ -125,5 +127,5 @@ def unit_of(method: Method) -> Unit:
 
 def share(which: Iterable[bool]) -> float:
     """The share that is true."""
-    found = list(which)
-    return sum(found) / len(found)
+    truths = list(which)
+    return sum(truths) / len(truths)

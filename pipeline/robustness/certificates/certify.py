@@ -86,7 +86,7 @@ def certify(
         n0 = n = seed = 0
     voting = Voting(victim, encoding, chosen, n0, n, seed, None if folder is None else Path(folder))
     start = perf_counter()
-    found = [
+    certificates = [
         _certificate(voting, int(label), first, counted, alpha)
         for label, (first, counted) in zip(labels, voting.all(images, progress), strict=True)
     ]
@@ -95,7 +95,7 @@ def certify(
         digest=victim.digest,
         method=chosen,
         encoding=encoding,
-        certificates=tuple(found),
+        certificates=tuple(certificates),
         n0=n0,
         n=n,
         alpha=0.0 if chosen == "phase" else alpha,

@@ -10,7 +10,7 @@ def lower_bound(count: int, draws: int, alpha: float) -> float:
     count is above q with probability at most `alpha`, whatever q is. It is the alpha quantile of
     Beta(count, draws - count + 1), and 0 for a count of 0.
 
-    Source: Clopper and Pearson, Biometrika 26, 1934. Floating point, to some 1e-15.
+    Source: Clopper and Pearson, Biometrika 26, 1934. Floating point, to some 1e-15. Raises ValueError.
     """
     if not 0 <= count <= draws or draws < 1 or not 0 < alpha < 1:
         raise ValueError(
@@ -26,7 +26,7 @@ def sign_test(first: int, second: int) -> float:
     """Two-sided binomial test: the chance of so uneven a pair of counts if both are equally likely.
 
     Source: Hung and Fithian, Annals of Statistics 47, 2019, for the first two of many counts, as
-    Cohen et al. 2019 use it in PREDICT.
+    Cohen et al. 2019 use it in PREDICT. Raises ValueError where there is no vote.
     """
     if min(first, second) < 0 or first + second < 1:
         raise ValueError(f"counts of {first} and {second}; give at least one vote.")

@@ -53,15 +53,15 @@ def answers(victim: Victim, images: torch.Tensor, draws: torch.Generator) -> NDA
     refused = ~_fit(messages, encoding)
     messages[refused] = 0
     shape = (len(messages), encoding.steps, *messages.shape[2:])
-    found = decided(victim, np.broadcast_to(messages, shape))
-    found[refused] = victim.classes
-    return found
+    classes = decided(victim, np.broadcast_to(messages, shape))
+    classes[refused] = victim.classes
+    return classes
 
 
 def decided(victim: DeployedVictim, messages: NDArray[Any]) -> NDArray[np.int64]:
     """What the integers answer to messages (sample, steps, C, H, W): the lowest class of equal scores."""
-    found: NDArray[np.int64] = output_scores(victim.network, messages).argmax(axis=1)
-    return found
+    classes: NDArray[np.int64] = output_scores(victim.network, messages).argmax(axis=1)
+    return classes
 
 
 def _fit(messages: NDArray[np.int32], encoding: Encoding) -> NDArray[np.bool_]:
@@ -72,7 +72,10 @@ def _fit(messages: NDArray[np.int32], encoding: Encoding) -> NDArray[np.bool_]:
 
 
 def phase_votes(victim: Victim, images: torch.Tensor) -> NDArray[np.int64]:
-    """Votes (sample, classes) of the runs at all phases, for images (sample, C, H, W) in [0, 1]."""
+    """Votes (sample, classes) of the runs at all phases, for images (sample, C, H, W) in [0, 1].
+
+    Raises ValueError for a victim that is no network of integers.
+    """
     if not isinstance(victim, DeployedVictim) or victim.encoding is None:
         raise ValueError(f"{victim.name} is no network of integers: export it first.")
     total = np.zeros((len(images), victim.classes), np.int64)
@@ -102,6 +105,7 @@ class Voting:
 
     @property
     def runs(self) -> int:
+        """Runs of the network for each image."""
         return self.encoding.grid if self.method == "phase" else self.n0 + self.n
 
     def all(self, images: torch.Tensor, progress: bool) -> Iterator[tuple[int, NDArray[np.int64]]]:
@@ -119,27 +123,27 @@ class Voting:
         path = self.folder / f"votes-{start:06d}-{key}.json"
         if path.is_file():
             return _stored(path, identity, (len(images), self.victim.classes + 1))
-        found = self._votes(start, images)
+        votes = self._votes(start, images)
         write_json(
             {
                 "identity": identity,
-                "chosen": [first for first, _ in found],
-                "votes": [counted for _, counted in found],
+                "chosen": [first for first, _ in votes],
+                "votes": [counted for _, counted in votes],
             },
             path,
         )
-        return found
+        return votes
 
     def _votes(self, start: int, images: torch.Tensor) -> list[tuple[int, NDArray[np.int64]]]:
         if self.method == "phase":
             counted = phase_votes(self.victim, images)
             return [(int(row.argmax()), np.append(row, 0)) for row in counted]
-        found = []
+        votes = []
         for index, image in enumerate(images, start):
             draws = stream(self.seed, index, "certify")
             first = int(draw_votes(self.victim, image, self.n0, draws)[:-1].argmax())
-            found.append((first, draw_votes(self.victim, image, self.n, draws)))
-        return found
+            votes.append((first, draw_votes(self.victim, image, self.n, draws)))
+        return votes
 
     def _identity(self, start: int, images: torch.Tensor) -> dict[str, Any]:
         pixels = images.detach().cpu().contiguous()
@@ -169,9 +173,9 @@ def _stored(
         stored = json.loads(path.read_text())
         same = stored["identity"] == json.loads(dumps(identity))
         counted = np.array(stored["votes"], np.int64).reshape(shape)
-        found = list(zip(map(int, stored["chosen"]), counted, strict=True))
+        votes = list(zip(map(int, stored["chosen"]), counted, strict=True))
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged ({error}); delete it, and it is made again.") from None
     if not same:
         raise ValueError(f"{path}: holds votes of something else; delete it, or use a new folder.")
-    return found
+    return votes
