@@ -21,7 +21,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     """What the examples of the docstrings begin with."""
     folder = tmp_path_factory.mktemp("door")
     data = spikeship.data("digits")
-    snn = spikeship.train(data, folder / "snn", epochs=8)
+    snn = spikeship.train(data, folder / "snn", epochs=8, coding="rsc1", sigma=0.1)
     ann = spikeship.train(data, folder / "ann", spiking=False, epochs=1)
     return {"data": data, "snn": snn, "ann": ann, "chip": spikeship.deploy(snn, data, bits=8)}
 
@@ -52,7 +52,7 @@ def test_every_name_is_there() -> None:
 
 
 def test_a_command_is_a_function_of_the_same_name() -> None:
-    commands = {command.__name__.rstrip("_") for command in COMMANDS}
+    commands = {command.__name__.rstrip("_") for panel in COMMANDS.values() for command in panel}
     only_functions = {"data", "deploy", "load", "load_device", "shipped_devices"}
     assert set(FUNCTIONS) - only_functions <= commands
 
@@ -72,7 +72,9 @@ def test_importing_loads_neither_torch_nor_numba() -> None:
         assert done.stdout.strip() in ("[]", "['numba']")
 
 
-@pytest.mark.parametrize("result", ["chip", "evaluate", "verify", "map", "profile"])
+@pytest.mark.parametrize(
+    "result", ["chip", "evaluate", "verify", "map", "profile", "attack", "certify"]
+)
 def test_results_print_themselves_as_tables(result: str, names: dict[str, object]) -> None:
     chip, data = names["chip"], names["data"]
     value = {
@@ -81,6 +83,8 @@ def test_results_print_themselves_as_tables(result: str, names: dict[str, object
         "verify": lambda: spikeship.verify(chip, data, samples=20, lava_samples=0),
         "map": lambda: spikeship.map(chip),
         "profile": lambda: spikeship.profile(chip, data, samples=20),
+        "attack": lambda: spikeship.attack(chip, data, spikeship.FGSM(0.1), limit=4, draws=2),
+        "certify": lambda: spikeship.certify(chip, data, limit=2, n0=5, n=20),
     }[result]()
     text = str(value)
     assert repr(value) == text
@@ -89,3 +93,18 @@ def test_results_print_themselves_as_tables(result: str, names: dict[str, object
     assert 20 < len(text) < 10_000
     assert max(map(len, text.splitlines())) <= 140
     assert "<pre" in value._repr_html_()
+
+
+@pytest.mark.parametrize("result", ["data", "snn", "ann", "trace", "counts", "network"])
+def test_what_is_no_table_has_a_short_name(result: str, names: dict[str, object]) -> None:
+    chip, data = names["chip"], names["data"]
+    messages, _ = chip.encoded(data.test, 3)
+    trace = spikeship.simulate(chip, messages, record=("counts", "spikes"))
+    value = {
+        **names,
+        "trace": trace,
+        "counts": spikeship.profile(chip, data, samples=3).first_counts,
+        "network": chip.network,
+    }[result]
+    assert "object at 0x" not in repr(value)
+    assert 10 < len(repr(value)) < 300

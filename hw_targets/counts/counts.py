@@ -82,7 +82,7 @@ class CoreCounts:
 _PEAKS = ("spikes_out_max", "synops_max", "messages_in_max")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Counts:
     """Integers derived from a network, its placement and its activity alone.
 
@@ -99,6 +99,11 @@ class Counts:
     chip: str | None = None
     chips: int = 0
     tiles: int = 0
+
+    def __repr__(self) -> str:
+        where = f" on {len(self.cores)} cores of {self.chip}" if self.chip else ""
+        what = ", ".join(f"{self.total(name):,} {name}" for name in ("spikes_out", "synops"))
+        return f"<Counts of {self.samples} samples, {self.steps} steps each{where}: {what}>"
 
     def total(self, counter: str) -> int:
         """Sum of one counter over all layers, or cores where layers do not have it.

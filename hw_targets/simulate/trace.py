@@ -66,7 +66,7 @@ class Recorded(Sequence[Array]):
         return array
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trace:
     """Spikes and states of populations, in Lava's own time: column 0 is step 1.
 
@@ -93,6 +93,15 @@ class Trace:
             arrays = getattr(self, name)
             if arrays is not None and not isinstance(arrays, Recorded):
                 object.__setattr__(self, name, Recorded(name, arrays))
+
+    def __repr__(self) -> str:
+        parts = [] if self.counts is None else [f"counts {self.counts.shape}"]
+        for name in ("spikes", *STATES):
+            recorded: Recorded | None = getattr(self, name)
+            if recorded is not None:
+                shapes = (f"{i}: {recorded[i].shape}" for i in recorded.populations)
+                parts.append(f"{name} {{{', '.join(shapes)}}}")
+        return f"<Trace by {self.backend}: {'; '.join(parts) or 'nothing recorded'}>"
 
     def aligned(self, network: Network, steps: int) -> Trace:
         """The same trace with layer latencies taken out.

@@ -326,8 +326,8 @@ def map(chip: Deployed | Network, on: Chip | str = "loihi2") -> Mapping:
 
     `on`: loihi1, loihi2, or a `Chip`.
 
-    >>> map(chip, "loihi2").cores
-    2
+    >>> map(chip, "loihi2").fits(chips=1)
+    True
     """
     from .hw_targets.chips.mapper import map_network
 

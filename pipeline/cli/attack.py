@@ -22,7 +22,6 @@ from .victim_tables import (
 )
 
 if TYPE_CHECKING:
-    from ..robustness import Victim
     from ..robustness.attacks.attack import Attacked
 
 
@@ -78,14 +77,15 @@ def attack(
     if images is not None:
         with atomic_path(images) as temporary, temporary.open("wb") as sink:
             np.save(sink, np.stack([each.adversarial.numpy() for each in results]))
+    name = network_name(victim.name, victim.digest, victim.encoding)
     return Output(
         {"file": given.file, "data": data, "attacks": results},
-        *attack_tables(victim, data, results),
+        *attack_tables(f"{name}; {len(split)} images of {data}", results),
         out=given.out,
     )
 
 
-def attack_tables(victim: Victim, data: str, results: Sequence[Attacked]) -> list[Table | str]:
+def attack_tables(title: str, results: Sequence[Attacked]) -> list[Table | str]:
     """Clean accuracy, and that under each attack."""
     first = results[0]
     rows: list[Sequence[object]] = [("clean", "", *scores(first.clean), "", "", "")]
@@ -102,6 +102,4 @@ def attack_tables(victim: Victim, data: str, results: Sequence[Attacked]) -> lis
     ]
     heads = score_columns(first.clean)
     columns = ("attack", "epsilon", *heads, "zero gradients", "seconds", "settings")
-    name = network_name(victim.name, victim.digest, victim.encoding)
-    title = f"{name}; {first.samples} images of {data}"
     return [settings_left(table(title, columns, rows)), how_judged(first.clean, first.seed)]

@@ -13,7 +13,6 @@ from .victim import On, SubjectOptions, threads
 from .victim_tables import certificate_tables, network_name
 
 if TYPE_CHECKING:
-    from ..robustness import Victim
     from ..robustness.certificates.certificates import Certified
 
 
@@ -61,13 +60,13 @@ def certify(
         "summary": summary(certified),
         "certified": certified,
     }
-    return Output(result, *certified_tables(victim, data, certified), out=given.out)
+    return Output(result, *certified_tables(certified, data), out=given.out)
 
 
-def certified_tables(victim: Victim, data: str, certified: Certified) -> list[Table | str]:
+def certified_tables(certified: Certified, data: str = "") -> list[Table | str]:
     """Which network on which data, then certified accuracy by radius, and what it means."""
     from ..robustness.report import summary
 
-    name = network_name(victim.name, victim.digest, victim.encoding)
-    images = len(certified.certificates)
-    return [f"{name}; {images} images of {data}", *certificate_tables(summary(certified))]
+    name = network_name(certified.name, certified.digest, certified.encoding)
+    images = f"{len(certified.certificates)} images" + (f" of {data}" if data else "")
+    return [f"{name}; {images}", *certificate_tables(summary(certified))]

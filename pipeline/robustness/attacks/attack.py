@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, ClassVar, TypeAlias
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from ....hw_targets.printed import Printed, View
 from ....models import crafting
 from ....models.encoding import generator
 from ....models.surrogates import SURROGATES, USUAL, Gradient
@@ -165,8 +166,8 @@ class Scored:
     votes: NDArray[np.int64] = field(repr=False, compare=False, metadata={"json": False})
 
 
-@dataclass(frozen=True)
-class Attacked:
+@dataclass(frozen=True, repr=False)
+class Attacked(Printed):
     """What an attack did to a victim, scored on fresh draws.
 
     `settings`: the attack's fields by name. `largest`: the largest change of a pixel. `zero_gradients`:
@@ -204,6 +205,12 @@ class Attacked:
     def right(self) -> NDArray[np.float64]:
         """Share of right draws of each image under attack, (sample,)."""
         return self.after.right
+
+    def views(self) -> Sequence[View]:
+        """Clean accuracy and that under attack, the settings, and how it was judged."""
+        from ...cli.attack import attack_tables
+
+        return attack_tables(f"{self.victim} {self.digest[:12]}; {self.samples} images", [self])
 
 
 def attack(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
+from ....hw_targets.printed import Printed, View
 from ....models.encoding import Encoding
 
 ABSTAIN = -1
@@ -43,8 +44,8 @@ class Certificate:
         return self.answer == self.label
 
 
-@dataclass(frozen=True)
-class Certified:
+@dataclass(frozen=True, repr=False)
+class Certified(Printed):
     """Certificates of a network for images, and everything that decides them.
 
     `runs`: how often the network runs per certificate. `on_grid`: share of images that are on the
@@ -113,6 +114,12 @@ class Certified:
             f"levels at an {self.norm} distance {limit} the radius, in {self.unit} units; for images "
             f"off the grid at half the radius. A single draw is not certified."
         )
+
+    def views(self) -> Sequence[View]:
+        """Certified accuracy by radius, and what is guaranteed."""
+        from ...cli.certify import certified_tables
+
+        return certified_tables(self)
 
 
 def norm_of(method: Method) -> Norm:
