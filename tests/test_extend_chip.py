@@ -19,6 +19,7 @@ from spikeship.hw_targets.energy.device import DeviceError
 from spikeship.hw_targets.energy.device_files import load_device
 from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.models.data.dataset import Dataset, Split
+from spikeship.pipeline.deploy.deployed import Deployed
 from spikeship.pipeline.energy.profile import default_devices, profile
 
 DEVICE = """
@@ -99,7 +100,7 @@ def test_its_device_prices_it(pebble: Chip) -> None:
     assert default_devices(network(), chips)[-1] == pebble.device
     images = torch.rand((5, 1, 2, 4), generator=torch.manual_seed(1))
     split = Split(images, torch.zeros(5, dtype=torch.int64))
-    found = profile(network(), Dataset("made up", split, split, split), chips=(pebble,))
+    found = profile(Deployed(network()), Dataset("made up", split, split, split), chips=(pebble,))
     (device,), (price,) = found.devices, found.prices
     assert device.id == "pebble-guess"
     counts = found.counts["pebble"]

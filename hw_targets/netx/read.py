@@ -253,9 +253,10 @@ def _read_neuron(
         return None
     group = layer["neuron"]
     name = _text(group, "type")
-    alike = [kind for kind in options.neurons if name in _types(kind)]
+    stored = [(kind, kind.netx) for kind in options.neurons if kind.netx is not None]
+    alike = [(kind, netx) for kind, netx in stored if name in netx.types]
     if not alike:
-        known = dict.fromkeys(name for kind in options.neurons for name in _types(kind))
+        known = dict.fromkeys(type_ for _, netx in stored for type_ in netx.types)
         reason = _ADAPTIVE.get(name)
         raise NetworkError(
             f"neuron type {name!r} is not supported (supported: {', '.join(known)})."
@@ -269,8 +270,8 @@ def _read_neuron(
     kind, netx = _kind_of(group, layer_type, alike, ignored)
     _tell_ignored(group, name, kind, netx, ignored)
     for dataset, complaint in netx.refused.items():
-        if (stored := _other_constant(group, dataset, netx.constants[dataset])) is not None:
-            raise NetworkError(complaint.format(stored))
+        if (other := _other_constant(group, dataset, netx.constants[dataset])) is not None:
+            raise NetworkError(complaint.format(other))
     values: dict[str, Any] = {}
     for field, parameter in parameters(kind).items():
         if parameter.netx is not None:
@@ -284,34 +285,28 @@ def _read_neuron(
     return kind(**values)
 
 
-def _types(kind: type[Neuron]) -> Collection[str]:
-    return () if kind.netx is None else kind.netx.types
-
-
 def _kind_of(
-    group: h5py.Group, layer_type: str, alike: list[type[Neuron]], ignored: list[str]
+    group: h5py.Group,
+    layer_type: str,
+    alike: list[tuple[type[Neuron], Netx]],
+    ignored: list[str],
 ) -> tuple[type[Neuron], Netx]:
     """Which of the kinds of a type the neurons of a layer are: by the layer, and by a marker.
 
     Where none may be in such a layer, the first: the layer then refuses it.
     """
-    fitting: list[tuple[type[Neuron], Netx]] = []
-    for kind in alike:
-        assert kind.netx is not None
-        marker, marked = kind.netx.marker, kind.netx.marker in set(group)
-        if _SITS_IN[layer_type] not in kind.layers:
-            if marked:
-                article = "an" if layer_type == "input" else "a"
-                ignored.append(
-                    f"neuron/{marker} of {article} {layer_type} layer is ignored by lava-dl"
-                )
-        elif marked:  # its mere presence counts, in lava-dl too
-            return kind, kind.netx
-        elif marker is None:
-            fitting.append((kind, kind.netx))
-    first = alike[0]
-    assert first.netx is not None
-    return fitting[0] if fitting else (first, first.netx)
+    fitting = []
+    for kind, netx in alike:
+        marked = netx.marker is not None and netx.marker in group
+        if _SITS_IN[layer_type] in kind.layers:
+            if marked:  # its mere presence counts, in lava-dl too
+                return kind, netx
+            if netx.marker is None:
+                fitting.append((kind, netx))
+        elif marked:
+            layer = f"{'an' if layer_type == 'input' else 'a'} {layer_type} layer"
+            ignored.append(f"neuron/{netx.marker} of {layer} is ignored by lava-dl")
+    return (*fitting, *alike)[0]
 
 
 def _other_constant(group: h5py.Group, name: str, constant: bool | int | str) -> Any:
