@@ -133,6 +133,7 @@ def test_verify_fails_beyond_the_tolerance(trained: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.lava
+@pytest.mark.usefixtures("lava")
 def test_verify_on_lava(trained: Path) -> None:
     """The exported net in lava-dl's own reader: output spikes, and all else, equal on 20 samples."""
     result = ok("verify", trained / "net.net", "--lava-samples", 20)["result"]
@@ -403,6 +404,7 @@ def test_lower_writes_what_lava_can_load_and_says_what_it_ignores(tmp_path: Path
 
 @pytest.mark.slow
 @pytest.mark.lava
+@pytest.mark.usefixtures("lava")
 def test_simulate_on_lava(dense: tuple[Path, Network, np.ndarray]) -> None:
     folder, network, x = dense
     result = ok(

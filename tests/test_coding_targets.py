@@ -181,6 +181,7 @@ def test_both_forms_answer_the_same_draw(nets: dict[Coding, Path], coding: Codin
 
 @pytest.mark.slow
 @pytest.mark.lava
+@pytest.mark.usefixtures("lava")
 @pytest.mark.parametrize("coding", ["poisson", "signed_poisson", "phase"])
 def test_lava_runs_single_spikes_alike(nets: dict[Coding, Path], coding: Coding) -> None:
     folder = nets[coding]
