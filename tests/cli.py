@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import typer
 from typer.testing import CliRunner, Result
 
 from spikeship.pipeline.cli.app import app
 
 
-def call(*words: object) -> Result:
-    """What `spikeship WORDS` prints, and its exit status."""
-    return CliRunner().invoke(app, [str(word) for word in words])
+def call(*words: object, of: typer.Typer = app) -> Result:
+    """What `spikeship WORDS`, or another command line, prints, and its exit status."""
+    return CliRunner().invoke(of, [str(word) for word in words])
 
 
 def text(*words: object, status: int = 0) -> str:

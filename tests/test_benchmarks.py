@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import typer
 from rich.console import Console
-from typer.testing import CliRunner
 
 from spikeship.benchmarks import frameworks, mnist_mlp, quantization, readme_figures
 from spikeship.benchmarks.harness import command
@@ -19,6 +18,8 @@ from spikeship.benchmarks.speed.lava import lava_process
 from spikeship.benchmarks.speed.networks import QUICK_PLANS, build, random_input
 from spikeship.benchmarks.speed.peers import CONTENDERS, NOTES, disagreement
 from spikeship.hw_targets import simulate
+
+from cli import call
 
 REPOSITORY = Path(__file__).parents[1]
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -195,7 +196,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
     path = tmp_path_factory.mktemp("speed") / "speed.json"
     app = typer.Typer()
     app.command()(speed.main)
-    done = CliRunner().invoke(app, ["--quick", "--only", "mlp,nmnist", "--out", str(path)])
+    done = call("--quick", "--only", "mlp,nmnist", "--out", path, of=app)
     assert done.exit_code == 0, done.exception
     assert not path.with_name("speed.json.part").exists()
     return done.stdout, json.loads(path.read_text())

@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pytest
 import typer
-from typer.testing import CliRunner, Result
 
 from spikeship.hw_targets.network.layers import Dense
 from spikeship.hw_targets.network.network import Network
@@ -31,6 +30,8 @@ from spikeship.pipeline.cli.fields import argument, options
 from spikeship.pipeline.cli.flags import in_flags
 from spikeship.pipeline.cli.screen import Output, command
 from spikeship.pipeline.robustness.attacks.named import ATTACKS
+
+from cli import call
 
 GROUP = typer.main.get_command(app)
 HELP = {
@@ -49,10 +50,6 @@ NO_OPTIONS = {
     "teacher_digest": "train fills it in",
     "start_digest": "train fills it in",
 }
-
-
-def call(*words: object, of: typer.Typer = app) -> Result:
-    return CliRunner().invoke(of, [str(word) for word in words])
 
 
 def app_of(*functions: Callable[..., Output]) -> typer.Typer:

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from spikeship.benchmarks import _fuzz_checks, fuzz
 from spikeship.benchmarks._fuzz_checks import CHECKS, features
@@ -21,6 +20,8 @@ from spikeship.hw_targets.network.layers import Layer
 from spikeship.hw_targets.network.neurons import NEURONS
 from spikeship.hw_targets.simulate import engine
 from spikeship.hw_targets.simulate.trace import Trace
+
+from cli import call
 
 QUICK = {name: share.of for name, share in CHECKS.items()} | {"counter": 0.1, "file": 0.02}
 
@@ -168,23 +169,23 @@ def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         "--twin-share",
         "0",
     ]
-    result = CliRunner().invoke(fuzz.app, words)
+    result = call(*words, of=fuzz.app)
     assert result.exit_code == 0, result.output
     assert "6 networks, 0 failures; wrote" in result.output.replace("\n", "")
     stored = json.loads((tmp_path / "fuzz.json").read_text())
     assert (stored["networks"], stored["checks"]["engine"], stored["seed"]) == (6, 6, 9)
     assert stored["versions"]["numpy"]
     few = [*words[:-3], str(tmp_path / "few"), "--checks", "engine, file"]
-    assert CliRunner().invoke(fuzz.app, few).exit_code == 0
+    assert call(*few, of=fuzz.app).exit_code == 0
     stored = json.loads((tmp_path / "few" / "fuzz.json").read_text())
     assert {name for name, share in stored["shares"].items() if share} == {"engine", "file"}
-    unknown = CliRunner().invoke(fuzz.app, [*words, "--checks", "engin"])
+    unknown = call(*words, "--checks", "engin", of=fuzz.app)
     assert unknown.exit_code == 2
     assert "no check engin; there are engine" in " ".join(unknown.output.split())
     simulate = engine.simulate
     monkeypatch.setattr(engine, "simulate", lambda *a, **o: doubled(simulate(*a, **o)))
     words[2] = "9"
-    result = CliRunner().invoke(fuzz.app, words)
+    result = call(*words, of=fuzz.app)
     assert result.exit_code == 1, result.output
     stored = json.loads((tmp_path / "fuzz.json").read_text())
     assert stored["networks"] == 9
