@@ -29,7 +29,7 @@ from spikeship.pipeline.cli.app import COMMANDS, app
 from spikeship.pipeline.cli.fields import argument, options
 from spikeship.pipeline.cli.flags import in_flags
 from spikeship.pipeline.cli.screen import Output, command
-from spikeship.pipeline.robustness.attacks.named import ATTACKS
+from spikeship.pipeline.robustness.attacks import ATTACKS
 
 from cli import call
 
