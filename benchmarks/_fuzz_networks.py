@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..hw_targets.network import arithmetic
+from ..hw_targets.network.coding import Coding
 from ..hw_targets.network.layers import Conv, Dense, Flatten, Input, Layer
 from ..hw_targets.network.network import Network
 from ..hw_targets.network.neurons import (
@@ -244,14 +245,10 @@ def _recipe(rng: Rng) -> Recipe | None:
     if rng.random() < 0.7:
         return None
     steps = int(rng.integers(1, 9))
-    return Recipe(
-        steps,
-        levels=int(pick(rng, 1, 16)),
-        message_bits=int(pick(rng, 0, 8, 25)),
-        reset_interval=pick(rng, None, steps),
-        sigma=float(pick(rng, 0.0, 0.1)),
-        provenance={"made": "by the fuzzer"},
-    )
+    levels, bits = int(pick(rng, 1, 16)), int(pick(rng, 0, 8, 25))
+    interval, sigma = pick(rng, None, steps), float(pick(rng, 0.0, 0.1))
+    coding = Coding("rsc1" if sigma else "direct", steps, levels, sigma, bits)
+    return Recipe(coding, reset_interval=interval, provenance={"made": "by the fuzzer"})
 
 
 def _case(rng: Rng, network: Network) -> Case:

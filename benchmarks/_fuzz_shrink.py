@@ -215,7 +215,7 @@ import numpy as np
 from spikeship.benchmarks._fuzz_checks import CHECKS
 from spikeship.benchmarks._fuzz_networks import Case
 from spikeship.hw_targets import (  # noqa: F401
-    Conv, CubaLIF, Delta, Dense, Flatten, Input, Network, Recipe, ResonateFire, Sigma, SigmaDelta,
+    Coding, Conv, CubaLIF, Delta, Dense, Flatten, Input, Network, Recipe, ResonateFire, Sigma, SigmaDelta,
 )
 
 case = {code(case)}

@@ -9,7 +9,7 @@ same input draws, verifies some images on Lava where it is installed, prints a t
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any, Literal
@@ -31,9 +31,7 @@ from .harness import RESULTS, SEEDS, command, finish
 
 SETTINGS = {
     "digits": Settings(),
-    "mnist": Settings(
-        model="cnn", readout="voltage", epochs=4, batch=64, learning_rate=2e-3, sigma=0.1
-    ),
+    "mnist": Settings(model="cnn", readout="voltage", epochs=4, batch=64, learning_rate=2e-3),
 }
 LIMITS = {"digits": 0.010, "mnist": 0.005}
 """Largest loss of accuracy from float to integers that the project promises."""
@@ -50,7 +48,7 @@ def measure(settings: Settings, data: Dataset, folder: Path) -> dict[str, Any]:
     some, _ = deployed.encoded(data.test, 64)
     assert deployed.graph is not None
     float_rates = [
-        float(s.mean()) for s in execute(lower(deployed.graph), some / recipe.levels).spikes
+        float(s.mean()) for s in execute(lower(deployed.graph), some / recipe.coding.levels).spikes
     ]
     return {
         "seed": settings.seed,
@@ -82,7 +80,7 @@ def main(
     ]
     result = {
         "command": command("accuracy", data, data_root=data_root),
-        "settings": asdict(SETTINGS[data]),
+        "settings": SETTINGS[data].options(),
         "test_images": len(dataset.test),
         "limit": LIMITS[data],
         "runs": runs,

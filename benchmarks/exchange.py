@@ -29,6 +29,7 @@ import typer
 from numpy.typing import NDArray
 from rich.table import Table
 
+from ..hw_targets.network.coding import Coding
 from ..hw_targets.network.layers import Dense
 from ..hw_targets.network.network import Network
 from ..hw_targets.network.neurons import CubaLIF
@@ -78,7 +79,7 @@ def one_neuron(folder: Path) -> Result:
             "voltage_mismatches": int((v != their_v).sum()),
             "of_which_in_spike_steps": int(((v != their_v) & (fired > 0)).sum()),
         }
-    found = quantize(graph, x, Recipe(1000, reset_interval=1000, reset_offset=1))
+    found = quantize(graph, x, Recipe(Coding("direct", 1000), reset_interval=1000, reset_offset=1))
     integers = run_recipe(found.network, x).spikes
     assert integers is not None
     return {
@@ -111,7 +112,7 @@ def nmnist_cnn(
     frames, labels = nmnist(data_root, CNN_STEPS)
     later = frames[samples : samples + calibration].astype(np.int32)
     frames, labels = frames[:samples].copy(), labels[:samples]
-    recipe = Recipe(CNN_STEPS, reset_interval=CNN_STEPS, reset_offset=1)
+    recipe = Recipe(Coding("direct", CNN_STEPS), reset_interval=CNN_STEPS, reset_offset=1)
     start = time.perf_counter()
     counts = np.concatenate(
         [
@@ -203,7 +204,7 @@ def _integers(
         )
         for y in (x, calibration)
     ]
-    recipe = Recipe(steps, reset_interval=steps, reset_offset=1)
+    recipe = Recipe(Coding("direct", steps), reset_interval=steps, reset_offset=1)
     options = {"method": method, "per_channel": per_channel, "approximate_current_bias": True}
     found = quantize(graph, widened[1], recipe, **options)
     spikes = run_recipe(found.network, widened[0]).spikes

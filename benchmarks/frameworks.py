@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any
@@ -82,7 +82,7 @@ def measure(settings: Settings, data: Dataset, folder: Path) -> dict[str, Any]:
     network, recipe = deployed.network, deployed.recipe
 
     messages = next(encoded(recipe, data.test))[0][:COMPARED]
-    frames = torch.tensor(messages / recipe.levels, dtype=torch.float32).transpose(0, 1)
+    frames = torch.tensor(messages / recipe.coding.levels, dtype=torch.float32).transpose(0, 1)
     with torch.no_grad():
         own = [s.numpy() for s in spikes_of(classifier.net, frames)]
     trace = run_recipe(network, messages)
@@ -156,7 +156,7 @@ def main(
     rows = summary(runs)
     result = {
         "command": command("frameworks", data_root=data_root),
-        "settings": {name: asdict(SETTINGS[name]) for name in names},
+        "settings": {name: SETTINGS[name].options() for name in names},
         "summary": rows,
         "runs": runs,
     }

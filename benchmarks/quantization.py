@@ -21,13 +21,14 @@ from typing import Annotated, Any
 import typer
 
 from ..hw_targets.network.network import Network
+from ..hw_targets.network.recipe import Recipe
 from ..hw_targets.printed import table
 from ..models import training
 from ..models.data.dataset import Dataset
 from ..models.data.load import load
 from ..models.settings import Settings
 from ..pipeline.deploy.deployed import Deployed
-from ..pipeline.deploy.export import calibration_messages, recipe_for
+from ..pipeline.deploy.export import calibration_messages
 from ..pipeline.deploy.run import classify, float_accuracy
 from ..pipeline.frontends.norse import convert
 from ..pipeline.quantize import quantize
@@ -36,7 +37,7 @@ from ..pipeline.twin import Tuning, finetune
 from .harness import RESULTS, command, finish, kept
 
 _MLP = Settings(epochs=10, batch=128, learning_rate=5e-3)
-_CNN = Settings(
+_CNN = Settings.of(
     model="cnn", widths=(8, 16), readout="voltage", steps=4, epochs=4, batch=64, learning_rate=4e-3
 )
 NETWORKS = {
@@ -65,10 +66,10 @@ LIMITS = {8: ("search", 0.003), 4: ("fine-tuned", 0.01)}
 def measure(name: str, seed: int, data: Dataset, folder: Path) -> list[dict[str, Any]]:
     """All cells of one trained network; those measured before are read from `folder`."""
     snn, _ = training.train(replace(NETWORKS[name], seed=seed), data, folder)
-    encoding = snn.settings.encoding
-    messages = calibration_messages(encoding, data.train.images[:CALIBRATION], seed)
-    graph = convert(snn.net, data.shape, messages / encoding.levels)
-    recipe = recipe_for(encoding, seed, {"dataset": data.name})
+    coding = snn.settings.coding
+    messages = calibration_messages(coding, data.train.images[:CALIBRATION], seed)
+    graph = convert(snn.net, data.shape, messages / coding.levels)
+    recipe = Recipe.of(coding, seed, {"dataset": data.name})
     if snn.settings.readout == "voltage":
         recipe = replace(recipe, decode="mean voltage")
     real = float_accuracy(snn.net, recipe, data.test)
@@ -152,7 +153,7 @@ def main(
     found = summary(cells)
     result = {
         "command": command("quantization", only=only, data_root=data_root),
-        "settings": {name: asdict(NETWORKS[name]) for name in names},
+        "settings": {name: NETWORKS[name].options() for name in names},
         "tuning": {name: asdict(tuning) for name, tuning in TUNING.items()},
         "tuning_images": TUNING_IMAGES,
         "calibration_images": CALIBRATION,

@@ -3,10 +3,12 @@
 from .chips.mapper import map_network
 from .counts.counter import Counter
 from .counts.counts import Counts, count, tally
+from .network.coding import Coding
 from .network.layers import Conv, Dense, Flatten, Input
 from .network.network import Network
 from .network.neurons import CubaLIF, Delta, NetworkError, ResonateFire, Sigma, SigmaDelta
 from .network.recipe import Recipe
+from .network.timing import Timing
 from .netx.file import NetxError, NetxWarning, read_netx, write_netx
 from .simulate.engine import simulate
 from .simulate.trace import Trace
@@ -15,6 +17,7 @@ if __name__ == "hw_targets":
     raise ImportError("`pip install -e .`, then import this folder as spikeship.hw_targets")
 
 __all__ = [
+    "Coding",
     "Conv",
     "Counter",
     "Counts",
@@ -31,6 +34,7 @@ __all__ = [
     "ResonateFire",
     "Sigma",
     "SigmaDelta",
+    "Timing",
     "Trace",
     "count",
     "map_network",

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
+from ..hw_targets.network.coding import Coding
+from . import encoding
 from .activity import activity
-from .encoding import Encoding, generator
+from .encoding import generator
 from .networks import SpikingClassifier, thresholds
 from .settings import Readout, Settings
 from .training import Classifier, digest
@@ -23,7 +25,7 @@ Frames: TypeAlias = Callable[[], Iterable[Tensor]]
 @torch.no_grad()
 def convert(
     ann: Classifier,
-    encoding: Encoding,
+    coding: Coding,
     images: Tensor,
     *,
     scale: float = 1.0,
@@ -41,7 +43,7 @@ def convert(
     2. `calibrate`: thresholds, from `batches` mini-batches of `batch` of the `images` (sample, C, H, W),
        training images in [0, 1], each coded in `calibration_steps` steps (events: in their own).
     3. `scale_thresholds` by `scale`; 0.3 makes neurons speak early enough for T = 8.
-    4. `reestimate_norms` over the same images in the steps of `encoding`.
+    4. `reestimate_norms` over the same images in the steps of `coding`.
 
     Neurons have the given `leak`, 1 being IF, and reset to zero; thresholds are parameters, one per
     layer. The softmax sees logits in the ANN's units. A spiking readout is calibrated as any layer:
@@ -54,7 +56,7 @@ def convert(
 
     Raises ValueError where `ann` is none, images are too few, or the coding has not the mean x.
     """
-    _check(ann, encoding, len(images), batches * batch)
+    _check(ann, coding, len(images), batches * batch)
     settings = replace(
         ann.settings,
         spiking=True,
@@ -62,23 +64,18 @@ def convert(
         readout=readout,
         leak=leak,
         learn_thresholds=True,
-        coding=encoding.coding,
-        steps=encoding.steps,
-        levels=encoding.grid,
-        sigma=encoding.sigma,
-        offsets=encoding.offsets,
-        template=encoding.template,
+        coding=coding,
         start_digest=digest(ann.net),
     )
-    classifier = Classifier(asdict(settings)).to(ann.device)
+    classifier = Classifier(settings).to(ann.device)
     net = classifier.net
     assert isinstance(net, SpikingClassifier)
     chosen = torch.split(images[: batches * batch].to(ann.device), batch)
-    long = encoding if encoding.coding == "events" else replace(encoding, steps=calibration_steps)
+    long = coding if coding.name == "events" else replace(coding, steps=calibration_steps)
     _move_weights(ann.net, net, ann.scale / classifier.scale)
     calibrate(net, _coded(chosen, long, seed), percentile)
     scale_thresholds(net, scale)
-    reestimate_norms(net, _coded(chosen, encoding, seed))
+    reestimate_norms(net, _coded(chosen, coding, seed))
     return classifier.eval()
 
 
@@ -138,7 +135,7 @@ def reestimate_norms(net: nn.Module, frames: Frames) -> None:
 
 
 def fine_tuning(converted: Settings, epsilon: float, **others: Any) -> Settings:
-    """Settings of the robust fine-tuning of a converted network; `others` are fields of `Settings`.
+    """Settings of the robust fine-tuning of a converted network; `others` are options of `Settings`.
 
     CE(x) + 2 KL(p(x) || p(x')), x' by RFGSM on that KL, however the ANN was trained; weights and
     thresholds are trained. For `training.train(settings, data, folder, start=converted)`. The paper has
@@ -147,29 +144,29 @@ def fine_tuning(converted: Settings, epsilon: float, **others: Any) -> Settings:
     robust = {"objective": "trades", "attack": "rfgsm", "beta": 2.0, "epsilon": epsilon}
     alone = {"sparsity": 0.0, "rate_penalty": 0.0, "teacher": "", "distillation": 0.0}
     usual = {**robust, **alone, "presynaptic": 0.0, "epochs": 20, "learning_rate": 5e-3}
-    return replace(converted, **{**usual, **others})
+    return converted.changed(**{**usual, **others})
 
 
-def _coded(batches: Sequence[Tensor], encoding: Encoding, seed: int) -> Frames:
+def _coded(batches: Sequence[Tensor], coding: Coding, seed: int) -> Frames:
     """Mini-batches of frames, one at a time, with the same noise in every call."""
 
     def frames() -> Iterator[Tensor]:
         draws = generator(seed)
-        return (encoding.real(images, draws) for images in batches)
+        return (encoding.real(coding, images, draws) for images in batches)
 
     return frames
 
 
-def _check(ann: Classifier, encoding: Encoding, images: int, needed: int) -> None:
+def _check(ann: Classifier, coding: Coding, images: int, needed: int) -> None:
     problems = []
     if ann.settings.spiking:
         problems.append("the network is spiking already; give its ANN twin (train --ann).")
-    if (ann.settings.coding == "events") != (encoding.coding == "events"):
+    if (ann.settings.coding.name == "events") != (coding.name == "events"):
         problems.append(
-            f"the ANN was trained on {ann.settings.coding!r} data, the coding is "
-            f"{encoding.coding!r}; events go with events, images with the others."
+            f"the ANN was trained on {ann.settings.coding.name!r} data, the coding is "
+            f"{coding.name!r}; events go with events, images with the others."
         )
-    if encoding.coding == "signed_poisson":
+    if coding.name == "signed_poisson":
         problems.append("the mean of signed_poisson is 2x - 1, the ANN saw x; use poisson.")
     if images < needed:
         problems.append(

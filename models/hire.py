@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..hw_targets.network.coding import Coding
+from . import encoding
 from .crafting import project
-from .encoding import Encoding
 from .networks import SpikingClassifier
 
 
 def periods(
     net: SpikingClassifier,
-    encoding: Encoding,
+    coding: Coding,
     scale: float,
     images: Tensor,
     labels: Tensor,
@@ -40,14 +41,14 @@ def periods(
     """
     draw = draws.get_state()
     moved, state, losses = images, None, []
-    for steps in torch.arange(encoding.steps).tensor_split(number):
+    for steps in torch.arange(coding.steps).tensor_split(number):
         draws.set_state(draw)
         x = moved.detach().requires_grad_()
         total = torch.zeros(())
-        for frame in encoding.real(x, draws)[steps[0] : steps[-1] + 1]:
+        for frame in encoding.real(coding, x, draws)[steps[0] : steps[-1] + 1]:
             out, state = net.body(frame, state)
             total = total.to(out) + out
-        per_step = encoding.steps if net.readout == "spikes" else 1
+        per_step = coding.steps if net.readout == "spikes" else 1
         loss = functional.cross_entropy(scale * per_step * total / len(steps), labels)
         update(loss)
         assert x.grad is not None

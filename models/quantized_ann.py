@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -88,7 +88,7 @@ def quantize(ann: Classifier, images: Tensor, weight_bits: int, activation_bits:
             layer.weight.copy_(Quantizer.of(layer.weight, -most, most)(layer.weight))
         found.append(layer)
         x = layer(x)
-    result = Classifier(asdict(ann.settings))
+    result = Classifier(ann.settings)
     result.net = nn.Sequential(*found)
     return result.eval()
 

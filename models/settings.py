@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypeAlias, get_args
 
-if TYPE_CHECKING:
-    from .encoding import Encoding
+from ..hw_targets.network.coding import NOISY, Coding
 
-ImageCoding: TypeAlias = Literal["direct", "rsc1", "rsc2", "poisson", "signed_poisson", "phase"]
-Coding: TypeAlias = Literal[ImageCoding, "events"]
 Readout: TypeAlias = Literal["spikes", "voltage"]
 Framework: TypeAlias = Literal["norse", "slayer"]
 FRAMEWORKS: tuple[Framework, ...] = get_args(Framework)
@@ -18,6 +15,7 @@ OBJECTIVES: tuple[Name, ...] = get_args(Name)
 Kind: TypeAlias = Literal["fgsm", "rfgsm", "pgd"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ROBUST = {"panel": "Robust training"}
+USUAL = Coding.of("rsc1", sigma=0.1)
 
 
 @dataclass(frozen=True)
@@ -27,9 +25,8 @@ class Settings:
     A field whose metadata have a help text is an option of `spikeship train`; the command line's
     `fields.options` says what else may stand there.
 
-    `framework` is that of the spiking network; its ANN twin is the same for all. `levels`: grey
-    levels that images are rounded to, `Encoding.grid`. `offsets`, `template`: of the phase code.
-    `leak` and `learn_thresholds`: of `networks.neurons`, Norse only.
+    `framework` is that of the spiking network; its ANN twin is the same for all. `leak` and
+    `learn_thresholds`: of `networks.neurons`, Norse only.
 
     What is minimized, of models/objectives.py::
 
@@ -41,6 +38,8 @@ class Settings:
     MART, SR has `sparsity_power` and `sparsity_step`, and the teacher, with `distillation`,
     `presynaptic` and `temperature`, is the checkpoint `teacher`. `noise_periods` above 1 is HIRE
     (models/hire.py), with noise within `epsilon`, and has only CE. The defaults are plain CE.
+
+    `options` are all of this in one flat dictionary, and `Settings.of` makes settings from those.
 
     `teacher_digest` and `start_digest` name the weights of the teacher and those training started
     from; `train` fills them in.
@@ -56,22 +55,7 @@ class Settings:
     model: str = field(default="mlp", metadata={"help": "Network to train: mlp, cnn or vgg."})
     spiking: bool = True
     readout: Readout = field(default="spikes", metadata={"help": "What the answer is read from."})
-    coding: Coding = field(
-        default="rsc1",
-        metadata={
-            "help": "Input coding of images; events (nmnist) need none.",
-            "type": ImageCoding,
-        },
-    )
-    sigma: float = field(default=0.1, metadata={"help": "Noise of rsc1 and rsc2, in pixel units."})
-    steps: int = field(
-        default=8,
-        metadata={
-            "help": "Time steps per sample; events (nmnist) have 30 unless this is given.",
-            "min": 1,
-        },
-    )
-    levels: int = field(default=16, metadata={"help": "Input grid: grey levels per 1.0.", "min": 1})
+    coding: Coding = USUAL
     epochs: int = field(default=60, metadata={"help": "Passes over the training data.", "min": 1})
     batch: int = field(default=32, metadata={"help": "Samples per mini-batch.", "min": 1})
     learning_rate: float = field(
@@ -85,11 +69,6 @@ class Settings:
     framework: Framework = field(
         default="norse", metadata={"help": "What the network is made of and trained with."}
     )
-    offsets: int = field(
-        default=1,
-        metadata={"help": "Thresholds that a pixel meets over the steps, with --coding phase."},
-    )
-    template: int = 0
     leak: float = field(
         default=0.5,
         metadata={"help": "What neurons keep of their voltage per step; 1 is integrate-and-fire."},
@@ -188,9 +167,14 @@ class Settings:
             problems.append(
                 "trades with fgsm: the KL has no gradient at the image itself; use rfgsm."
             )
-        if self.coding == "events" and (
-            self.adversarial or self.sparsity or self.noise_periods > 1
-        ):
+        c = self.coding
+        usual = Coding.of(c.name, c.steps, c.grid, c.sigma, offsets=c.offsets, template=c.template)
+        if c != usual:
+            problems.append(
+                f"coding {c.name} with {c.message_bits} message bits; networks are trained with "
+                f"{usual.message_bits}: use Coding.of."
+            )
+        if c.name == "events" and (self.adversarial or self.sparsity or self.noise_periods > 1):
             problems.append(
                 "events cannot be attacked or moved: adversarial objectives need images."
             )
@@ -204,8 +188,8 @@ class Settings:
                 problems.append(
                     "noise_periods: only Norse networks stop and go on between periods."
                 )
-            if self.noise_periods > self.steps:
-                problems.append(f"noise_periods = {self.noise_periods} of {self.steps} steps.")
+            if self.noise_periods > c.steps:
+                problems.append(f"noise_periods = {self.noise_periods} of {c.steps} steps.")
             if self.objective != "ce" or self.penalized:
                 problems.append("noise_periods go with plain cross-entropy alone.")
         if slayer:
@@ -213,7 +197,7 @@ class Settings:
                 problems.append("slayer networks have a leak of 0.5 and fixed thresholds.")
             if self.presynaptic:
                 problems.append("presynaptic: SLAYER does not show its currents; use norse.")
-            levels = self.encoding.levels if self.sparsity else 1
+            levels = c.levels if self.sparsity else 1
             units = self.sparsity_step * levels
             if self.sparsity and (units < 1 or units != round(units)):
                 problems.append(
@@ -233,15 +217,49 @@ class Settings:
         return bool(self.sparsity or self.rate_penalty or self.teacher)
 
     @property
-    def encoding(self) -> Encoding:
-        """The input coding as the network is trained with it."""
-        from .encoding import Encoding
-
-        return Encoding.of(
-            self.coding,
-            self.steps,
-            self.levels,
-            self.sigma,
-            offsets=self.offsets,
-            template=self.template,
+    def text(self) -> str:
+        """`options` as a text, which digests of float networks are made from."""
+        return (
+            f"Settings({', '.join(f'{name}={value!r}' for name, value in self.options().items())})"
         )
+
+    def options(self) -> dict[str, Any]:
+        """All settings in one flat dictionary, as checkpoints and JSON hold them.
+
+        `coding`, `sigma`, `steps`, `levels`, `offsets` and `template` say the coding: `levels` are the
+        grey levels that images are rounded to, `Coding.grid`. Names and order never change: digests
+        of float networks are made from them.
+        """
+        c = self.coding
+        coding = {"coding": c.name, "sigma": c.sigma, "steps": c.steps, "levels": c.grid}
+        flat: dict[str, Any] = {}
+        for said in fields(self):
+            flat |= coding if said.name == "coding" else {said.name: getattr(self, said.name)}
+            if said.name == "framework":
+                flat |= {"offsets": c.offsets, "template": c.template}
+        return flat
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        coding: str = "rsc1",
+        sigma: float | None = None,
+        steps: int = 8,
+        levels: int = 16,
+        offsets: int = 1,
+        template: int = 0,
+        **others: Any,
+    ) -> Settings:
+        """Settings from `options`, those of a checkpoint too; what is left out has its default.
+
+        `sigma` None: 0.1 where the coding is rsc1 or rsc2, else 0. `others`: fields.
+        """
+        if sigma is None:
+            sigma = 0.1 if coding in NOISY else 0.0
+        code = Coding.of(coding, steps, levels, sigma, offsets=offsets, template=template)
+        return cls(coding=code, **others)
+
+    def changed(self, **options: Any) -> Settings:
+        """These settings with other `options`."""
+        return Settings.of(**{**self.options(), **options})

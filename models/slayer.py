@@ -39,7 +39,7 @@ class SlayerClassifier(nn.Module):
     """A chain of SLAYER's CUBA blocks, fed with the graded spikes of the deployed network.
 
     forward: frames (steps, sample, C, H, W) to logits (sample, classes), the spike counts of the
-    last layer. The first block sees round(frame * levels), the integers that `Encoding.integers`
+    last layer. The first block sees round(frame * levels), the integers that `Coding.integers`
     makes; rounding passes the gradient straight through. With weights w = W / scale, W whole and
     even, and powers of two for scales, every number below is exact in float32 and the states, times
     64 * scale, are those of `CubaLIF` with i_decay = 4096::

@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from lightning.pytorch.callbacks import RichProgressBar
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
-from . import hire, networks, objectives, slayer
+from ..hw_targets.network.coding import Coding
+from . import encoding, hire, networks, objectives, slayer
 from .activity import Activity, activity
 from .checkpoints import MONITOR, Checkpoints, anew, read, read_last, write
 from .data.dataset import Dataset, Split
@@ -44,11 +45,10 @@ class Classifier(lightning.LightningModule):
 
     objective: objectives.Objective | None = None
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__()
-        self.save_hyperparameters({"settings": settings})
-        self.settings = Settings(**settings)
-        s = self.settings
+        self.save_hyperparameters({"settings": settings.options()})
+        self.settings = s = settings
         self.net = _network(s)
         self.scale = LOGIT_SCALE[s.readout if s.spiking else "ann"]
         self.draws = generator(s.seed)
@@ -57,8 +57,9 @@ class Classifier(lightning.LightningModule):
     def __repr__(self) -> str:
         s = self.settings
         kind = f"{s.model} of {s.framework}" if s.spiking else f"{s.model}, an ANN,"
-        noise = f" (sigma {s.sigma:g})" if s.sigma else ""
-        how = f", coding {s.coding}{noise}, {s.steps} steps" if s.spiking else ""
+        c = s.coding
+        noise = f" (sigma {c.sigma:g})" if c.sigma else ""
+        how = f", coding {c.name}{noise}, {c.steps} steps" if s.spiking else ""
         return f"{kind} on {s.dataset}{how}, seed {s.seed}"
 
     def logits(self, images: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
@@ -71,8 +72,8 @@ class Classifier(lightning.LightningModule):
         Of events, an ANN sees how often each pixel has one, (sample, C, H, W).
         """
         if self.settings.spiking:
-            return self.settings.encoding.real(images, draws)
-        return images.float().mean(1) if self.settings.coding == "events" else images
+            return encoding.real(self.settings.coding, images, draws)
+        return images.float().mean(1) if self.settings.coding.name == "events" else images
 
     def run(self, inputs: torch.Tensor) -> Activity:
         """Activity of the network on what `encode` gives; logits for the softmax.
@@ -107,7 +108,7 @@ class Classifier(lightning.LightningModule):
 
         return hire.periods(
             self.net,
-            self.settings.encoding,
+            self.settings.coding,
             self.scale,
             images,
             labels,
@@ -146,7 +147,7 @@ def _network(s: Settings) -> nn.Module:
     if not s.spiking:
         return networks.ann(s.model, s.shape, s.classes, s.widths)
     if s.framework == "slayer":
-        return slayer.snn(s.model, s.shape, s.classes, s.encoding.levels, s.readout, s.widths)
+        return slayer.snn(s.model, s.shape, s.classes, s.coding.levels, s.readout, s.widths)
     return networks.snn(
         s.model,
         s.shape,
@@ -196,15 +197,7 @@ def suited(settings: Settings, data: Dataset) -> Settings:
     settings = replace(settings, dataset=data.name, shape=data.shape, classes=data.classes)
     if data.event_steps is None:
         return settings
-    return replace(
-        settings,
-        coding="events",
-        sigma=0.0,
-        levels=1,
-        steps=data.event_steps,
-        offsets=1,
-        template=0,
-    )
+    return replace(settings, coding=Coding.of("events", data.event_steps, 1))
 
 
 def train(
@@ -240,7 +233,7 @@ def train(
         return load(done), done
     with _calm(), _determinism_as_found():
         torch.manual_seed(settings.seed)
-        classifier = Classifier(asdict(settings))
+        classifier = Classifier(settings)
         classifier.objective = objective(settings, teacher)
         if begin is not None:
             _start_from(classifier, begin)
@@ -265,7 +258,7 @@ def _interrupted(folder: Path, settings: Settings) -> dict[str, Any] | None:
     if not path.is_file():
         return None
     last = read_last(path)
-    theirs, ours = asdict(_settings(last)), asdict(settings)
+    theirs, ours = _settings(last).options(), settings.options()
     differ = [
         f"{name} {theirs[name]!r}, not {ours[name]!r}"
         for name in ours
@@ -342,7 +335,7 @@ def load(path: str | Path) -> Classifier:
         raise ValueError(
             f"{path}: not a checkpoint of `spikeship train` ({type(error).__name__}: {error})."
         ) from None
-    classifier = Classifier(asdict(settings))
+    classifier = Classifier(settings)
     classifier.load_state_dict(weights)
     return classifier.eval()
 
@@ -352,7 +345,7 @@ def _settings(stored: dict[str, Any]) -> Settings:
     settings = dict(stored["hyper_parameters"]["settings"])
     for name in ("shape", "widths"):
         settings[name] = None if settings[name] is None else tuple(settings[name])
-    return Settings(**settings)
+    return Settings.of(**settings)
 
 
 def accuracy(classifier: Classifier, split: Split, seed: int = 0, batch: int = 500) -> float:

@@ -44,7 +44,7 @@ def supported(frontends: Sequence[Frontend] = FRONTENDS) -> tuple[Part, ...]:
 
 
 def _codings() -> Iterable[Kind]:
-    from ..models.encoding import CODINGS
+    from ..hw_targets.network.coding import CODINGS
 
     return (Kind(name) for name in CODINGS)
 

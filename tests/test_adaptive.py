@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.models import training
 from spikeship.models.data.load import load
-from spikeship.models.encoding import Encoding, generator
+from spikeship.models.encoding import generator
 from spikeship.models.settings import Settings
 from spikeship.models.surrogates import FEW_MODES, MODES, SURROGATES, USUAL, Fixed, Gradient
 from spikeship.pipeline.robustness.attacks.adaptive import SAPGD, Adaptive, tuned
@@ -110,7 +111,7 @@ def test_an_impossible_vanishing_degree_is_refused(a: float) -> None:
 class Curved(Victim):
     """Two classes and a loss that is not linear, without spikes; `asked` are the images it was shown."""
 
-    name, digest, shape, classes, encoding = "curved", "", (2, 2, 2), 2, None
+    name, digest, shape, classes, coding = "curved", "", (2, 2, 2), 2, None
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
@@ -184,10 +185,10 @@ class Network:
 def spread(tmp_path_factory: pytest.TempPathFactory) -> Network:
     """A digits network whose neurons are, for their weights, up to 200 times as far from threshold."""
     data = load("digits")
-    settings = Settings(
+    settings = Settings.of(
         coding="direct", sigma=0.0, levels=64, epochs=5, widths=(64,), readout="voltage"
     )
-    start = training.Classifier(asdict(settings))
+    start = training.Classifier(settings)
     first = next(m for m in start.modules() if isinstance(m, nn.Linear))
     with torch.no_grad():
         factors = torch.exp(5.3 * torch.rand(64, generator=generator(0)) - 2)
@@ -231,7 +232,7 @@ def test_sapgd_averages_draws(spread: Network) -> None:
             return super().logits(images, draws, gradient)
 
     victim = Noisy(spread.victim.classifier)
-    victim.encoding = Encoding("rsc1", sigma=0.1, levels=64)
+    victim.coding = Coding.of("rsc1", grid=64, sigma=0.1)
     method = SAPGD(EPSILON, steps=3, eot=4, restarts=2)
     images, labels = spread.images[:10], spread.labels[:10]
     method.run(victim, images, labels, generator(0))
@@ -303,7 +304,7 @@ class Threshold(Victim):
 
     def __init__(self, sigma: float = 0.0) -> None:
         self.sigma = sigma
-        self.encoding = Encoding("rsc1", sigma=sigma) if sigma else None
+        self.coding = Coding.of("rsc1", sigma=sigma) if sigma else None
 
     def logits(self, images: Tensor, draws: torch.Generator, gradient: Gradient = USUAL) -> Tensor:
         noise = self.sigma * torch.randn(len(images), generator=draws)

@@ -61,7 +61,7 @@ class Toy(Victim):
         classes: int = 4,
         shape: tuple[int, ...] = SHAPE,
     ) -> None:
-        self.name, self.digest, self.encoding = "toy", "0" * 64, None
+        self.name, self.digest, self.coding = "toy", "0" * 64, None
         self.shape, self.classes = shape, classes
         self.function, self.toss = function, toss
 
@@ -692,10 +692,10 @@ def victims() -> dict[str, Victim]:
     found: dict[str, Victim] = {}
     for coding, sigma in (("direct", 0.0), ("rsc2", 0.2)):
         torch.manual_seed(1)
-        settings = Settings(
+        settings = Settings.of(
             coding=coding, sigma=sigma, steps=4, levels=64, widths=(16,), readout="voltage"
         )  # type: ignore[arg-type]
-        classifier = Classifier(vars(settings))
+        classifier = Classifier(settings)
         with torch.no_grad():
             for parameter in classifier.net.parameters():
                 parameter *= 6  # so that neurons fire

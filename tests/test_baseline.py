@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 
 import pytest
 import torch
@@ -65,7 +64,7 @@ def half_a_second(work: Callable[[], object], sensor: Sensor, **_: object) -> Me
 def classifier(model: str = "mlp", **changes: object) -> Classifier:
     torch.manual_seed(0)
     settings = Settings(model=model, spiking=False, widths=(12,), **changes)  # type: ignore[arg-type]
-    return Classifier(asdict(settings))
+    return Classifier(settings)
 
 
 def data(images: int = 20) -> Split:
@@ -205,7 +204,7 @@ def test_batches_must_be_possible(batches: Sequence[int], message: str) -> None:
 
 def test_refused() -> None:
     with pytest.raises(ValueError, match="the baseline is an ANN; this is a spiking network"):
-        baselines(Classifier(asdict(Settings())), data())
+        baselines(Classifier(Settings()), data())
     with pytest.raises(ValueError, match="no images"):
         baselines(classifier(), data().first(0))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,12 @@ import pytest
 import torch
 from scipy.stats import binom, binomtest, norm
 
+from spikeship.hw_targets.network.coding import Coding, CodingName
 from spikeship.hw_targets.network.layers import Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.recipe import Recipe
-from spikeship.models.encoding import Coding, Encoding, generator
+from spikeship.models import encoding
+from spikeship.models.encoding import generator
 from spikeship.models.settings import Settings
 from spikeship.models.training import Classifier
 from spikeship.pipeline.deploy.deployed import Deployed
@@ -188,13 +190,13 @@ class Rule(Victim):
 
     def __init__(
         self,
-        encoding: Encoding,
+        coding: Coding,
         rule: Callable[[torch.Tensor], torch.Tensor],
         classes: int = 2,
         shape: tuple[int, ...] = (1, 1, 1),
     ) -> None:
         self.name, self.digest = "rule", "0"
-        self.encoding, self.shape, self.classes = encoding, shape, classes
+        self.coding, self.shape, self.classes = coding, shape, classes
         self.rule = rule
         self.calls = 0
 
@@ -202,9 +204,9 @@ class Rule(Victim):
         raise NotImplementedError
 
     def scores(self, images: torch.Tensor, draws: torch.Generator) -> np.ndarray:
-        assert self.encoding is not None
+        assert self.coding is not None
         self.calls += 1
-        return self.rule(self.encoding.real(images.double(), draws)).numpy()
+        return self.rule(encoding.real(self.coding, images.double(), draws)).numpy()
 
 
 def above(threshold: float) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -228,7 +230,7 @@ def one(grey: float, count: int = 1) -> torch.Tensor:
 
 def test_rsc1_certifies_the_true_radius() -> None:
     """A threshold 0.2 below the image: the most likely answer changes at 0.2 exactly."""
-    victim = Rule(Encoding.of("rsc1", 8, 20, 0.3), above(0.55))
+    victim = Rule(Coding.of("rsc1", 8, 20, 0.3), above(0.55))
     found = certify(victim, one(0.75), torch.tensor([1]), n=20_000)
     assert (found.method, found.norm, found.unit) == ("rsc1", "L2", "pixel")
     assert found.certificates[0].answer == 1
@@ -237,7 +239,7 @@ def test_rsc1_certifies_the_true_radius() -> None:
 
 def test_rsc2_needs_the_square_root_of_the_steps() -> None:
     """T = 8, true radius 0.200; Cohen's formula unchanged claims 0.566."""
-    victim = Rule(Encoding.of("rsc2", 8, 20, 0.3), above(0.55))
+    victim = Rule(Coding.of("rsc2", 8, 20, 0.3), above(0.55))
     found = certify(victim, one(0.75), torch.tensor([1]), n=20_000)
     (certificate,) = found.certificates
     assert (found.method, certificate.answer) == ("rsc2", 1)
@@ -252,12 +254,12 @@ def test_rsc2_needs_the_square_root_of_the_steps() -> None:
     ("coding", "radius", "true"),
     [("poisson", 0.0625, 1 - 0.5**0.125), ("signed_poisson", 0.03125, (1 - 0.5**0.125) / 2)],
 )
-def test_bernoulli_needs_the_steps(coding: Coding, radius: float, true: float) -> None:
+def test_bernoulli_needs_the_steps(coding: CodingName, radius: float, true: float) -> None:
     """All 8 spikes at x = 1: p = 1, true radius 0.083; p - 1/2 = 0.5 would be false.
 
     Signed spikes have the probability 2 x - 1: half of each, and 0.0625 would be false, too.
     """
-    victim = Rule(Encoding.of(coding, 8, 16), all_set)
+    victim = Rule(Coding.of(coding, 8, 16), all_set)
     found = certify(victim, one(1.0), torch.tensor([1]), n=20_000)
     (certificate,) = found.certificates
     assert (found.method, found.norm, found.unit) == ("bernoulli", "L1", "pixel")
@@ -265,7 +267,7 @@ def test_bernoulli_needs_the_steps(coding: Coding, radius: float, true: float) -
 
 
 def test_abstain_at_the_boundary_and_a_wrong_class_are_not_certified() -> None:
-    victim = Rule(Encoding.of("rsc1", 1, 20, 0.3), above(0.75))
+    victim = Rule(Coding.of("rsc1", 1, 20, 0.3), above(0.75))
     images = torch.cat([one(0.75), one(0.0), one(0.0)])
     found = certify(victim, images, torch.tensor([1, 1, 0]), n=500)
     boundary, wrong, right = found.certificates
@@ -281,7 +283,7 @@ def test_abstain_at_the_boundary_and_a_wrong_class_are_not_certified() -> None:
 
 
 def test_radii_are_too_large_no_more_often_than_alpha() -> None:
-    victim = Rule(Encoding.of("rsc1", 1, 20, 0.3), above(0.55))
+    victim = Rule(Coding.of("rsc1", 1, 20, 0.3), above(0.55))
     found = certify(victim, one(0.75, 600), torch.ones(600), n0=20, n=50, alpha=0.2)
     false = np.mean([c.radius > 0.2 for c in found.certificates])
     assert 0.05 < false <= 0.2
@@ -299,7 +301,7 @@ def test_class_a_is_chosen_on_other_draws_than_it_is_counted_on() -> None:
         seen.append(frames)
         return rule(frames)
 
-    victim = Rule(Encoding.of("rsc1", 1, 20, 0.3), keep)
+    victim = Rule(Coding.of("rsc1", 1, 20, 0.3), keep)
     found = certify(victim, one(0.75, 1000), torch.zeros(1000), n0=20, n=20, alpha=0.1)
     assert np.mean([c.answer != ABSTAIN for c in found.certificates]) < 0.085
     assert torch.cat([frames.flatten() for frames in seen]).unique().numel() == 1000 * 40
@@ -307,7 +309,7 @@ def test_class_a_is_chosen_on_other_draws_than_it_is_counted_on() -> None:
 
 def test_images_have_streams_of_their_own() -> None:
     """So the first images are certified alike, however many follow; and predict draws anew."""
-    victim = Rule(Encoding.of("rsc1", 1, 20, 0.3), above(0.6))
+    victim = Rule(Coding.of("rsc1", 1, 20, 0.3), above(0.6))
     many = certify(victim, one(0.75, 6), torch.ones(6), n=300)
     few = certify(victim, one(0.75, 2), torch.ones(2), n=300)
     assert few.certificates == many.certificates[:2]
@@ -332,7 +334,7 @@ class Interrupted(Rule):
 
 
 def resumable() -> Interrupted:
-    return Interrupted(Encoding.of("rsc1", 1, 20, 0.3), above(0.6))
+    return Interrupted(Coding.of("rsc1", 1, 20, 0.3), above(0.6))
 
 
 LABELS = torch.ones(5)
@@ -369,7 +371,7 @@ def test_votes_of_something_else_are_not_taken(tmp_path: Path, change: Any) -> N
     if change == "digest":
         victim.digest = "1"
     elif change == "sigma":
-        victim.encoding = Encoding.of("rsc1", 1, 20, 0.4)
+        victim.coding = Coding.of("rsc1", 1, 20, 0.4)
     changes = change if isinstance(change, dict) else {}
     assert run(victim, tmp_path, **changes) == run(victim, None, **changes)
     assert victim.calls == 20
@@ -398,11 +400,7 @@ def threshold_network(coding: str, sigma: float, bits: int, steps: int = 2) -> D
     Both pixels are integrators' input; the second, at 12 of 16 greys, counts by a half.
     """
     recipe = Recipe(
-        steps=steps,
-        coding=coding,
-        levels=16,
-        message_bits=bits,
-        sigma=sigma,
+        Coding(coding, steps, levels=16, sigma=sigma, message_bits=bits),
         decode="last voltage",
         reset_interval=steps,
         reset_offset=1,
@@ -443,14 +441,14 @@ def test_integers_have_the_radius_on_the_grid() -> None:
 def test_refused_draws_count_against_and_stop_nothing() -> None:
     """5 bits hold -16 .. 15: of 9 + n, n ~ N(0, 4^2), more than 14 % are refused, half of 15 + n."""
     victim = threshold_network("rsc1", 0.25, 5)
-    assert victim.encoding is not None
+    assert victim.coding is not None
     images = pair(9).expand(4000, 1, 1, 2)
     with pytest.raises(ValueError, match=r"5 bits hold -16 \.\. 15"):
-        victim.encoding.integers(images, generator(0))
+        encoding.integers(victim.coding, images, generator(0))
     wide = threshold_network("rsc1", 0.25, 8)
     free, found = answers(wide, images, generator(0)), answers(victim, images, generator(0))
-    assert wide.encoding is not None
-    messages = wide.encoding.integers(images, generator(0))
+    assert wide.coding is not None
+    messages = encoding.integers(wide.coding, images, generator(0))
     outside = ((messages < -16) | (messages > 15)).any(axis=(1, 2, 3, 4))
     assert np.array_equal(found == 2, outside)
     assert np.array_equal(found[~outside], free[~outside])
@@ -489,9 +487,9 @@ def test_coding_and_readout_are_part_of_what_is_stored(tmp_path: Path) -> None:
         ("signed_poisson", 0, "bernoulli"),
     ],
 )
-def test_float_networks_are_certified(coding: Coding, sigma: float, method: str) -> None:
-    settings = Settings(coding=coding, sigma=sigma, widths=(4,), steps=4)
-    victim = FloatVictim(Classifier(asdict(settings)))
+def test_float_networks_are_certified(coding: CodingName, sigma: float, method: str) -> None:
+    settings = Settings.of(coding=coding, sigma=sigma, widths=(4,), steps=4)
+    victim = FloatVictim(Classifier(settings))
     found = certify(
         victim, torch.rand(2, 1, 8, 8, generator=generator(0)), torch.zeros(2), n0=5, n=20
     )
@@ -520,15 +518,15 @@ def test_auto_is_the_certificate_on_the_grid_for_integers() -> None:
     ],
 )
 def test_errors(changes: dict[str, Any], says: str) -> None:
-    victim = Rule(Encoding.of("rsc1", 1, 20, 0.3), above(0.5))
+    victim = Rule(Coding.of("rsc1", 1, 20, 0.3), above(0.5))
     options = {"images": one(0.5, 2), "labels": torch.zeros(2), **changes}
     with pytest.raises(ValueError, match=says):
         certify(victim, options.pop("images"), options.pop("labels"), **options)
 
 
 def test_a_coding_without_draws_has_no_vote() -> None:
-    victim = Rule(Encoding("direct"), above(0.5))
+    victim = Rule(Coding.of("direct"), above(0.5))
     with pytest.raises(ValueError, match="rule has the coding direct, which draws nothing"):
         certify(victim, one(0.5), torch.zeros(1))
     with pytest.raises(ValueError, match="there is no vote"):
-        predict(FloatVictim(Classifier(asdict(Settings(spiking=False)))), torch.zeros(1, 1, 8, 8))
+        predict(FloatVictim(Classifier(Settings(spiking=False))), torch.zeros(1, 1, 8, 8))

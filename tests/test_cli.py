@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.layers import Conv, Dense, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError
@@ -116,7 +117,7 @@ def test_events_from_training_to_evaluation(shared_data: Path, tmp_path: Path) -
     )
     recipe = read_netx(tmp_path / "n.net").recipe
     assert recipe is not None
-    assert (recipe.coding, recipe.steps, recipe.levels, recipe.message_bits) == ("events", 4, 1, 0)
+    assert recipe.coding == Coding("events", 4)
     result = ok("evaluate", tmp_path / "n.net", *root)
     assert abs(result["accuracy"] - trained["test_accuracy"]) <= 0.03
     assert (result["data"], result["samples"]) == ("nmnist", 200)
@@ -226,7 +227,7 @@ def test_a_recipe_of_single_spikes_takes_no_others(
 ) -> None:
     """What would silently be taken for spikes is asked for by a flag."""
     folder, network, x = dense
-    write_netx(Network(network.layers, Recipe(12)), folder / "dense.net")
+    write_netx(Network(network.layers, Recipe(Coding("direct", 12))), folder / "dense.net")
     np.save(folder / "x.npy", 3 * x)
     words = [
         "simulate",
@@ -253,7 +254,7 @@ def test_lava_is_given_the_file_itself(
 ) -> None:
     """Not a copy that we wrote, in which what we read wrongly would not show."""
     folder, network, _ = dense
-    write_netx(Network(network.layers, Recipe(12)), folder / "dense.net")
+    write_netx(Network(network.layers, Recipe(Coding("direct", 12))), folder / "dense.net")
     given: list[Path | None] = []
 
     def on_lava(*args: Any, file: Path | None = None, **options: Any) -> Trace:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from spikeship.hw_targets import Dense, read_netx
+from spikeship.hw_targets import Coding, Dense, read_netx
 from spikeship.pipeline.graph import chain_graph
 
 from cli import call, ok
@@ -61,7 +61,7 @@ def test_a_nir_file_becomes_integers_on_ones_own_inputs(nir_file: Path) -> None:
     assert all(layer["agreement"] > 0.97 for layer in out["layers"])
     recipe = network.recipe
     assert recipe is not None
-    assert (recipe.steps, recipe.message_bits, recipe.coding) == (15, 0, "given")
+    assert recipe.coding == Coding("given", 15)
     checked = ok("verify", "out.net", "--input", "x.npy", "--lava-samples", 0)
     assert checked["ok"]
     assert [row["source"] for row in checked["result"]["layers"]] == ["b", "d"]

@@ -25,13 +25,13 @@ from spikeship.hw_targets.chips.messages import (
     message_problems,
     message_summary,
 )
-from spikeship.models import training
+from spikeship.hw_targets.network.coding import CODINGS, Coding, CodingName
+from spikeship.models import encoding, training
 from spikeship.models.data.load import load
-from spikeship.models.encoding import CODINGS, Coding, Encoding, generator
+from spikeship.models.encoding import generator
 from spikeship.models.settings import Settings
 from spikeship.pipeline.deploy.deployed import Deployed
-from spikeship.pipeline.deploy.export import recipe_for
-from spikeship.pipeline.deploy.run import encoded, encoding_of, float_accuracy
+from spikeship.pipeline.deploy.run import encoded, float_accuracy
 from spikeship.pipeline.robustness.attacks.attack import expected
 from spikeship.pipeline.robustness.victims import DeployedVictim, FloatVictim
 
@@ -42,8 +42,8 @@ WEIGHT = [[2, -4], [6, 8]]
 OF_IMAGES = tuple(coding for coding in CODINGS if coding != "events")
 
 
-def of(coding: Coding, **settings: int) -> Encoding:
-    return Encoding.of(coding, sigma=0.1 if coding in ("rsc1", "rsc2") else 0.0, **settings)
+def of(coding: CodingName, **settings: int) -> Coding:
+    return Coding.of(coding, sigma=0.1 if coding in ("rsc1", "rsc2") else 0.0, **settings)
 
 
 def network(recipe: Recipe | None) -> Network:
@@ -54,8 +54,8 @@ def network(recipe: Recipe | None) -> Network:
     ("direct", False), ("rsc1", False), ("rsc2", False), ("signed_poisson", False),
     ("poisson", True), ("phase", True), ("events", True),
 ])  # fmt: skip
-def test_which_target_takes_which_coding(coding: Coding, loihi1: bool) -> None:
-    found = network(recipe_for(of(coding)))
+def test_which_target_takes_which_coding(coding: CodingName, loihi1: bool) -> None:
+    found = network(Recipe.of(of(coding)))
     assert [not message_problems(found, target) for target in PAYLOADS] == [loihi1, True, True]
     for target in PAYLOADS:
         if target != "loihi1" or loihi1:
@@ -74,17 +74,22 @@ def test_which_target_takes_which_coding(coding: Coding, loihi1: bool) -> None:
     ("lava", 24, True), ("lava", 25, False),
 ])  # fmt: skip
 def test_the_widths_of_messages(target: str, bits: int, taken: bool) -> None:
-    assert (not message_problems(network(Recipe(4, message_bits=bits)), target)) == taken
+    recipe = Recipe(Coding("direct", 4, message_bits=bits))
+    assert (not message_problems(network(recipe), target)) == taken
 
 
 def test_graded_layers_and_input_neurons() -> None:
     layers = [Dense(WEIGHT, neuron=SigmaDelta(10)), Dense(WEIGHT, neuron=SigmaDelta(10))]
-    sigma_delta = Network([Input((2,), Delta(5)), *layers], Recipe(4, message_bits=8))
+    sigma_delta = Network(
+        [Input((2,), Delta(5)), *layers], Recipe(Coding("direct", 4, message_bits=8))
+    )
     (one, other) = message_problems(sigma_delta, "loihi1")  # the last layer's are only read
     assert one.startswith("layer 0:input sends graded spikes")
     assert other.endswith("Use spiking neurons instead of SigmaDelta.")
     assert not message_problems(sigma_delta, "loihi2")
-    driven = Network([Input((2,), LIF), Dense(WEIGHT, neuron=LIF)], Recipe(4, message_bits=8))
+    driven = Network(
+        [Input((2,), LIF), Dense(WEIGHT, neuron=LIF)], Recipe(Coding("direct", 4, message_bits=8))
+    )
     assert not message_problems(driven, "loihi1")
 
 
@@ -93,30 +98,30 @@ def test_the_summary_names_input_and_targets() -> None:
     assert message_summary(network(None)) == (
         f"input unknown (no recipe): for Loihi 1, Loihi 2, {lava}"
     )
-    assert message_summary(network(recipe_for(of("phase")))) == (
+    assert message_summary(network(Recipe.of(of("phase")))) == (
         f"input of single spikes: for Loihi 1, Loihi 2, {lava}"
     )
-    assert message_summary(network(recipe_for(of("signed_poisson")))) == (
+    assert message_summary(network(Recipe.of(of("signed_poisson")))) == (
         f"input of graded spikes, 2 bits: for Loihi 2, {lava}; not for Loihi 1"
     )
-    assert message_summary(network(Recipe(1, message_bits=25))) == (
+    assert message_summary(network(Recipe(Coding("direct", 1, message_bits=25)))) == (
         f"input of graded spikes, 25 bits: for none; not for Loihi 1, Loihi 2, {lava}"
     )
 
 
 # -- train, export, inspect, evaluate, verify ------------------------------------------------------
 
-TRAINED: tuple[Coding, ...] = OF_IMAGES
+TRAINED: tuple[CodingName, ...] = OF_IMAGES
 PHASE = {"offsets": 2, "template": 7}
 
 
 @pytest.fixture(scope="module")
-def nets(tmp_path_factory: pytest.TempPathFactory) -> dict[Coding, Path]:
+def nets(tmp_path_factory: pytest.TempPathFactory) -> dict[CodingName, Path]:
     """A small network per coding, trained for some epochs and exported, in a folder of its own."""
     folders = {}
     for coding in TRAINED:
         folders[coding] = folder = tmp_path_factory.mktemp(coding)
-        settings = Settings(
+        settings = Settings.of(
             coding=coding,
             sigma=0.1 if coding in ("rsc1", "rsc2") else 0.0,
             epochs=4,
@@ -129,13 +134,13 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> dict[Coding, Path]:
 
 
 @pytest.mark.parametrize("coding", TRAINED)
-def test_the_file_says_how_to_encode(nets: dict[Coding, Path], coding: Coding) -> None:
+def test_the_file_says_how_to_encode(nets: dict[CodingName, Path], coding: CodingName) -> None:
     """Attributes only where the coding has such a thing: files of the first codings stay as they were."""
     folder = nets[coding]
-    trained = training.load(folder / "best.ckpt").settings.encoding
+    trained = training.load(folder / "best.ckpt").settings.coding
     recipe = read_netx(folder / "net.net").recipe
     assert recipe is not None
-    assert encoding_of(recipe) == trained
+    assert recipe.coding == trained
     with h5py.File(folder / "net.net") as file:
         stored = {k: v for k, v in file["spikeship"].attrs.items() if k in ("grid", *PHASE)}
         assert (file["spikeship"].attrs["coding"], file["spikeship"].attrs["seed"]) == (coding, 3)
@@ -148,17 +153,17 @@ def test_the_file_says_how_to_encode(nets: dict[Coding, Path], coding: Coding) -
 
 
 def test_a_checkpoint_from_before_the_phase_code_is_read(
-    nets: dict[Coding, Path], tmp_path: Path
+    nets: dict[CodingName, Path], tmp_path: Path
 ) -> None:
     stored = torch.load(nets["rsc1"] / "best.ckpt", weights_only=True)
     for name in PHASE:
         del stored["hyper_parameters"]["settings"][name]
     torch.save(stored, tmp_path / "old.ckpt")
-    assert training.load(tmp_path / "old.ckpt").settings.encoding == of("rsc1")
+    assert training.load(tmp_path / "old.ckpt").settings.coding == of("rsc1")
 
 
 @pytest.mark.parametrize("coding", TRAINED)
-def test_both_forms_answer_the_same_draw(nets: dict[Coding, Path], coding: Coding) -> None:
+def test_both_forms_answer_the_same_draw(nets: dict[CodingName, Path], coding: CodingName) -> None:
     folder = nets[coding]
     test = load("digits").test
     classifier = training.load(folder / "best.ckpt")
@@ -168,8 +173,8 @@ def test_both_forms_answer_the_same_draw(nets: dict[Coding, Path], coding: Codin
     again = next(encoded(network.recipe, test))[0]
     assert (messages == again).all()
     images, _ = test[list(range(len(labels)))]
-    frames = classifier.settings.encoding.real(images, generator(3))
-    on_grid = torch.floor(frames.double() * classifier.settings.encoding.levels + 0.5)
+    frames = encoding.real(classifier.settings.coding, images, generator(3))
+    on_grid = torch.floor(frames.double() * classifier.settings.coding.levels + 0.5)
     assert (on_grid.transpose(0, 1).numpy() == messages).all()
 
     evaluated = ok("evaluate", folder / "net.net")["accuracy"]
@@ -183,7 +188,7 @@ def test_both_forms_answer_the_same_draw(nets: dict[Coding, Path], coding: Codin
 @pytest.mark.lava
 @pytest.mark.usefixtures("lava")
 @pytest.mark.parametrize("coding", ["poisson", "signed_poisson", "phase"])
-def test_lava_runs_single_spikes_alike(nets: dict[Coding, Path], coding: Coding) -> None:
+def test_lava_runs_single_spikes_alike(nets: dict[CodingName, Path], coding: CodingName) -> None:
     folder = nets[coding]
     result = ok("verify", folder / "net.net", "--samples", 20, "--lava-samples", 2)
     assert result["ok"]
@@ -191,7 +196,9 @@ def test_lava_runs_single_spikes_alike(nets: dict[Coding, Path], coding: Coding)
 
 
 @pytest.mark.parametrize("coding", TRAINED)
-def test_gradients_reach_the_image_on_both_sides(nets: dict[Coding, Path], coding: Coding) -> None:
+def test_gradients_reach_the_image_on_both_sides(
+    nets: dict[CodingName, Path], coding: CodingName
+) -> None:
     """Float and integers see the same draw, so their input gradients point the same way."""
     images, labels = load("digits").test[list(range(40))]
     float_ = FloatVictim(training.load(nets[coding] / "best.ckpt"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from spikeship.hw_targets.network.coding import Coding
+from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.hw_targets.netx.file import read_netx
 from spikeship.models import conversion, networks, training
 from spikeship.models.activity import activity
 from spikeship.models.data.dataset import Dataset
-from spikeship.models.encoding import Encoding, generator
+from spikeship.models.encoding import generator
 from spikeship.models.networks import SpikingClassifier
 from spikeship.models.settings import Settings
 from spikeship.models.training import Classifier
 from spikeship.pipeline.deploy.deploy import deploy, deploy_graph
-from spikeship.pipeline.deploy.export import calibration_messages, recipe_for
+from spikeship.pipeline.deploy.export import calibration_messages
 from spikeship.pipeline.deploy.run import classify
 from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_norse
@@ -33,8 +35,8 @@ from spikeship.pipeline.robustness.attacks.attack import attack
 from spikeship.pipeline.robustness.attacks.gradient import PGD
 from spikeship.pipeline.verify import verify
 
-EIGHT = Encoding.of("direct", 8, 64)
-ANN = Settings(
+EIGHT = Coding.of("direct", 8, 64)
+ANN = Settings.of(
     spiking=False, coding="direct", sigma=0.0, levels=64, widths=(64, 48), epochs=12, batch=64
 )
 
@@ -43,7 +45,7 @@ def ann(model: str = "mlp", seed: int = 0, **options: Any) -> Classifier:
     """Untrained, with biases that matter and norms that have seen something."""
     torch.manual_seed(seed)
     widths = (20, 15) if model == "mlp" else (4, 6)
-    classifier = Classifier(asdict(replace(ANN, model=model, widths=widths, **options)))
+    classifier = Classifier(replace(ANN, model=model, widths=widths, **options))
     with torch.no_grad():
         for layer in classifier.net.modules():
             if isinstance(layer, nn.Linear | nn.Conv2d):
@@ -61,9 +63,9 @@ def images(count: int = 24, seed: int = 1) -> Tensor:
     return torch.rand((count, 1, 8, 8), generator=generator(seed))
 
 
-def convert(network: Classifier, encoding: Encoding = EIGHT, **options: Any) -> Classifier:
+def convert(network: Classifier, coding: Coding = EIGHT, **options: Any) -> Classifier:
     options = {"batches": 3, "batch": 8, "calibration_steps": 20, **options}
-    return conversion.convert(network, encoding, images(), **options)
+    return conversion.convert(network, coding, images(), **options)
 
 
 def chain(*layers: nn.Module) -> SpikingClassifier:
@@ -129,7 +131,7 @@ def test_events() -> None:
     options = {"coding": "events", "levels": 1, "shape": (2, 8, 8), "steps": 5}
     network = ann(**options)
     spikes = (torch.rand((24, 5, 2, 8, 8), generator=generator(0)) < 0.3).to(torch.int8)
-    converted = conversion.convert(network, network.settings.encoding, spikes, batches=3, batch=8)
+    converted = conversion.convert(network, network.settings.coding, spikes, batches=3, batch=8)
     assert converted.logits(spikes, generator(0)).shape == (24, 10)
     with pytest.raises(ValueError, match="trained on 'events' data, the coding is 'direct'"):
         convert(network)
@@ -141,10 +143,10 @@ def test_fixed_thresholds() -> None:
 
 
 def test_what_cannot_be_converted() -> None:
-    spiking = Classifier(asdict(replace(ANN, spiking=True)))
+    spiking = Classifier(replace(ANN, spiking=True))
     text = r"(?s)spiking already.*mean of signed_poisson is 2x - 1.*24 images, 704 needed"
     with pytest.raises(ValueError, match=text):
-        conversion.convert(spiking, Encoding.of("signed_poisson"), images())
+        conversion.convert(spiking, Coding.of("signed_poisson"), images())
 
 
 @pytest.mark.parametrize("leak", [0.8, 1.0])
@@ -230,14 +232,14 @@ def test_folded_and_unfolded_norms_spike_identically() -> None:
 def test_a_converted_network_is_saved(
     model: str, readout: networks.Readout, coding: Any, tmp_path: Path
 ) -> None:
-    encoding = Encoding.of(coding, 8, 64, 0.1 if coding == "rsc2" else 0.0)
+    coding = Coding.of(coding, 8, 64, 0.1 if coding == "rsc2" else 0.0)
     network = ann(model)
-    converted = convert(network, encoding, readout=readout, scale=0.5)
+    converted = convert(network, coding, readout=readout, scale=0.5)
     path = tmp_path / "converted.ckpt"
     training.save(converted, path)
     loaded = training.load(path)
     assert loaded.settings == converted.settings
-    assert loaded.settings.encoding == encoding
+    assert loaded.settings.coding == coding
     assert loaded.settings.start_digest == training.digest(network.net)
     assert len(networks.thresholds(loaded.net)) == 2 + (readout == "spikes")
     x = images()
@@ -256,8 +258,8 @@ def calibration(digits: Dataset) -> Tensor:
 
 
 def test_many_steps_come_close_to_the_ann(trained: Classifier, digits: Dataset) -> None:
-    encoding = Encoding.of("direct", 64, 64)
-    converted = conversion.convert(trained, encoding, calibration(digits))
+    coding = Coding.of("direct", 64, 64)
+    converted = conversion.convert(trained, coding, calibration(digits))
     expected = training.accuracy(trained, digits.test)
     assert expected > 0.95
     assert training.accuracy(converted, digits.test) > expected - 0.02
@@ -324,7 +326,7 @@ def test_convolutions_and_norms_too(leak: float, tmp_path: Path) -> None:
     graph = from_module(
         converted.net, (1, 8, 8), calibration_messages(EIGHT, images()) / EIGHT.levels
     )
-    deployed = deploy_graph(graph, calibration_messages(EIGHT, images()), recipe_for(EIGHT))
+    deployed = deploy_graph(graph, calibration_messages(EIGHT, images()), Recipe.of(EIGHT))
     seen = verify(deployed, calibration_messages(EIGHT, images(seed=2)), lava_samples=0)
     assert seen.ok
     neurons = [p.layer.neuron for p in deployed.network.populations]

@@ -25,6 +25,7 @@ from spikeship.hw_targets.counts.counts import (
 )
 from spikeship.hw_targets.counts.placement import Core, Mesh, Placement, layer_per_core
 from spikeship.hw_targets.counts.routes import fan_out, routes
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network, Population
 from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError
@@ -471,9 +472,9 @@ def test_neurobenchs_example() -> None:
     ("recipe", "macs"),
     [
         (None, False),
-        (Recipe(1), False),
-        (Recipe(1, 255, 9), True),
-        (Recipe(1, 1, 2, coding="signed_poisson"), False),
+        (Recipe(Coding("direct", 1)), False),
+        (Recipe(Coding("direct", 1, levels=255, message_bits=9)), True),
+        (Recipe(Coding("signed_poisson", 1, levels=1, message_bits=2)), False),
     ],
 )
 def test_graded_messages_are_multiplied(recipe: Recipe | None, macs: bool) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input, Layer
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import CubaLIF
@@ -31,7 +32,9 @@ from spikeship.pipeline.verify.sides import float_layers
 from nets import nir_lif
 
 STEPS = 12
-RECIPE = Recipe(steps=STEPS, levels=8, message_bits=8, reset_interval=STEPS, reset_offset=1)
+RECIPE = Recipe(
+    Coding("direct", STEPS, levels=8, message_bits=8), reset_interval=STEPS, reset_offset=1
+)
 DT = 1e-3
 
 
@@ -79,8 +82,8 @@ def integers_of(graph: nir.NIRGraph, unit: float, recipe: Recipe = RECIPE) -> Ne
     """Rounds every parameter of a lowered graph of dense layers at one scale; clips nothing."""
     layers: list[Layer] = [Input((20,))]
     for i, stage in enumerate(stages(graph)):
-        cell = cell_of(stage, DT, recipe.levels if i == 0 else 1)
-        scale = unit * (recipe.levels if i == 0 else 1)
+        cell = cell_of(stage, DT, recipe.coding.levels if i == 0 else 1)
+        scale = unit * (recipe.coding.levels if i == 0 else 1)
         bias = np.round((cell.bias + cell.charge / cell.i_decay) * scale)
         decays = (np.round(d * 4096).astype(int) for d in (cell.i_decay, cell.v_decay))
         i_decay, v_decay = (d.flat[0] for d in decays)
@@ -376,7 +379,7 @@ def late_convolution() -> Case:
     )
 
 
-LATE = Recipe(steps=STEPS, levels=8, message_bits=8)
+LATE = Recipe(Coding("direct", STEPS, levels=8, message_bits=8))
 CAUSES: dict[str, tuple[str, str, Callable[[], Case]]] = {
     "coarse weights": ("rounding", "weight", lambda: made("if", grid=None, unit=12)),
     "coarse weights, per row": ("rounding", "weight", own_thresholds),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from spikeship.hw_targets import CubaLIF, Dense, Flatten, Input, Network, NetworkError
+from spikeship.hw_targets import Coding, CubaLIF, Dense, Flatten, Input, Network, NetworkError
 from spikeship.hw_targets.chips.chip import Chip, Limit, Payload
 from spikeship.hw_targets.chips.loihi2 import LOIHI2
 from spikeship.hw_targets.chips.mapper import map_network
@@ -42,7 +42,7 @@ source = "this test"
 trust = "A"
 """
 LIF = CubaLIF(4096, 2048, 90)
-RECIPE = Recipe(3, coding="poisson")
+RECIPE = Recipe(Coding.of("poisson", 3))
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_its_limits_decide_the_cores(pebble: Chip) -> None:
 
 @pytest.mark.parametrize(("bits", "carried"), [(0, True), (4, True), (5, False)])
 def test_its_payload_decides_the_messages(pebble: Chip, bits: int, carried: bool) -> None:
-    graded = network(replace(RECIPE, message_bits=bits))
+    graded = network(Recipe(Coding("direct", 3, message_bits=bits)))
     assert (not message_problems(graded, pebble.payload)) == carried
     violations = map_network(graded, pebble).violations
     assert bool(violations) != carried
@@ -114,7 +114,7 @@ def test_its_device_prices_it(pebble: Chip) -> None:
 
 
 def test_what_it_cannot_carry_is_not_priced(pebble: Chip) -> None:
-    graded = network(replace(RECIPE, message_bits=9))
+    graded = network(Recipe(Coding("direct", 3, message_bits=9)))
     assert pebble.device not in default_devices(graded, (LOIHI2, pebble))
     assert default_devices(graded, (pebble,)) == (
         pebble.device,

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from spikeship.hw_targets.counts.counts import Counts, LayerCounts, count
 from spikeship.hw_targets.energy import cmos45
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.layers import Conv, Dense, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import (
@@ -79,7 +80,7 @@ def weights(*shape: int) -> np.ndarray:
     return array.reshape(shape)
 
 
-NETWORK = Network([Dense(weights(1000, 300), bias=5, neuron=LIF)], Recipe(steps=4))
+NETWORK = Network([Dense(weights(1000, 300), bias=5, neuron=LIF)], Recipe(Coding("direct", 4)))
 """300 KB of weights, 3 KB of states."""
 COUNTS = Counts(
     (LayerCounts("0:dense", 1000, 20, 50, 20_000, 20_000, 8000, 2_400_000, effective_acs=20_000),),
@@ -149,7 +150,9 @@ def test_hidden_layers_read_few_bits() -> None:
 
 def test_a_convolution_reads_weights_again() -> None:
     """Weights once: 9 per inference (ANN), 9 per step (spiking), where deliveries need more."""
-    network = Network([Input((1, 20, 20)), Conv(weights(1, 1, 3, 3), neuron=LIF)], Recipe(steps=4))
+    network = Network(
+        [Input((1, 20, 20)), Conv(weights(1, 1, 3, 3), neuron=LIF)], Recipe(Coding("direct", 4))
+    )
     layer = LayerCounts("1:conv", 324, 500, 50, 4500, 4500, 1296, 11664, effective_acs=4500)
     counts = Counts((layer,), 1, 4, network.digest)
     work = Work((LayerWork("0", 2916, 2916.0, 9, 0, 400, 324),), 1, 0)
@@ -219,7 +222,9 @@ def test_graded_and_recurrent_messages() -> None:
     assert (third.sent_bits, last.arriving_bits) == (2, 2)
     assert (last.additions, last.products) == (counts.layers[3].synops, 0)
 
-    graded = Network([Dense(weights(1000, 300), bias=5, neuron=LIF)], Recipe(4, message_bits=8))
+    graded = Network(
+        [Dense(weights(1000, 300), bias=5, neuron=LIF)], Recipe(Coding("direct", 4, message_bits=8))
+    )
     layer = replace(COUNTS.layers[0], effective_acs=0, effective_macs=20_000)
     counts = replace(COUNTS, layers=(layer,), digest=graded.digest)
     more = fair(counts, graded, WORK).snn.joules - fair(COUNTS, NETWORK, WORK).snn.joules
@@ -248,7 +253,7 @@ def scaled(counts: Counts, factor: float) -> Counts:
 
 MLP = Network(
     [Dense(weights(60, 48), neuron=LIF), Dense(weights(10, 60), neuron=LIF)],
-    Recipe(steps=5),
+    Recipe(Coding("direct", 5)),
 )
 MLP_WORK = Work(
     (
@@ -338,7 +343,7 @@ def test_break_even_lies_where_the_literature_has_it() -> None:
     """Dampfhoffer et al. 2023: 0.15 to 1.38 spikes per synapse, depending on hardware and dataflow."""
     network = Network(
         [Dense(weights(512, 784), neuron=LIF), Dense(weights(10, 512), neuron=LIF)],
-        Recipe(steps=8),
+        Recipe(Coding("direct", 8)),
     )
     inputs = (np.random.default_rng(0).random((3, 8, 784)) < 0.1).astype(np.int32)
     counts = count(network, inputs, engine.simulate(network, inputs, record="spikes"))

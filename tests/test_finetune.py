@@ -12,6 +12,7 @@ import torch
 from norse.torch.functional.leaky_integrator_box import LIBoxParameters
 from torch import nn
 
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.layers import Dense
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.recipe import Recipe
@@ -60,7 +61,10 @@ def trained(request: Any, digits: Dataset) -> Trained:
         optimizer.step()
     graph = from_norse(net.eval(), digits.shape)
     recipe = Recipe(
-        6, 16, 8, reset_interval=6, reset_offset=1, coding="rsc1", sigma=0.1, decode=request.param
+        Coding("rsc1", 6, levels=16, sigma=0.1, message_bits=8),
+        reset_interval=6,
+        reset_offset=1,
+        decode=request.param,
     )
     calibration = np.concatenate([x for x, _ in encoded(recipe, digits.train, 64)])
     fine = quantize(graph, calibration, recipe)
@@ -189,7 +193,7 @@ def test_layer_epochs_bring_a_layer_nearer_to_the_float_one(
     start = trained.coarse
     tuned = finetune(start, digits, Tuning(0, 6, batch=32), graph=graph)
     messages, _ = next(encoded(recipe, digits.test, 200))
-    target = execute(lower(graph), messages / recipe.levels)
+    target = execute(lower(graph), messages / recipe.coding.levels)
     apart = [
         float(np.mean(run_recipe(network, messages).spikes[0] != target.spikes[0]))
         for network in (start.network, tuned.network)

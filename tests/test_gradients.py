@@ -125,7 +125,7 @@ def deep(layers: int = 3, **recipe: Any) -> Network:
             )
             for i, (a, b) in enumerate(itertools.pairwise(shape))
         ],
-        Recipe(**options | {"reset_offset": 1} | recipe, decode="spike count", output_unit=700.0),
+        Recipe.from_attributes(options | {"reset_offset": 1, "output_unit": 700.0} | recipe),
     )
 
 
@@ -291,7 +291,7 @@ def pair(
 ) -> tuple[FloatVictim, DeployedVictim, Tensor, Tensor]:
     """A little digits network, its 8 bit integers, and test images with their labels."""
     data = load("digits")
-    settings = Settings(
+    settings = Settings.of(
         coding="direct", sigma=0.0, levels=64, epochs=4, widths=(48,), readout="voltage"
     )
     folder: Path = tmp_path_factory.mktemp("digits")

@@ -24,6 +24,7 @@ from spikeship.hw_targets.counts.counter import Counter
 from spikeship.hw_targets.counts.counts import Counts, count, tally
 from spikeship.hw_targets.counts.placement import layer_per_core
 from spikeship.hw_targets.network.bits import weight_bits
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError, ResonateFire, SigmaDelta
@@ -344,7 +345,7 @@ def test_all_violations_are_listed_with_what_to_change() -> None:
             Dense(np.array([[-255, 254, 1, 0]] * 3), neuron=SigmaDelta(10)),
             Dense(of_bits(8, 2, 3), neuron=ResonateFire(100, 3000, 9), imaginary=of_bits(8, 2, 3)),
         ],
-        Recipe(steps=4, levels=255, message_bits=9),
+        Recipe(Coding("direct", 4, levels=255, message_bits=9)),
     )
     mapping = map_network(network, "loihi1")
     found = [(v.where, v.what) for v in mapping.violations]

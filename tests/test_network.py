@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import (
@@ -67,11 +68,11 @@ def test_nothing_can_be_changed() -> None:
         (layer, "weight"),
         (NEURON, "i_decay"),
         (Network([layer]), "layers"),
-        (Recipe(4), "steps"),
+        (Recipe(Coding("direct", 4)), "steps"),
     ):
         with pytest.raises(FrozenInstanceError):
             setattr(thing, name, None)
-    recipe = Recipe(4, provenance={"a": "b"})
+    recipe = Recipe(Coding("direct", 4), provenance={"a": "b"})
     with pytest.raises(TypeError):
         recipe.provenance["a"] = "c"
 
@@ -86,7 +87,10 @@ def test_content_decides_equality(dtype: type) -> None:
 
 
 def test_recipe_is_compared_but_not_digested() -> None:
-    one, other = Network(conv_net().layers, Recipe(4)), Network(conv_net().layers, Recipe(5))
+    one, other = (
+        Network(conv_net().layers, Recipe(Coding("direct", 4))),
+        Network(conv_net().layers, Recipe(Coding("direct", 5))),
+    )
     assert (one == other, one.digest == other.digest) == (False, True)
     assert one != "a network"
 
@@ -198,7 +202,7 @@ def test_neurons_are_equal_by_content() -> None:
 
 COPIED = Network(
     [*conv_net().layers, Dense(np.ones((2, 3)), None, SigmaDelta(4), delay=[0, 1])],
-    Recipe(4, sigma=0.5, grid=7, provenance={"data": "mine"}),
+    Recipe(Coding("given", 4, sigma=0.5, grid=7), provenance={"data": "mine"}),
 )
 
 
@@ -421,8 +425,8 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "no neurons": (lambda: two(IMAGE, Flatten()), "the network has no layer with neurons"),
     "no layers": (lambda: Network([]), "the network has no layer with neurons"),
     "steps 0": (
-        lambda: Recipe(0),
-        r"recipe: steps = 0; a whole number within \[1, 2147483647\] is needed",
+        lambda: Coding("direct", 0),
+        r"coding: steps = 0; a whole number within \[1, 2147483647\] is needed",
     ),
 }
 

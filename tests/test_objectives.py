@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from spikeship.models import crafting, hire, networks, training
+from spikeship.hw_targets.network.coding import Coding
+from spikeship.models import crafting, encoding, hire, networks, training
 from spikeship.models.activity import Activity, activity
 from spikeship.models.data.dataset import Dataset, Split
-from spikeship.models.encoding import Encoding, generator
+from spikeship.models.encoding import generator
 from spikeship.models.objectives import (
     Adversarial,
     Batch,
@@ -34,7 +35,7 @@ from spikeship.models.objectives import (
 )
 from spikeship.models.settings import Settings
 
-QUICK = Settings(
+QUICK = Settings.of(
     epochs=2, widths=(24,), steps=4, coding="direct", sigma=0.0, levels=64, attack_steps=2
 )
 
@@ -117,7 +118,7 @@ def test_sparsity_is_the_published_steps() -> None:
 
 def test_sparsity_does_not_see_the_input_grid(small: training.Classifier) -> None:
     """On a grid of 2 grey levels, a step of 0.1 on the image would round to nothing."""
-    coarse = training.Classifier(vars(replace(small.settings, levels=2)))
+    coarse = training.Classifier(small.settings.changed(levels=2))
     coarse.load_state_dict(small.state_dict())
     assert Sparsity(step=0.1)(batch(coarse, 30, 4, (1, 4, 4))) > 0
 
@@ -302,8 +303,8 @@ def test_batch_norm_is_as_at_test_while_crafting() -> None:
 @pytest.fixture(scope="module")
 def small() -> training.Classifier:
     torch.manual_seed(0)
-    settings = replace(QUICK, shape=(1, 4, 4), widths=(20,), classes=4, levels=16)
-    classifier = training.Classifier(vars(settings))
+    settings = QUICK.changed(shape=(1, 4, 4), widths=(20,), classes=4, levels=16)
+    classifier = training.Classifier(settings)
     with torch.no_grad():
         for p in classifier.net.parameters():
             p.mul_(4)
@@ -335,7 +336,7 @@ def test_the_rate_penalty_lowers_rates(small: training.Classifier) -> None:
 
 def test_distillation_by_hand(small: training.Classifier) -> None:
     """tau^2 KL(teacher || student) on the clean image, and the currents of common layers."""
-    twin = training.Classifier(vars(replace(small.settings, spiking=False)))
+    twin = training.Classifier(replace(small.settings, spiking=False))
     b = batch(small, 5, 4, (1, 4, 4)).moved(torch.rand(5, 1, 4, 4, generator=generator(8)))
     assert b.clean is not None
     taught = activity(twin.net, b.clean)
@@ -375,7 +376,7 @@ def test_the_snn_crafted_attack_is_autograd_straight_through(model: str) -> None
     draws = generator(2)
     images = torch.rand(7, *shape, generator=draws)
     labels = torch.randint(5, (7,), generator=draws)
-    coding = Encoding.of("poisson", 6, grid=256)
+    coding = Coding.of("poisson", 6, grid=256)
 
     x = images.clone().requires_grad_()
     loss = functional.cross_entropy(net(coding.real(x, generator(3))), labels)
@@ -429,14 +430,12 @@ def test_hire_has_the_steps_of_plain_training(number: int) -> None:
         optimizer.step()
         updates.append(loss)
 
-    encoding = Encoding("rsc1", 6, sigma=0.05)
-    hire.periods(
-        net, encoding, 0.4, images, labels, draws, number=number, epsilon=0.1, update=update
-    )
+    coding = Coding.of("rsc1", 6, sigma=0.05)
+    hire.periods(net, coding, 0.4, images, labels, draws, number=number, epsilon=0.1, update=update)
     frames = net.body.frames
     assert len(frames) == 6
     assert len(updates) == number
-    plain = encoding.real(images, generator(0))
+    plain = encoding.real(coding, images, generator(0))
     assert frames[0].shape == plain[0].shape
     changes = [i for i in range(1, 6) if not torch.equal(frames[i], frames[i - 1])]
     assert changes == [p[0].item() for p in torch.arange(6).tensor_split(number)[1:]]
@@ -453,11 +452,13 @@ def test_hire_of_one_period_is_plain_cross_entropy() -> None:
         loss.backward()
         losses.append(loss)
 
-    encoding = Encoding("direct", 4, 64)
+    coding = Coding.of("direct", 4, 64)
     hire.periods(
-        net, encoding, 0.4, images, labels, generator(0), number=1, epsilon=0.1, update=update
+        net, coding, 0.4, images, labels, generator(0), number=1, epsilon=0.1, update=update
     )
-    expected = functional.cross_entropy(0.4 * net(encoding.real(images, generator(0))), labels)
+    expected = functional.cross_entropy(
+        0.4 * net(encoding.real(coding, images, generator(0))), labels
+    )
     assert torch.equal(losses[0], expected)
 
 
@@ -476,7 +477,7 @@ def test_hire_by_hand(readout: networks.Readout, per_step: int) -> None:
         loss.backward()
         losses.append(loss.detach())
 
-    coding = Encoding("direct", 4, 1 << 20)
+    coding = Coding.of("direct", 4, 1 << 20)
     hire.periods(
         net, coding, 0.4, images, labels, generator(0), number=2, epsilon=0.1, update=update
     )
@@ -515,7 +516,7 @@ def few(digits: Dataset) -> Dataset:
 def by_hand(settings: Settings, data: Dataset) -> nn.Module:
     """What `train` did before there were objectives, as a plain loop."""
     torch.manual_seed(settings.seed)
-    classifier = training.Classifier(vars(settings))
+    classifier = training.Classifier(settings)
     optimizer = torch.optim.Adam(classifier.parameters(), settings.learning_rate)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.epochs)
     loader = training._loader(data.train, settings.batch, shuffle=True)
@@ -524,7 +525,7 @@ def by_hand(settings: Settings, data: Dataset) -> nn.Module:
         classifier.train()
         for images, labels in loader:
             if settings.spiking:
-                frames = settings.encoding.real(images, classifier.draws)
+                frames = encoding.real(settings.coding, images, classifier.draws)
                 logits = classifier.scale * classifier.net(frames)
             else:
                 logits = classifier.net(images)
@@ -589,7 +590,7 @@ def test_every_network_trains_with_every_objective(
 ) -> None:
     """Each objective leads to weights of its own, the same each time."""
     base = replace(QUICK, epochs=1, batch=48, shape=(1, 8, 8), **kind)  # type: ignore[arg-type]
-    start = training.Classifier(vars(base))
+    start = training.Classifier(base)
     with torch.no_grad():  # the outputs of untrained networks hardly spike
         for weights in start.net.parameters():
             weights.mul_(4)
@@ -620,7 +621,7 @@ def test_batch_norms_see_the_same_whatever_is_minimized(name: str, spiking: bool
         return  # cannot be, see above
     settings = replace(base, **OBJECTIVES.get(name, {}))  # type: ignore[arg-type]
     torch.manual_seed(0)
-    classifier, teacher = (training.Classifier(vars(settings)).double() for _ in range(2))
+    classifier, teacher = (training.Classifier(settings).double() for _ in range(2))
     classifier.objective = (
         cross_entropy if name == "cross-entropy" else training.objective(settings)
     )
@@ -649,7 +650,7 @@ def test_batch_norms_see_the_same_whatever_is_minimized(name: str, spiking: bool
     if name == "hire":
         options = {"number": 2, "epsilon": 0.1, "update": lambda loss: loss.backward()}
         hire.periods(
-            classifier.net, settings.encoding, 0.4, images, labels, classifier.draws, **options
+            classifier.net, settings.coding, 0.4, images, labels, classifier.draws, **options
         )
     else:
         classifier.training_step((images, labels), 0)
@@ -657,7 +658,7 @@ def test_batch_norms_see_the_same_whatever_is_minimized(name: str, spiking: bool
         ran.append(classifier.encode(images, generator(settings.seed)))
     passes = {"trades": 2, "mart": 2, "at and sparsity": 2}.get(name, 1 + name.startswith("spars"))
     assert len(ran) == passes
-    steps = settings.steps if spiking else 1
+    steps = settings.coding.steps if spiking else 1
     assert sizes == [6] * (passes * steps * len(norms))
     for inputs in ran:
         other(inputs)
@@ -728,7 +729,7 @@ def test_the_fast_path_is_the_network(small: training.Classifier) -> None:
 def test_adversarial_training_and_sparsity_make_digits_robust(
     digits: Dataset, tmp_path: Path
 ) -> None:
-    base = replace(QUICK, steps=8, widths=None, epochs=30, attack_steps=5, readout="voltage")
+    base = QUICK.changed(steps=8, widths=None, epochs=30, attack_steps=5, readout="voltage")
     cases = {"plain": {}, "at": {"objective": "at"}, "sr": {"sparsity": 0.01}}
     found = {}
     for name, fields in cases.items():

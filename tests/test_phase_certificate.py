@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.layers import Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.hw_targets.netx.file import read_netx
+from spikeship.models import encoding
 from spikeship.models.data.dataset import Split
 from spikeship.models.data.load import load
-from spikeship.models.encoding import Encoding, generator
+from spikeship.models.encoding import generator
 from spikeship.models.settings import Settings
 from spikeship.models.training import Classifier
 from spikeship.pipeline.deploy.deployed import Deployed
@@ -74,11 +76,11 @@ def test_a_grey_level_alters_as_many_runs_as_there_are_offsets(
     steps: int, grid: int, offsets: int, template: int
 ) -> None:
     """Step (2) of the proof on the real coding: every pixel, grey level and phase."""
-    encoding = Encoding.of("phase", steps, grid, offsets=offsets, template=template)
+    coding = Coding.of("phase", steps, grid, offsets=offsets, template=template)
     greys = (torch.arange(grid + 1) / grid)[:, None, None, None].expand(-1, 1, 2, 3)
     altered = np.zeros((grid, 1, 2, 3), np.int64)
     for phase in range(grid):
-        spikes = encoding.phase_messages(greys, phase)
+        spikes = encoding.phase_messages(coding, greys, phase)
         altered += (spikes[1:] != spikes[:-1]).any(axis=1)
     assert np.unique(altered).tolist() == [offsets]
 
@@ -94,7 +96,7 @@ def hand_made(offsets: int, swapped: bool = False) -> DeployedVictim:
     """
     weight = np.array([[4, 0], [0, 3]])[:: -1 if swapped else 1]
     recipe = Recipe(
-        steps=2, coding="phase", grid=16, offsets=offsets, decode="last voltage", reset_interval=2
+        Coding("phase", 2, offsets=offsets, grid=16), decode="last voltage", reset_interval=2
     )
     recipe = replace(recipe, reset_offset=1)
     return DeployedVictim(Deployed(Network((Input((1, 1, 2)), Flatten(), Dense(weight)), recipe)))
@@ -159,9 +161,9 @@ def test_split() -> Split:
 
 def with_offsets(network: Network, offsets: int) -> DeployedVictim:
     assert network.recipe is not None
-    return DeployedVictim(
-        Deployed(Network(network.layers, replace(network.recipe, offsets=offsets)))
-    )
+    coding = replace(network.recipe.coding, offsets=offsets)
+    recipe = replace(network.recipe, coding=coding)
+    return DeployedVictim(Deployed(Network(network.layers, recipe)))
 
 
 def test_certified_accuracy_of_a_trained_network(trained: Network, test_split: Split) -> None:
@@ -231,11 +233,11 @@ def test_a_greedy_attacker_within_the_radius_changes_no_answer(
 
 def test_off_the_grid_half_the_radius_holds() -> None:
     """Rounding may double a distance: a real y is within 2 abs(y - k) of every whole k."""
-    encoding = Encoding.of("phase", 2, 16)
+    coding = Coding.of("phase", 2, 16)
     rng = np.random.default_rng(0)
     centre = rng.integers(0, 17, 10_000)
     y = np.clip(centre + rng.uniform(-2, 2, 10_000), 0, 16)
-    rounded = encoding.greys(torch.tensor(y / 16)).numpy()
+    rounded = encoding.greys(coding, torch.tensor(y / 16)).numpy()
     assert (np.abs(rounded - centre) <= 2 * np.abs(y - centre) + 1e-9).all()
     victim, image = hand_made(1), of_greys((13, 16))
     (found,) = certify(victim, image, torch.tensor([0])).certificates
@@ -244,8 +246,8 @@ def test_off_the_grid_half_the_radius_holds() -> None:
 
 
 def test_floats_get_no_exact_certificate() -> None:
-    settings = Settings(coding="phase", sigma=0.0, widths=(4,))
-    victim = FloatVictim(Classifier(asdict(settings)))
+    settings = Settings.of(coding="phase", sigma=0.0, widths=(4,))
+    victim = FloatVictim(Classifier(settings))
     with pytest.raises(ValueError, match=r"phase holds for integers.*certify the \.net file"):
         certify(victim, torch.zeros(1, 1, 8, 8), torch.zeros(1))
 
@@ -253,7 +255,7 @@ def test_floats_get_no_exact_certificate() -> None:
 def test_single_draws_are_single_phases() -> None:
     victim = hand_made(1)
     image = of_greys((12, 16)).expand(4000, 1, 1, 2)
-    assert victim.encoding is not None
+    assert victim.coding is not None
     found = victim.answers(image, generator(0))
     assert np.mean(found == 0) == pytest.approx(12 / 16, abs=0.03)
     certified = certify(victim, of_greys((12, 16)), torch.tensor([0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,20 +19,20 @@ from spikeship.hw_targets.energy.device_files import load_device
 from spikeship.hw_targets.energy.interval import Interval
 from spikeship.hw_targets.energy.price import estimate
 from spikeship.hw_targets.network.bits import footprint_bytes
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.layers import Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import CubaLIF
+from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.hw_targets.netx.file import write_netx
 from spikeship.models import training
 from spikeship.models.data.dataset import Dataset
 from spikeship.models.data.load import load
-from spikeship.models.encoding import Encoding
 from spikeship.models.settings import Settings
 from spikeship.models.training import Classifier
 from spikeship.pipeline import records
 from spikeship.pipeline.cli.profile import profile_views
 from spikeship.pipeline.deploy.deployed import Deployed
-from spikeship.pipeline.deploy.export import recipe_for
 from spikeship.pipeline.deploy.run import encoded, run_recipe
 from spikeship.pipeline.energy.checklist import checklist
 from spikeship.pipeline.energy.measure import Baseline, Mean, Reading
@@ -40,16 +40,16 @@ from spikeship.pipeline.energy.profile import Profile, default_devices, profile
 
 from cli import ok, text
 
-POISSON = Encoding.of("poisson", 4, 16, 0.0)
-GRADED = Encoding("direct", 4)
+POISSON = Coding.of("poisson", 4, 16, 0.0)
+GRADED = Coding.of("direct", 4)
 
 
-def network(encoding: Encoding = POISSON) -> Network:
+def network(coding: Coding = POISSON) -> Network:
     rng = np.random.default_rng(3)
     weights = [rng.integers(-30, 60, s) * rng.integers(0, 2, s) * 2 for s in ((12, 64), (10, 12))]
     neuron = CubaLIF(i_decay=4096, v_decay=1024, threshold=90)
     layers = [Input((1, 8, 8)), Flatten(), *(Dense(w, neuron=neuron) for w in weights)]
-    return Network(layers, recipe_for(encoding, 0, {"dataset": "digits"}))
+    return Network(layers, Recipe.of(coding, 0, {"dataset": "digits"}))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def data() -> Dataset:
 @pytest.fixture(scope="module")
 def ann() -> Classifier:
     torch.manual_seed(0)
-    return Classifier(asdict(Settings(spiking=False, widths=(12,))))
+    return Classifier(Settings(spiking=False, widths=(12,)))
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from norse.torch.module.leaky_integrator import LICell
 from torch import nn
 
 from spikeship.hw_targets.network.arithmetic import synapse_format
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
 from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.pipeline.deploy.deployed import Deployed
@@ -29,7 +30,7 @@ from spikeship.pipeline.verify import verify
 import nets
 from nets import SHAPE, graph_of, inputs, lif
 
-RECIPE = Recipe(steps=8, levels=16, message_bits=8, reset_interval=8, reset_offset=1)
+RECIPE = Recipe(Coding("direct", 8, levels=16, message_bits=8), reset_interval=8, reset_offset=1)
 
 
 def cuba(**p: float) -> nn.Module:
@@ -107,7 +108,7 @@ def test_samples_can_follow_each_other_without_gap() -> None:
     network = quantize(graph, inputs(), RECIPE).network
     x = inputs(3, seed=2)
     alone = run_recipe(network, x).spikes
-    stream = replace(RECIPE, steps=24)
+    stream = replace(RECIPE, coding=replace(RECIPE.coding, steps=24))
     together = run_recipe(type(network)(network.layers, stream), x.reshape(1, 24, *SHAPE)).spikes
     assert alone is not None
     assert together is not None
@@ -213,8 +214,9 @@ def test_a_readout_that_would_spike_is_refused(monkeypatch: pytest.MonkeyPatch) 
     graph = graph_of(nn.Flatten(), nn.Linear(36, 5), readout, gain=0.001)
     affine = next(n for n in graph.nodes.values() if isinstance(n, nir.Affine))
     affine.bias = np.zeros_like(affine.bias)
+    wide = replace(RECIPE, decode="mean voltage", coding=replace(RECIPE.coding, message_bits=20))
     with pytest.raises(QuantizationError, match="reaches the largest threshold"):
-        quantize(graph, 900 * inputs(), replace(RECIPE, decode="mean voltage", message_bits=20))
+        quantize(graph, 900 * inputs(), wide)
 
 
 @pytest.mark.parametrize("change", [

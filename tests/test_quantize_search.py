@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import nir
 import numpy as np
 import pytest
 
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.layers import Conv, Dense
 from spikeship.hw_targets.network.neurons import CubaLIF
 from spikeship.hw_targets.network.recipe import Recipe
@@ -35,8 +35,9 @@ from nets import nir_lif
 DT = 1e-3
 
 
-def recipe(steps: int = 8, **change: object) -> Recipe:
-    return replace(Recipe(steps=steps, reset_interval=steps, reset_offset=1), **change)
+def recipe(steps: int = 8, levels: int = 1, message_bits: int = 0) -> Recipe:
+    coding = Coding("direct", steps, levels, message_bits=message_bits)
+    return Recipe(coding, reset_interval=steps, reset_offset=1)
 
 
 def graph_of(nodes: dict[str, nir.NIRNode], inputs: tuple[int, ...], *back: tuple[str, str]):

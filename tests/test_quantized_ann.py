@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +30,7 @@ CNN = replace(SETTINGS, model="cnn", widths=(3, 4))
 def ann(settings: Settings) -> training.Classifier:
     """Untrained; batch norms have seen data, so that folding them matters."""
     torch.manual_seed(settings.seed)
-    classifier = training.Classifier(asdict(settings))
+    classifier = training.Classifier(settings)
     classifier.train()
     for _ in range(20):
         classifier.net(torch.rand(50, *settings.shape))
@@ -142,7 +142,7 @@ def test_accuracy_of_a_trained_one(trained: Path, digits: Dataset) -> None:
     ],
 )
 def test_refused(settings: Settings, bits: tuple[int, int], shift: float, message: str) -> None:
-    classifier = training.Classifier(asdict(settings))
+    classifier = training.Classifier(settings)
     with pytest.raises(ValueError, match=message):
         quantize(classifier, images() + shift, *bits)
 
@@ -210,4 +210,4 @@ def test_work_is_refused() -> None:
     with pytest.raises(ValueError, match="no images"):
         work(ann(SETTINGS), images(0))
     with pytest.raises(ValueError, match="a spiking network"):
-        work(training.Classifier(asdict(replace(SETTINGS, spiking=True))), images(1))
+        work(training.Classifier(replace(SETTINGS, spiking=True)), images(1))

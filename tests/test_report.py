@@ -12,16 +12,16 @@ import torch
 from spikeship.hw_targets.chips.mapper import map_network
 from spikeship.hw_targets.energy.device_files import load_device
 from spikeship.hw_targets.energy.price import estimate
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.layers import Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import CubaLIF
+from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.models.data.dataset import Split
-from spikeship.models.encoding import Encoding
 from spikeship.models.surrogates import USUAL, Fixed
 from spikeship.pipeline import records
 from spikeship.pipeline.cli.robustness import report_tables
 from spikeship.pipeline.deploy.deployed import Deployed
-from spikeship.pipeline.deploy.export import recipe_for
 from spikeship.pipeline.deploy.run import evaluate
 from spikeship.pipeline.robustness import DeployedVictim
 from spikeship.pipeline.robustness.attacks import ATTACKS, Strength, gradient_named, named
@@ -73,22 +73,22 @@ def test_curve_has_its_qte_beside_its_grid() -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "radii"),
+    ("coding", "radii"),
     [
-        (Encoding("rsc1", sigma=0.2), (0, 0.1, 0.2, 0.3, 0.4)),
-        (Encoding("rsc2", steps=4, sigma=0.2), (0, 0.05, 0.1, 0.15, 0.2)),
-        (Encoding("poisson", steps=10, levels=1, message_bits=0), (0, 0.01, 0.02, 0.03, 0.04)),
+        (Coding.of("rsc1", sigma=0.2), (0, 0.1, 0.2, 0.3, 0.4)),
+        (Coding.of("rsc2", 4, sigma=0.2), (0, 0.05, 0.1, 0.15, 0.2)),
+        (Coding.of("poisson", 10, 1), (0, 0.01, 0.02, 0.03, 0.04)),
         (
-            Encoding("signed_poisson", steps=10, levels=1, message_bits=2),
+            Coding.of("signed_poisson", 10, 1),
             (0, 0.005, 0.01, 0.015, 0.02),
         ),
-        (Encoding("phase", levels=1, message_bits=0, grid=16), (0, 1, 2, 3, 4)),
-        (Encoding("phase", levels=1, message_bits=0, grid=16, offsets=4), (0, 1)),
-        (Encoding("phase", levels=1, message_bits=0, grid=255), (0, 15, 31, 47, 63)),
+        (Coding.of("phase", grid=16), (0, 1, 2, 3, 4)),
+        (Coding.of("phase", grid=16, offsets=4), (0, 1)),
+        (Coding.of("phase", grid=255), (0, 15, 31, 47, 63)),
     ],
 )
-def test_radii_suit_what_a_coding_can_reach(encoding: Encoding, radii: tuple[float, ...]) -> None:
-    assert radii_for(encoding) == pytest.approx(radii)
+def test_radii_suit_what_a_coding_can_reach(coding: Coding, radii: tuple[float, ...]) -> None:
+    assert radii_for(coding) == pytest.approx(radii)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
@@ -113,19 +113,17 @@ def test_unknown_names_list_those_that_there_are() -> None:
 # The whole report, on a small integer network made by hand: 2 classes, the brighter half of 2x2 pixels
 
 
-def _network(encoding: Encoding) -> Network:
+def _network(coding: Coding) -> Network:
     weight = np.array([[20, 20, -20, -20], [-20, -20, 20, 20]])
     neuron = CubaLIF(i_decay=4096, v_decay=2048, threshold=40)
-    return Network(
-        [Input((1, 2, 2)), Flatten(), Dense(weight, neuron=neuron)], recipe_for(encoding)
-    )
+    return Network([Input((1, 2, 2)), Flatten(), Dense(weight, neuron=neuron)], Recipe.of(coding))
 
 
-def _victim(encoding: Encoding, name: str = "integers") -> DeployedVictim:
-    return DeployedVictim(Deployed(_network(encoding)), name)
+def _victim(coding: Coding, name: str = "integers") -> DeployedVictim:
+    return DeployedVictim(Deployed(_network(coding)), name)
 
 
-RSC1 = Encoding("rsc1", steps=4, sigma=0.05)
+RSC1 = Coding.of("rsc1", 4, sigma=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +136,7 @@ def split() -> Split:
 
 
 def test_report(split: Split) -> None:
-    victims = {"one": _victim(RSC1), "other": _victim(Encoding("direct", steps=4))}
+    victims = {"one": _victim(RSC1), "other": _victim(Coding.of("direct", 4))}
     others = {"apgd-ce": named("apgd-ce", Strength(0.1, steps=2))}
     found = robustness(victims, "halves", split, 0.1, others=others, plan=PLAN, certified_draws=50)
     one, other = found.victims

@@ -21,7 +21,9 @@ from spikeship.models.data.dataset import Dataset, Split
 from spikeship.models.settings import Settings
 
 EPOCHS = 3
-QUICK = Settings(epochs=EPOCHS, widths=(24,), steps=4, batch=25, attack_steps=2, learning_rate=0.1)
+QUICK = Settings.of(
+    epochs=EPOCHS, widths=(24,), steps=4, batch=25, attack_steps=2, learning_rate=0.1
+)
 CNN: dict[str, Any] = {"model": "cnn", "widths": (3, 4)}
 DIRECT: dict[str, Any] = {"coding": "direct", "sigma": 0.0}
 
@@ -115,9 +117,9 @@ def test_killed_before_every_epoch(
     data = few(events=True) if case.events else DATA
     once, fields = replace(QUICK, epochs=1), case.fields
     if case.teacher is not None:
-        train(replace(once, **case.teacher), tmp_path / "teacher")
+        train(once.changed(**case.teacher), tmp_path / "teacher")
         fields = {**fields, "teacher": str(tmp_path / "teacher/best.ckpt")}
-    settings = replace(QUICK, **fields)
+    settings = QUICK.changed(**fields)
     if case.start:
         train(once, tmp_path / "start")
         options["start"] = training.load(tmp_path / "start/best.ckpt")
@@ -180,7 +182,7 @@ def moments(monkeypatch: pytest.MonkeyPatch, happens: Callable[[str], None]) -> 
 
 def test_killed_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between best.ckpt and last.ckpt and while they are written, too."""
-    settings = replace(QUICK, **DIRECT)
+    settings = QUICK.changed(**DIRECT)
     whole = train(settings, tmp_path / "whole")
     seen: list[str] = []
     with monkeypatch.context() as patch:
@@ -214,7 +216,7 @@ from spikeship.models import training
 print("ready", flush=True)
 training.train(KILLED, DATA, Path(sys.argv[1]), progress=False)
 """
-KILLED = replace(QUICK, epochs=12, objective="at", coding="rsc2", sigma=0.3)
+KILLED = QUICK.changed(epochs=12, objective="at", coding="rsc2", sigma=0.3)
 
 
 @pytest.mark.slow
@@ -277,7 +279,7 @@ def flipped(path: Path) -> None:
 def test_damaged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Path], object], says: str
 ) -> None:
-    settings = replace(QUICK, **DIRECT)
+    settings = QUICK.changed(**DIRECT)
     interrupted(tmp_path, settings, monkeypatch)
     spoil(tmp_path)
     before = {file: file.read_bytes() for file in tmp_path.iterdir()}
@@ -310,7 +312,7 @@ def test_other_settings(
     interrupted(tmp_path / "killed", QUICK, monkeypatch)
     message = rf"a run with other settings was interrupted here \({re.escape(says)}\)"
     with pytest.raises(ValueError, match=message):
-        train(replace(QUICK, **change), tmp_path / "killed")
+        train(QUICK.changed(**change), tmp_path / "killed")
     assert_same(train(QUICK, tmp_path / "killed"), whole)
 
 

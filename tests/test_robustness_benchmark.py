@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
@@ -137,7 +136,7 @@ def test_an_interrupted_benchmark_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Everything once, on few images; then one experiment again, of which nothing is measured twice."""
-    small = replace(robustness.BASE["digits"], epochs=1, widths=(16,), steps=4)
+    small = robustness.BASE["digits"].changed(epochs=1, widths=(16,), steps=4)
     monkeypatch.setattr(robustness, "BASE", {"digits": small})
     monkeypatch.setattr(robustness, "PHASE", {"digits": {"levels": 16}})
     monkeypatch.setattr(robustness, "TEST_IMAGES", {"digits": 8})

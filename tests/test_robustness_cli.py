@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.netx.file import read_netx, write_netx
 from spikeship.models.data.load import load
@@ -201,7 +202,7 @@ def test_errors(folder: Path, words: tuple[str, ...], says: str) -> None:
     assert recipe is not None
     write_netx(Network(network.layers), folder / "plain.net")
     write_netx(Network(network.layers, replace(recipe, provenance={})), folder / "unknown.net")
-    events = replace(recipe, coding="events", sigma=0.0, levels=1, grid=1, message_bits=0)
+    events = replace(recipe, coding=Coding.of("events", recipe.coding.steps, 1))
     write_netx(Network(network.layers, events), folder / "events.net")
     command, file, *rest = words
     found = [folder / w if w.endswith(".ckpt") else w for w in rest]

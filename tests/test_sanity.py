@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.models import training
 from spikeship.models.data.dataset import Split
 from spikeship.models.data.load import load
-from spikeship.models.encoding import Encoding
 from spikeship.models.settings import Settings
 from spikeship.models.surrogates import SURROGATES, USUAL, Fixed, Gradient
 from spikeship.pipeline.robustness import DeployedVictim, FloatVictim, Victim
@@ -40,7 +40,7 @@ class Brightness(Victim):
     Gradients come from `loss` (m, gradient rule), which says what the attacker sees.
     """
 
-    name, digest, encoding = "brightness", "-", None
+    name, digest, coding = "brightness", "-", None
     shape, classes = (1, 4, 4), 2
     draws_noise = 0.0
 
@@ -70,7 +70,7 @@ class Noisy(Brightness):
 
 
 class Spiking(Brightness):
-    encoding = Encoding("direct")
+    coding = Coding.of("direct")
 
 
 def _exact(m: Tensor) -> Tensor:
@@ -225,7 +225,7 @@ def digits() -> Split:
 
 
 def _train(folder: Path, **changes: object) -> training.Classifier:
-    settings = Settings(coding="direct", sigma=0.0, levels=64, steps=4, widths=(32,), epochs=6)
+    settings = Settings.of(coding="direct", sigma=0.0, levels=64, steps=4, widths=(32,), epochs=6)
     settings = replace(settings, **changes)
     return training.train(settings, load("digits"), folder, progress=False)[0]
 

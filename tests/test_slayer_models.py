@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,21 @@ import torch
 from torch import nn
 
 from spikeship.hw_targets import Conv, CubaLIF, Dense, Flatten, Input, Network, Recipe
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.simulate.trace import Overflow
-from spikeship.models import networks, slayer, training
+from spikeship.models import encoding, networks, slayer, training
 from spikeship.models.data.dataset import Dataset
-from spikeship.models.encoding import Encoding, generator
+from spikeship.models.encoding import generator
 from spikeship.models.settings import Settings
 from spikeship.pipeline.deploy.run import run_recipe
 from spikeship.pipeline.frontends.slayer import from_slayer
 
 pytestmark = pytest.mark.lava
 
-QUICK = Settings(epochs=3, widths=(32,), steps=4, framework="slayer")
+QUICK = Settings.of(epochs=3, widths=(32,), steps=4, framework="slayer")
 
 
-def integers(net: slayer.SlayerClassifier, encoding: Encoding) -> Network:
+def integers(net: slayer.SlayerClassifier, coding: Coding) -> Network:
     """The network in integers, from the formulas in the docstrings and the weights alone."""
     layers: list[Any] = [Input(net.shape)]
     weights = [
@@ -46,15 +47,19 @@ def integers(net: slayer.SlayerClassifier, encoding: Encoding) -> Network:
         else:
             padding = 0 if min(net.shape[1:]) >= 16 else 1
             layers.append(Conv(whole, neuron=neuron, stride=(2, 2), padding=(padding, padding)))
-    steps = encoding.steps
-    recipe = Recipe(steps, encoding.levels, encoding.message_bits, steps, 1, encoding.coding)
+    steps = coding.steps
+    recipe = Recipe(
+        Coding(coding.name, steps, levels=coding.levels, message_bits=coding.message_bits),
+        reset_interval=steps,
+        reset_offset=1,
+    )
     return Network(layers, recipe)
 
 
 def assert_equal_spikes(
-    net: slayer.SlayerClassifier, encoding: Encoding, messages: np.ndarray, target: Any = "engine"
+    net: slayer.SlayerClassifier, coding: Coding, messages: np.ndarray, target: Any = "engine"
 ) -> None:
-    network = integers(net, encoding)
+    network = integers(net, coding)
     assert from_slayer(net, net.shape).digest == network.digest
     assert_runs_as(net, network, messages, target)
 
@@ -64,7 +69,9 @@ def assert_runs_as(
 ) -> None:
     """SLAYER's own forward pass and the aligned trace: each spike of each layer."""
     trace = run_recipe(network, messages, target=target, record=("spikes",))
-    frames = torch.tensor(messages / network.recipe.levels, dtype=torch.float32).transpose(0, 1)
+    frames = torch.tensor(messages / network.recipe.coding.levels, dtype=torch.float32).transpose(
+        0, 1
+    )
     with torch.no_grad():
         expected = net.spikes(frames)
     for theirs, ours in zip(expected, trace.spikes, strict=True):
@@ -91,13 +98,13 @@ def test_the_trained_network_is_its_integers(
     net = trained(
         digits, tmp_path, model=model, widths=None, coding=coding, sigma=sigma, levels=levels
     )
-    encoding = net.settings.encoding
-    messages = encoding.integers(digits.test.images, generator(7))
-    assert_equal_spikes(net.net, encoding, messages)
+    coding = net.settings.coding
+    messages = encoding.integers(coding, digits.test.images, generator(7))
+    assert_equal_spikes(net.net, coding, messages)
     logits = [  # what it saw in training, and those integers: the noise is rounded on the way
         net.net(frames)
         for frames in (
-            encoding.real(digits.test.images, generator(7)),
+            encoding.real(coding, digits.test.images, generator(7)),
             torch.tensor(messages / levels, dtype=torch.float32).transpose(0, 1),
         )
     ]
@@ -110,19 +117,19 @@ def test_the_trained_network_runs_on_lava(
     model: str, widths: tuple[int, ...], digits: Dataset, tmp_path: Path
 ) -> None:
     net = trained(digits, tmp_path, model=model, widths=widths)
-    encoding = net.settings.encoding
-    messages = encoding.integers(digits.test.images[:3], generator(7))
-    assert_equal_spikes(net.net, encoding, messages, target="lava")
+    coding = net.settings.coding
+    messages = encoding.integers(coding, digits.test.images[:3], generator(7))
+    assert_equal_spikes(net.net, coding, messages, target="lava")
 
 
 def test_larger_images_have_larger_kernels() -> None:
     torch.manual_seed(0)
     net = slayer.snn("cnn", (1, 28, 28), 10, 16)
-    encoding = Encoding(steps=5)
+    coding = Coding.of("direct", 5)
     images = torch.rand(3, 1, 28, 28)
     for index, gain in ((0, 2), (1, 3), (3, 4)):
         net.blocks[index].synapse.weight.data *= gain
-    assert_equal_spikes(net, encoding, encoding.integers(images, generator(0)))
+    assert_equal_spikes(net, coding, encoding.integers(coding, images, generator(0)))
 
 
 def test_biases_start_with_the_data() -> None:
@@ -136,9 +143,9 @@ def test_biases_start_with_the_data() -> None:
         norm = MeanOnlyBatchNorm(size, pre_hook_fx=block.neuron.quantize_8bit)
         norm.running_mean = torch.linspace(-1.5, 0.5, size)
         block.neuron.norm = norm.eval()
-    encoding = Encoding(steps=6)
-    messages = encoding.integers(torch.rand(5, 1, 8, 8), generator(0))
-    recipe = integers(net, encoding).recipe
+    coding = Coding.of("direct", 6)
+    messages = encoding.integers(coding, torch.rand(5, 1, 8, 8), generator(0))
+    recipe = integers(net, coding).recipe
     network = Network(from_slayer(net, net.shape).layers, recipe)
     assert all(p.layer.bias is not None for p in network.populations[-3:])
     assert_runs_as(net, network, messages)
@@ -187,7 +194,7 @@ def test_training_learns_and_repeats(digits: Dataset, tmp_path: Path) -> None:
     for a, b in zip(first.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
     assert training.accuracy(first, digits.validation) > 0.8
-    assert asdict(training.load(path).settings) == asdict(replace(QUICK, shape=(1, 8, 8)))
+    assert training.load(path).settings == replace(QUICK, shape=(1, 8, 8))
     before = path.stat().st_mtime_ns
     training.train(QUICK, digits, path.parent, progress=False)
     assert path.stat().st_mtime_ns == before
@@ -232,4 +239,4 @@ def test_what_cannot_be_built(arguments: dict[str, Any], message: str) -> None:
 def test_lava_dl_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lava.lib.dl.slayer.block", None)
     with pytest.raises(slayer.SlayerMissingError, match=r"Python 3\.10.*spikeship\[lava\]"):
-        training.Classifier(asdict(QUICK))
+        training.Classifier(QUICK)

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeship.models.encoding import Encoding, generator
+from spikeship.hw_targets.network.coding import Coding
+from spikeship.models.encoding import generator
 from spikeship.models.surrogates import USUAL, Gradient
 from spikeship.pipeline.robustness.attacks.square import Square
 from spikeship.pipeline.robustness.victims import Victim
@@ -25,7 +26,7 @@ class Linear(Victim):
     def __init__(self, weight: Tensor, offset: float, sigma: float = 0.0) -> None:
         self.weight, self.offset, self.sigma = weight, offset, sigma
         self.shape, self.classes = tuple(weight.shape), 2
-        self.encoding = Encoding("rsc1", sigma=sigma) if sigma else None
+        self.coding = Coding.of("rsc1", sigma=sigma) if sigma else None
         self.seen: list[Tensor] = []
 
     def logits(self, images: Tensor, draws: torch.Generator, gradient: Gradient = USUAL) -> Tensor:

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from spikeship.hw_targets.network import arithmetic
+from spikeship.hw_targets.network.coding import CODINGS
 from spikeship.hw_targets.network.layers import Conv, Dense, Layer
 from spikeship.hw_targets.network.neurons import NEURONS, CubaLIF, NetworkError
-from spikeship.models.encoding import CODINGS
 from spikeship.models.surrogates import SURROGATES
 from spikeship.pipeline.frontends import norse, norse_modules, slayer, slayer_neurons
 from spikeship.pipeline.frontends.slayer_neurons import slayer_name

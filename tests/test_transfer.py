@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from spikeship.models.encoding import Encoding, generator
+from spikeship.hw_targets.network.coding import Coding
+from spikeship.models.encoding import generator
 from spikeship.models.surrogates import USUAL, Gradient
 from spikeship.pipeline.robustness.attacks.attack import attack
 from spikeship.pipeline.robustness.attacks.gradient import FGSM
@@ -27,7 +28,7 @@ class Linear(Victim):
     def __init__(self, digest: str, weight: tuple[float, float], sigma: float = 0.0) -> None:
         self.name = self.digest = digest
         self.weight, self.sigma = torch.tensor(weight).reshape(1, 1, 2), sigma
-        self.encoding = Encoding("rsc1", sigma=sigma) if sigma else None
+        self.coding = Coding.of("rsc1", sigma=sigma) if sigma else None
 
     def logits(self, images: Tensor, draws: torch.Generator, gradient: Gradient = USUAL) -> Tensor:
         noise = self.sigma * torch.randn(len(images), generator=draws)

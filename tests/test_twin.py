@@ -96,11 +96,12 @@ def cnn(decode: Any = "spike count", threshold: int = 1500, **recipe: Any) -> Ne
         Dense(even(rng, 60, 5, 200), even(rng, 60, 5), last),
     ]
     options = {"steps": 7, "levels": 16, "message_bits": 8, "reset_interval": 7, "reset_offset": 1}
-    return Network(layers, Recipe(**options | recipe, decode=decode, output_unit=700.0))
+    run = Recipe.from_attributes({**options, **recipe, "decode": decode, "output_unit": 700.0})
+    return Network(layers, run)
 
 
 def graded_input(network: Network, samples: int = 6, seed: int = 0) -> np.ndarray:
-    shape = (samples, network.recipe.steps, *network.input_shape)
+    shape = (samples, network.recipe.coding.steps, *network.input_shape)
     return RNG(seed).integers(-40, 60, shape)
 
 
@@ -167,7 +168,7 @@ every_network = pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWOR
 def test_run_recipe_equals_that_of_the_engine(network: Callable[[], Network]) -> None:
     net = network()
     messages = graded_input(net)
-    if net.recipe is not None and net.recipe.message_bits == 0:
+    if net.recipe is not None and net.recipe.coding.message_bits == 0:
         messages = (messages != 0).astype(messages.dtype)
     record = everything(net)
     with torch.no_grad():

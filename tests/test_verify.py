@@ -15,6 +15,7 @@ import torch
 from rich.table import Table
 from torch import nn
 
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.layers import Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import CubaLIF, Delta, SigmaDelta
@@ -34,7 +35,7 @@ from spikeship.pipeline.verify.verify import Verification, layer_ids, verify
 import nets
 from nets import SHAPE, graph_of, lif, nir_lif, readout
 
-RECIPE = Recipe(steps=8, levels=16, message_bits=8, reset_interval=8, reset_offset=1)
+RECIPE = Recipe(Coding("direct", 8, levels=16, message_bits=8), reset_interval=8, reset_offset=1)
 LABELS = np.arange(48) % 5
 
 
@@ -271,7 +272,7 @@ def test_soft_resets_of_the_float_graph_stay() -> None:
 
 def test_networks_of_other_neurons_have_exact_checks_only() -> None:
     layers = [Input((4,), Delta(1)), Dense(np.eye(4) * 64, None, SigmaDelta(1))]
-    recipe = Recipe(steps=6, message_bits=16)
+    recipe = Recipe(Coding("direct", 6, message_bits=16))
     x = np.random.default_rng(0).integers(0, 50, (3, 6, 4)).astype(np.int32)
     found = verify(Deployed(Network(layers, recipe)), x, lava_samples=0)
     assert found.ok

@@ -6,6 +6,7 @@ import nir
 import numpy as np
 import pytest
 
+from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.graph import LoweringError, chain_graph, conv2d
@@ -78,7 +79,7 @@ def test_the_first_neurons_are_the_original_ones(
 def test_the_channel_makes_current_biases_quantizable() -> None:
     graph = network((nir.CubaLIF, nir.CubaLIF), True)
     x = (RNG.random((4, 40, 5)) < 0.4).astype(np.int32)
-    recipe = Recipe(40, reset_interval=40, reset_offset=1)
+    recipe = Recipe(Coding("direct", 40), reset_interval=40, reset_offset=1)
     with pytest.raises(QuantizationError, match="a bias into a neuron with synaptic current"):
         quantize(graph, x, recipe)
     ones = np.concatenate([x, np.ones_like(x[..., :1])], axis=-1)
@@ -97,7 +98,7 @@ def test_copies_add_up_to_finer_weights() -> None:
     graph = chain_graph(nodes, (12,), {"dt": DT})
     x = (rng.random((8, 60, 12)) < 0.3).astype(np.int32)
     x[:, 5:, 0] = 0
-    recipe = Recipe(60, reset_interval=60, reset_offset=1)
+    recipe = Recipe(Coding("direct", 60), reset_interval=60, reset_offset=1)
     same = []
     for count in (1, 8):
         found = quantize(copies(graph, count), np.tile(x, count), recipe).losses[0]

@@ -17,7 +17,7 @@ Prints tables; writes JSON and a picture (extra `plot`).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,7 +43,7 @@ from ..harness import NAMES, RESULTS, SEEDS, Seeded, command, finish
 from . import report
 from .plots import plot
 
-_MLP = Settings(readout="voltage", coding="direct", sigma=0.0, levels=16, epochs=30)
+_MLP = Settings.of(readout="voltage", coding="direct", levels=16, epochs=30)
 _LARGER = replace(_MLP, epochs=4, batch=128, learning_rate=5e-3)
 BASE = {
     "digits": _MLP,
@@ -70,9 +70,9 @@ class Bench(Seeded):
     @property
     def networks(self) -> dict[str, Settings]:
         """The spiking ones, by name."""
-        poisson = replace(self.base, coding="poisson", levels=POISSON_LEVELS[self.data.name])
+        poisson = self.base.changed(coding="poisson", levels=POISSON_LEVELS[self.data.name])
         return {
-            f"{name}, T = {steps}": replace(settings, steps=steps)
+            f"{name}, T = {steps}": settings.changed(steps=steps)
             for steps in STEPS
             for name, settings in (("Poisson", poisson), ("direct", self.base))
         }
@@ -117,8 +117,8 @@ def spiking(bench: Bench, name: str) -> dict[str, Any]:
                 "prices": {d.id: _price(found.price(d)) for d in _of(chip)},
             }
     return {
-        "coding": settings.coding,
-        "steps": settings.steps,
+        "coding": settings.coding.name,
+        "steps": settings.coding.steps,
         "digest": network.digest,
         "float_accuracy": real,
         "accuracy": accuracy,
@@ -259,7 +259,7 @@ def main(
         "data": data,
         "name": NAMES[data],
         "test_images": len(dataset.test),
-        "settings": asdict(BASE[data]),
+        "settings": BASE[data].options(),
         "summary": report.summary(rows, twins),
         "rows": rows,
         "twins": twins,

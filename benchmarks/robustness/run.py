@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -54,8 +54,8 @@ TEST_IMAGES = {"digits": 359, "mnist": 500, "fashion_mnist": 500}
 """The first of the test split; for certificates `CERTIFIED_IMAGES` of them."""
 CERTIFIED_IMAGES = {"digits": 359, "mnist": 100, "fashion_mnist": 100}
 CALIBRATION = 128
-_MLP = Settings(coding="direct", sigma=0.0, levels=64, epochs=30)
-_LARGER = replace(_MLP, steps=4, batch=128, epochs=4, learning_rate=5e-3)
+_MLP = Settings.of(coding="direct", levels=64, epochs=30)
+_LARGER = _MLP.changed(steps=4, batch=128, epochs=4, learning_rate=5e-3)
 BASE = {
     "digits": _MLP,
     "mnist": replace(_LARGER, dataset="mnist"),
@@ -126,7 +126,7 @@ class Bench(Seeded):
             FGSM(self.epsilon, eot=eot),
             self.pgd(victim),
         ]
-        if victim.encoding is not None:
+        if victim.coding is not None:
             attacks.append(adaptive)
         if every:
             attacks += [APGD(self.epsilon, "dlr", steps=40, eot=eot)]
@@ -172,16 +172,16 @@ Row = tuple[str, Callable[[], dict[str, Any]]]
 
 def _coded(bench: Bench) -> dict[str, Settings]:
     base = bench.base
-    rsc = replace(base, levels=32)
+    rsc = base.changed(levels=32)
     return {
         "ANN": replace(base, spiking=False),
         "direct": base,
-        "Poisson": replace(base, coding="poisson"),
-        "signed Poisson": replace(base, coding="signed_poisson"),
-        "RSC-I, sigma 0.1": replace(rsc, coding="rsc1", sigma=0.1),
-        "RSC-I, sigma 0.3": replace(rsc, coding="rsc1", sigma=0.3),
-        "RSC-II, sigma 0.3": replace(rsc, coding="rsc2", sigma=0.3),
-        "phase, k = 1": replace(base, coding="phase", **PHASE[bench.data.name]),
+        "Poisson": base.changed(coding="poisson"),
+        "signed Poisson": base.changed(coding="signed_poisson"),
+        "RSC-I, sigma 0.1": rsc.changed(coding="rsc1", sigma=0.1),
+        "RSC-I, sigma 0.3": rsc.changed(coding="rsc1", sigma=0.3),
+        "RSC-II, sigma 0.3": rsc.changed(coding="rsc2", sigma=0.3),
+        "phase, k = 1": base.changed(coding="phase", **PHASE[bench.data.name]),
     }
 
 
@@ -202,7 +202,7 @@ def codings(bench: Bench) -> Iterator[Row]:
 def averaging(bench: Bench) -> Iterator[Row]:
     """PGD by the number of draws that its gradient is the mean of (EOT)."""
     for label, settings in _coded(bench).items():
-        if not settings.spiking or not settings.encoding.stochastic:
+        if not settings.spiking or not settings.coding.stochastic:
             continue
 
         def measure(label: str = label, settings: Settings = settings) -> dict[str, Any]:
@@ -216,13 +216,11 @@ def averaging(bench: Bench) -> Iterator[Row]:
 
 def time_and_leak(bench: Bench) -> Iterator[Row]:
     """(b) Steps and leak of Poisson-coded and directly coded networks."""
-    poisson = replace(bench.base, coding="poisson")
+    poisson = bench.base.changed(coding="poisson")
     networks = {
-        f"Poisson, T = {steps}": replace(poisson, steps=steps) for steps in (2, 4, 8, 16, 32)
+        f"Poisson, T = {steps}": poisson.changed(steps=steps) for steps in (2, 4, 8, 16, 32)
     }
-    networks |= {
-        f"direct, T = {steps}": replace(bench.base, steps=steps) for steps in (2, 4, 8, 16)
-    }
+    networks |= {f"direct, T = {steps}": bench.base.changed(steps=steps) for steps in (2, 4, 8, 16)}
     networks |= {
         f"Poisson, leak {leak:g}": replace(poisson, leak=leak) for leak in (0.3, 0.6, 0.9, 1.0)
     }
@@ -298,8 +296,8 @@ def converted(bench: Bench) -> Iterator[Row]:
             cells = {"ANN": bench.judge(FloatVictim(ann))}
             images = bench.data.train.images
             for name, steps, scale in (("T = 64", 64, 1.0), ("T = 8", 8, 0.3)):
-                encoding = replace(base, steps=steps).encoding
-                net = conversion.convert(ann, encoding, images, scale=scale, seed=bench.seed)
+                coding = base.changed(steps=steps).coding
+                net = conversion.convert(ann, coding, images, scale=scale, seed=bench.seed)
                 cells[name] = bench.judge(FloatVictim(net))
             epochs = TUNING_EPOCHS[bench.data.name]
             for kind in ("rfgsm", "pgd"):
@@ -333,22 +331,22 @@ DRAWS = 1000
 def certificates(bench: Bench) -> Iterator[Row]:
     """(f) Certified accuracy of votes, float and 8 bits."""
     base, name = bench.base, bench.data.name
-    rsc = replace(base, levels=32)
+    rsc = base.changed(levels=32)
     networks = {
-        "RSC-I, sigma 0.3": replace(rsc, coding="rsc1", sigma=0.3),
-        "RSC-I, sigma 0.6": replace(rsc, coding="rsc1", sigma=0.6),
-        "RSC-II, sigma 0.3": replace(rsc, coding="rsc2", sigma=0.3),
-        "Poisson": replace(base, coding="poisson"),
+        "RSC-I, sigma 0.3": rsc.changed(coding="rsc1", sigma=0.3),
+        "RSC-I, sigma 0.6": rsc.changed(coding="rsc1", sigma=0.6),
+        "RSC-II, sigma 0.3": rsc.changed(coding="rsc2", sigma=0.3),
+        "Poisson": base.changed(coding="poisson"),
     }
-    phase = replace(base, coding="phase", **PHASE[name])
-    networks |= {f"phase, k = {k}": replace(phase, offsets=k) for k in (1, 2, 4)}
+    phase = base.changed(coding="phase", **PHASE[name])
+    networks |= {f"phase, k = {k}": phase.changed(offsets=k) for k in (1, 2, 4)}
     count = CERTIFIED_IMAGES[name]
     for label, settings in networks.items():
 
         def measure(label: str = label, settings: Settings = settings) -> dict[str, Any]:
             net = bench.trained(settings, f"certified {label}")
             victims: list[Victim] = [bench.deployed(net, 8)]
-            if settings.coding != "phase":
+            if settings.coding.name != "phase":
                 victims.append(FloatVictim(net))
             cells = []
             for victim in victims:
@@ -363,7 +361,7 @@ def certificates(bench: Bench) -> Iterator[Row]:
                 )
                 exact = found.method == "phase"
                 kind = claims.PHASE_NORM if exact else found.norm
-                units = settings.levels if exact else 1
+                units = settings.coding.grid if exact else 1
                 cells.append(
                     {
                         "victim": victim.name,
@@ -441,7 +439,7 @@ def main(
         "epsilon": EPSILON[data],
         "test_images": TEST_IMAGES[data],
         "certified_images": CERTIFIED_IMAGES[data],
-        "settings": asdict(BASE[data]),
+        "settings": BASE[data].options(),
         "claims": judged,
         "summary": found,
         "rows": rows,

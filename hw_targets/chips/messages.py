@@ -45,7 +45,7 @@ def _payload(target: str | Payload) -> Payload:
 def _problems(network: Network, target: Payload) -> Iterator[str]:
     recipe, first = network.recipe, network.layers[0]
     driven = isinstance(first, Input) and first.neuron is not None
-    if recipe is not None and not driven and recipe.message_bits > target.bits:
+    if recipe is not None and not driven and recipe.coding.message_bits > target.bits:
         has = f"spikes of {target.bits} bits" if target.bits else "single spikes, 0 or 1"
         fix = (
             "Train and export with coding poisson or phase"
@@ -53,8 +53,8 @@ def _problems(network: Network, target: Payload) -> Iterator[str]:
             else "Lower levels or sigma"
         )
         yield (
-            f"the input (coding {recipe.coding}) is graded spikes of {recipe.message_bits} bits, "
-            f"sign included; {target.name} has {has}. {fix}."
+            f"the input (coding {recipe.coding.name}) is graded spikes of "
+            f"{recipe.coding.message_bits} bits, sign included; {target.name} has {has}. {fix}."
         )
     for p in network.populations[:-1]:
         if p.graded and target.bits == 0:
@@ -79,8 +79,8 @@ def message_summary(network: Network) -> str:
     recipe = network.recipe
     if recipe is None:
         what = "input unknown (no recipe)"
-    elif recipe.message_bits:
-        what = f"input of graded spikes, {recipe.message_bits} bits"
+    elif recipe.coding.message_bits:
+        what = f"input of graded spikes, {recipe.coding.message_bits} bits"
     else:
         what = "input of single spikes"
     against = f"; not for {', '.join(refused)}" if refused else ""

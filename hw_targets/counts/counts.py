@@ -316,7 +316,7 @@ def binary_input(network: Network, population: Population) -> bool:
     if population.index:
         return not network.populations[population.index - 1].graded
     recipe = network.recipe
-    return recipe is None or recipe.message_bits <= 1 or recipe.coding == "signed_poisson"
+    return recipe is None or recipe.coding.single_spikes
 
 
 def count(

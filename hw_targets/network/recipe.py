@@ -4,50 +4,46 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
+from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
 
-import numpy as np
-
-from .arithmetic import MESSAGE_BITS
+from .coding import MANY, Coding, real_number, whole_number
 from .neurons import NetworkError
+from .timing import Timing
 
 Decode: TypeAlias = Literal["spike count", "mean voltage", "last voltage"]
 
 _SEEDS = (-(1 << 63), (1 << 63) - 1)
-_MANY = (1 << 31) - 1
-_WHOLE: dict[str, tuple[int, int]] = {
-    "steps": (1, _MANY),
-    "levels": (1, _MANY),
-    "message_bits": (0, MESSAGE_BITS),
-    "reset_interval": (1, _MANY),
-    "reset_offset": (0, _MANY),
-    "seed": _SEEDS,
-    "grid": (1, _MANY),
-    "offsets": (1, _MANY),
-    "template": _SEEDS,
+_CODING = {
+    "steps": "steps",
+    "levels": "levels",
+    "message_bits": "message_bits",
+    "coding": "name",
+    "sigma": "sigma",
+    "grid": "grid",
+    "offsets": "offsets",
+    "template": "template",
 }
-"""Fields that hold whole numbers, and their limits."""
-_OPTIONAL = ("reset_interval", "grid", "offsets", "template")
+"""Attributes of a file that say the coding, and its fields."""
+ATTRIBUTES = (
+    *("steps", "levels", "message_bits", "reset_interval", "reset_offset", "coding", "sigma"),
+    *("seed", "decode", "output_unit", "provenance", "grid", "offsets", "template"),
+)
+"""Names of everything a file says about a recipe; they never change."""
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to run a network again: what the netx format itself cannot hold.
 
-    `steps`: input steps per sample. `levels`: integers per 1.0 of the float network's input: a pixel
-    x in [0, 1] is presented as the integer round(x * levels), or as single spikes where levels = 1.
-    `message_bits`: width of the graded input spikes, sign included (0: binary), at most 25.
-    `reset_interval`, `reset_offset`: as lava-dl's `netx.hdf5.Network` takes them; with offset 1,
+    `coding`: how an input is encoded, which with `seed`, that of its random draws, gives the same
+    messages again bit for bit: a pixel x in [0, 1] is presented as the integer round(x * levels), or
+    as single spikes where levels = 1. `reset_interval`, `reset_offset`: as in `Timing`; with offset 1,
     layer i forgets its state in the very step in which the first input step reaches it.
-    `coding`, `sigma`: the input coding and its noise in pixel units; `seed`: of its random draws.
-    `grid`: the grey levels that codings with single spikes round a pixel to, None: `levels`.
-    `offsets`, `template`: of the phase code, how many offsets its steps have, and the seed of its
-    thresholds. With these an input is encoded again bit for bit (see `models.encoding.Encoding`).
     `decode`: "spike count" of the last layer, or its "mean voltage" or "last voltage" divided by
     `output_unit` (integers per 1.0 of the float network). `provenance`: texts about where the network
     comes from.
@@ -55,33 +51,32 @@ class Recipe:
     Every value is checked: NetworkError.
     """
 
-    steps: int
-    levels: int = 1
-    message_bits: int = 0
+    coding: Coding
     reset_interval: int | None = None
     reset_offset: int = 0
-    coding: str = "direct"
-    sigma: float = 0.0
     seed: int = 0
     decode: Decode = "spike count"
     output_unit: float = 1.0
     provenance: Mapping[str, str] = field(default_factory=dict)
-    grid: int | None = None
-    offsets: int | None = None
-    template: int | None = None
 
     def __post_init__(self) -> None:
-        coding: Any = self.coding  # of a file: it may be anything
-        for name, limits in _WHOLE.items():
+        if not isinstance(self.coding, Coding):
+            raise NetworkError(
+                f"recipe: coding = {self.coding!r}; a Coding is needed, such as Coding('direct', 8)."
+            )
+        for name, low, high in (
+            ("reset_interval", 1, MANY),
+            ("reset_offset", 0, MANY),
+            ("seed", *_SEEDS),
+        ):
             value = getattr(self, name)
-            if value is not None or name not in _OPTIONAL:
-                object.__setattr__(self, name, _whole(name, value, *limits))
-        object.__setattr__(self, "sigma", _real("sigma", self.sigma))
-        object.__setattr__(self, "output_unit", _real("output_unit", self.output_unit))
-        if self.output_unit == 0:
+            if value is not None or name != "reset_interval":
+                value = whole_number(f"recipe: {name}", value, low, high)
+                object.__setattr__(self, name, value)
+        unit = real_number("recipe: output_unit", self.output_unit)
+        object.__setattr__(self, "output_unit", unit)
+        if unit == 0:
             raise NetworkError("recipe: output_unit = 0; integers per 1.0 are more than 0.")
-        if not isinstance(coding, str) or not coding:
-            raise NetworkError(f"recipe: coding = {coding!r}; the name of a coding is needed.")
         if self.decode not in get_args(Decode):
             raise NetworkError(
                 f"recipe: decode = {self.decode!r}; choose from {', '.join(get_args(Decode))}."
@@ -97,30 +92,63 @@ class Recipe:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return partial(type(self), **values | {"provenance": dict(self.provenance)}), ()
 
+    @classmethod
+    def of(
+        cls, coding: Coding, seed: int = 0, provenance: Mapping[str, str] | None = None
+    ) -> Recipe:
+        """How a network that was made here is to be run.
+
+        A reset every `steps` steps with offset 1: layer i forgets its state in the step in which a new
+        sample's first data reaches it. Biases, which netx switches on from step 1 in all layers, thus
+        act from the first data on, as in the float network; and samples can follow each other without
+        gap. To `provenance` the version of this package is added.
+        """
+        notes = {"spikeship": version("spikeship"), **(provenance or {})}
+        return cls(coding, coding.steps, 1, seed, provenance=notes)
+
+    def timing(self, latency: int = 0) -> Timing:
+        """How a run of one sample goes on in time: `latency` steps longer than the input."""
+        return Timing(
+            self.coding.steps + latency,
+            self.reset_interval,
+            self.reset_offset,
+            self.coding.message_bits,
+        )
+
+    def attributes(self) -> dict[str, Any]:
+        """One flat dictionary, as netx files and JSON hold a recipe; None for what a coding lacks.
+
+        `grid` is said where it is not `levels`, `offsets` and `template` where the coding is phase, or
+        is not known and has other ones than the usual.
+        """
+        coding = self.coding
+        said = {name: getattr(coding, its) for name, its in _CODING.items()}
+        said |= {f.name: getattr(self, f.name) for f in fields(self) if f.name != "coding"}
+        phased = coding.name == "phase"
+        for name, silent in (
+            ("grid", coding.grid == coding.levels),
+            ("offsets", coding.offsets == 1 and not phased),
+            ("template", coding.template == 0 and not phased),
+        ):
+            if silent:
+                said[name] = None
+        return {name: said[name] for name in ATTRIBUTES} | {"provenance": dict(self.provenance)}
+
+    @classmethod
+    def from_attributes(cls, attributes: Mapping[str, Any]) -> Recipe:
+        """The inverse of `attributes`, for those of files too. Raises NetworkError."""
+        given = {name: value for name, value in attributes.items() if value is not None}
+        coding = {its: given.pop(name) for name, its in _CODING.items() if name in given}
+        return cls(Coding(**{"name": "direct", **coding}), **given)
+
     @property
     def digest(self) -> str:
-        """SHA-256 over every field that is not None, as JSON with sorted keys."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        said = {name: value for name, value in values.items() if value is not None}
-        text = json.dumps(said | {"provenance": dict(self.provenance)}, sort_keys=True)
-        return hashlib.sha256(b"spikeship recipe 1" + text.encode()).hexdigest()
+        """`attributes_digest` of its attributes."""
+        return attributes_digest(self.attributes())
 
 
-def _whole(name: str, value: Any, low: int, high: int) -> int:
-    number = value.item() if isinstance(value, np.generic) else value
-    whole = isinstance(number, int | float) and not isinstance(number, bool) and number % 1 == 0
-    if not whole or not low <= number <= high:
-        raise NetworkError(
-            f"recipe: {name} = {value!r}; a whole number within [{low}, {high}] is needed."
-        )
-    return int(number)
-
-
-def _real(name: str, value: Any) -> float:
-    number = value.item() if isinstance(value, np.generic) else value
-    real = isinstance(number, int | float) and not isinstance(number, bool)
-    if not real or not math.isfinite(number) or number < 0:
-        raise NetworkError(
-            f"recipe: {name} = {value!r}; a finite number that is not negative is needed."
-        )
-    return float(number)
+def attributes_digest(attributes: Mapping[str, Any]) -> str:
+    """SHA-256 over every attribute that is not None, as JSON with sorted keys."""
+    said = {name: value for name, value in attributes.items() if value is not None}
+    text = json.dumps(said, sort_keys=True)
+    return hashlib.sha256(b"spikeship recipe 1" + text.encode()).hexdigest()

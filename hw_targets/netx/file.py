@@ -40,8 +40,8 @@ nor delay. A dense layer without `neuron` has netx's default, an integrator that
 
 What netx cannot hold goes into the root group `spikeship`, which lava-dl ignores: attributes
 `format` (2), `digest` (SHA-256 of the integers), `spike_exp` where the network has sigma-delta
-neurons, and, where it has a recipe, one per field of `Recipe` (absent where it is None) and
-`recipe_digest`, with a subgroup `provenance` of one string attribute per entry. Both digests are
+neurons, and, where it has a recipe, one per name of `Recipe.attributes` (absent where it is None)
+and `recipe_digest`, with a subgroup `provenance` of one string attribute per entry. Both digests are
 checked on reading, and a name that is not among these is refused: nothing in the group can change
 unnoticed. Format 1 had no `recipe_digest`.
 
@@ -57,7 +57,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +68,12 @@ from ..files import atomic_path
 from ..network.layers import Conv, Flatten, Input, Layer, Shape
 from ..network.network import Network
 from ..network.neurons import NEURONS, NetworkError, Neuron
-from ..network.recipe import Recipe
+from ..network.recipe import ATTRIBUTES, Recipe, attributes_digest
 from .read import Options, array, check_shape, read_layer
 from .write import check_layer, write_layer
 
 _FORMATS = (1, 2)
-_RECIPE_FIELDS = {f.name for f in fields(Recipe)} - {"provenance"}
+_RECIPE_NAMES = set(ATTRIBUTES) - {"provenance"}
 _SPIKE_EXP = 6
 """lava-dl's default."""
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
@@ -252,7 +252,7 @@ def _read_ours(file: h5py.File, path: str) -> dict[str, Any]:
     needs = {"format", "digest"} | ({"steps"} if has_recipe else set())
     if has_recipe and ours["format"] > 1:
         needs.add("recipe_digest")
-    knows = needs | {"spike_exp"} | (_RECIPE_FIELDS if has_recipe else set())
+    knows = needs | {"spike_exp"} | (_RECIPE_NAMES if has_recipe else set())
     lacking, odd = sorted(needs - set(ours)), sorted(set(ours) - knows)
     if has_recipe and "provenance" in group:
         ours["provenance"] = {k: _plain(v) for k, v in group["provenance"].attrs.items()}
@@ -273,13 +273,13 @@ def _recipe_of(ours: dict[str, Any]) -> Recipe | None:
     """The recipe among what the group says, checked against its digest."""
     if "steps" not in ours:
         return None
-    names = _RECIPE_FIELDS | {"provenance"}
-    recipe = Recipe(**{name: value for name, value in ours.items() if name in names})
-    stored = ours.get("recipe_digest", recipe.digest)
-    if stored != recipe.digest:
+    attributes = {name: ours[name] for name in ATTRIBUTES if name in ours}
+    recipe, digest = Recipe.from_attributes(attributes), attributes_digest(attributes)
+    stored = ours.get("recipe_digest", digest)
+    if stored != digest:
         raise NetworkError(
             f"the recipe does not match the digest stored with it ({stored[:12]}, found "
-            f"{recipe.digest[:12]}): the file was changed after export. Export it again, or remove the "
+            f"{digest[:12]}): the file was changed after export. Export it again, or remove the "
             f"group 'spikeship' to go on without a recipe."
         )
     return recipe
@@ -313,8 +313,9 @@ def write_netx(network: Network, path: str | Path, *, for_lava: bool = True) -> 
             ours.attrs["spike_exp"] = network.spike_exp
         recipe = network.recipe
         if recipe is not None:
-            for name in sorted(_RECIPE_FIELDS):
-                if getattr(recipe, name) is not None:
-                    ours.attrs[name] = getattr(recipe, name)
+            attributes = recipe.attributes()
+            for name in sorted(_RECIPE_NAMES):
+                if attributes[name] is not None:
+                    ours.attrs[name] = attributes[name]
             ours.attrs["recipe_digest"] = recipe.digest
             ours.create_group("provenance").attrs.update(recipe.provenance)

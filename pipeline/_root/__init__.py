@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from .hw_targets.chips.loihi2 import LOIHI2
     from .hw_targets.chips.mapper import Mapping
     from .hw_targets.energy.device_files import load_device, shipped_devices
+    from .hw_targets.network.coding import Coding
     from .hw_targets.network.network import Network
     from .hw_targets.simulate.trace import Trace
     from .models.data.dataset import Dataset, Split
-    from .models.encoding import Encoding
     from .models.training import Classifier
     from .pipeline.deploy.deployed import Deployed
     from .pipeline.deploy.run import Classification, Target
@@ -65,9 +65,9 @@ __all__ = [
     "PGD",
     "RFGSM",
     "SAPGD",
+    "Coding",
     "Dataset",
     "Deployed",
-    "Encoding",
     "Network",
     "RandomNoise",
     "Split",
@@ -97,9 +97,9 @@ _WHERE = {
     "LOIHI2": "hw_targets.chips.loihi2",
     "load_device": "hw_targets.energy.device_files",
     "shipped_devices": "hw_targets.energy.device_files",
+    "Coding": "hw_targets.network.coding",
     "Dataset": "models.data.dataset",
     "Deployed": "pipeline.deploy.deployed",
-    "Encoding": "models.encoding",
     "Network": "hw_targets.network.network",
     "Split": "models.data.dataset",
 }
@@ -147,7 +147,7 @@ def train(
 ) -> Classifier:
     """Train a spiking network, or its ANN twin (`spiking=False`), and keep the best epoch.
 
-    `settings`: the fields of `models.settings.Settings`, such as `model="cnn"`, `coding="phase"`,
+    `settings`: the options of `models.settings.Settings.of`, such as `model="cnn"`, `coding="phase"`,
     `sigma=0.1`, `steps=8`, `epochs=20`, `objective="at"`. `folder`: for checkpoints; by default one below
     `runs/`, named after data and settings, so that an interrupted call goes on where it stopped, and a
     finished one is loaded. `start`: a network whose weights to start from. `progress`: a bar, by default
@@ -164,9 +164,9 @@ def train(
     from .models.settings import Settings
 
     dataset = _data(data)
-    chosen = training.suited(Settings(**settings), dataset)
+    chosen = training.suited(Settings.of(**settings), dataset)
     if folder is None:
-        name = hashlib.sha256(repr(chosen).encode()).hexdigest()[:8]
+        name = hashlib.sha256(chosen.text.encode()).hexdigest()[:8]
         folder = Path("runs") / f"{chosen.dataset}-{chosen.model}-{name}"
     shown = sys.stderr.isatty() if progress is None else progress
     return training.train(chosen, dataset, folder, start=start, progress=shown)[0]
@@ -175,7 +175,7 @@ def train(
 def convert(
     ann: Classifier,
     data: Dataset | str | None = None,
-    coding: Encoding | str = "direct",
+    coding: Coding | str = "direct",
     *,
     scale: float = 0.3,
     **options: Any,
@@ -183,17 +183,17 @@ def convert(
     """Make a spiking network of a trained ANN, with its weights and thresholds from its activations.
 
     `data`: the data set that the ANN was trained on, its own by default. `coding`: of the spiking
-    network's input, by name with the ANN's grey levels and 8 steps, or an `Encoding`. `scale`: of the
+    network's input, by name with the ANN's grey levels and 8 steps, or a `Coding`. `scale`: of the
     thresholds, 0.3 for few steps, 1 for many. `options`: see `models.conversion.convert`.
 
     >>> convert(ann, data)
     mlp of norse on digits, coding direct, 8 steps, seed 0
     """
+    from .hw_targets.network.coding import Coding
     from .models import conversion
-    from .models.encoding import Encoding
 
     if isinstance(coding, str):
-        coding = Encoding.of(coding, grid=ann.settings.levels)  # type: ignore[arg-type]
+        coding = Coding.of(coding, grid=ann.settings.coding.grid)
     images = _data(data or ann.settings.dataset).train.images
     return conversion.convert(ann, coding, images, scale=scale, **options)
 
@@ -282,7 +282,7 @@ def simulate(
 
     network = _network(chip)
     recipe = network.recipe
-    if recipe is not None and recipe.message_bits == 0:
+    if recipe is not None and recipe.coding.binary:
         check_single_spikes(network, inputs)
     return run(
         network,
@@ -290,7 +290,7 @@ def simulate(
         steps,
         target=target,
         record=record,
-        message_bits=None if recipe is None else recipe.message_bits,
+        message_bits=None if recipe is None else recipe.coding.message_bits,
         reset_interval=None if recipe is None else recipe.reset_interval,
         reset_offset=0 if recipe is None else recipe.reset_offset,
         file=getattr(chip, "path", None),

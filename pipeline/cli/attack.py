@@ -77,7 +77,7 @@ def attack(
     if images is not None:
         with atomic_path(images) as temporary, temporary.open("wb") as sink:
             np.save(sink, np.stack([each.adversarial.numpy() for each in results]))
-    name = network_name(victim.name, victim.digest, victim.encoding)
+    name = network_name(victim.name, victim.digest, victim.coding)
     return Output(
         {"file": given.file, "data": data, "attacks": results},
         *attack_tables(f"{name}; {len(split)} images of {data}", results),

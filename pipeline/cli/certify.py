@@ -67,6 +67,6 @@ def certified_tables(certified: Certified, data: str = "") -> list[Table | str]:
     """Which network on which data, then certified accuracy by radius, and what it means."""
     from ..robustness.report import summary
 
-    name = network_name(certified.name, certified.digest, certified.encoding)
+    name = network_name(certified.name, certified.digest, certified.coding)
     images = f"{len(certified.certificates)} images" + (f" of {data}" if data else "")
     return [f"{name}; {images}", *certificate_tables(summary(certified))]

@@ -46,11 +46,11 @@ def convert(
 
     ann = training.load(checkpoint)
     dataset = load(ann.settings.dataset, data_root)
-    encoding = coding.encoding(levels or ann.settings.levels)
-    assert encoding is not None
+    code = coding.chosen(levels or ann.settings.coding.grid)
+    assert code is not None
     network = conversion.convert(
         ann,
-        encoding,
+        code,
         dataset.train.images,
         scale=scale,
         percentile=percentile,

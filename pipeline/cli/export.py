@@ -146,7 +146,7 @@ def export(
         source,
         data,
         inputs=None if input_ is None else load_array(input_),
-        coding=None if input_ is not None else coding.encoding(levels),
+        coding=None if input_ is not None else coding.chosen(levels),
         levels=levels,
         bits=None if bits == "8" else _numbers(bits, "--bits"),
         size_budget=size_budget,

@@ -27,7 +27,7 @@ def inspect(net: NetArgument) -> Output:
         "layers": [
             {"name": p.name, "shape": p.shape, "neurons": p.size} for p in network.populations
         ],
-        "recipe": network.recipe,
+        "recipe": network.recipe.attributes() if network.recipe else None,
         "recipe_digest": network.recipe.digest if network.recipe else None,
         "target_problems": {target: message_problems(network, target) for target in PAYLOADS},
     }

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from ...models.settings import Coding, Settings
+from ...hw_targets.network.coding import Coding, CodingName
 from .screen import fail
 
 if TYPE_CHECKING:
     from ...models.data.dataset import Dataset
-    from ...models.encoding import Encoding
     from ..deploy.deployed import Deployed
 
 
@@ -53,28 +52,24 @@ class DataOptions:
         return deployed.dataset(self.data, self.data_root)
 
 
-_SETTINGS = {setting.name: setting.metadata for setting in fields(Settings)}
+_CODING = {part.name: part.metadata for part in fields(Coding)}
 
 
 @dataclass(frozen=True)
 class CodingOptions:
     """How images become the input of a network that was not trained with a coding of ours."""
 
-    coding: Coding | None = field(default=None, metadata=_SETTINGS["coding"])
-    sigma: float | None = field(default=None, metadata=_SETTINGS["sigma"])
+    coding: CodingName | None = field(default=None, metadata=_CODING["name"])
+    sigma: float | None = field(default=None, metadata=_CODING["sigma"])
     steps: Annotated[int | None, typer.Option(help="Time steps per sample. Default: 8.", min=1)] = (
         None
     )
 
-    def encoding(self, levels: int | None) -> Encoding | None:
+    def chosen(self, levels: int | None) -> Coding | None:
         """The coding of images with so many grey levels per 1.0; None where nothing was asked for."""
-        from ...models.encoding import Encoding
-
         if not any(option is not None for option in (self.coding, self.sigma, self.steps, levels)):
             return None
-        return Encoding.of(
-            self.coding or "direct", self.steps or 8, levels or 16, self.sigma or 0.0
-        )
+        return Coding.of(self.coding or "direct", self.steps or 8, levels or 16, self.sigma or 0.0)
 
 
 def load_array(path: Path) -> Any:

@@ -136,7 +136,7 @@ def report_tables(report: RobustnessReport) -> list[Table | str]:
 
 
 def _victim_tables(victim: VictimReport, report: RobustnessReport) -> list[Table | str]:
-    name = network_name(victim.name, victim.digest, victim.encoding)
+    name = network_name(victim.name, victim.digest, victim.coding)
     title = f"{name}; {report.samples} images of {report.data}, epsilon {report.epsilon:g}"
     rows: list[Sequence[object]] = [("clean", *scores(victim.clean), "")]
     rows += [(a.attack, *scores(a.after), attack_settings(a)) for a in victim.attacks]

@@ -97,7 +97,7 @@ def simulate(
     parse_record(wanted, network)
     recipe = network.recipe
     if message_bits is None and recipe is not None:
-        message_bits = recipe.message_bits
+        message_bits = recipe.coding.message_bits
         if message_bits == 0:
             check_single_spikes(network, inputs)
     if reset_interval is None and recipe is not None:

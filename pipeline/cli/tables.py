@@ -15,7 +15,6 @@ from ...hw_targets.network.neurons import Neuron
 from ...hw_targets.network.recipe import Recipe
 from ...hw_targets.printed import table
 from ...hw_targets.simulate.trace import Overflow
-from .. import records
 from ..text import percent
 
 if TYPE_CHECKING:
@@ -60,9 +59,9 @@ def recipe_lines(recipe: Recipe | None) -> list[str]:
     """How a network is run, and where it comes from; nothing where it has no recipe."""
     if recipe is None:
         return []
-    fields = records.plain(recipe)
-    provenance = fields.pop("provenance")
-    said = {name: value for name, value in fields.items() if value is not None}
+    attributes = recipe.attributes()
+    provenance = attributes.pop("provenance")
+    said = {name: value for name, value in attributes.items() if value is not None}
     return [
         "recipe: " + ", ".join(f"{k} = {v}" for k, v in said.items()),
         "provenance: " + ", ".join(f"{k} = {v}" for k, v in provenance.items()),

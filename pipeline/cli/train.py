@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ...hw_targets.network.coding import NOISY
 from ...models.settings import Settings
 from .options import DataRoot
 from .screen import Output, bars, fail
@@ -34,7 +35,7 @@ def train(
     dataset = load(name, data_root, typed.get("steps", EVENT_STEPS))
     if dataset.event_steps and "coding" in typed:
         fail(f"{name} is events, which are not coded again: leave out --coding.")
-    noisy = typed.get("coding", Settings.coding) in ("rsc1", "rsc2")
+    noisy = typed.get("coding", Settings.coding.name) in NOISY
     quiet = {} if noisy else {"sigma": 0.0}
     begin = None if start is None else training.load(start)
     network, path = training.train(
@@ -47,7 +48,7 @@ def train(
             "checkpoint": path,
             "validation_accuracy": validation,
             "test_accuracy": test,
-            "settings": network.settings,
+            "settings": network.settings.options(),
         },
         f"validation {100 * validation:.2f} %, test {100 * test:.2f} %",
         f"wrote {path}",

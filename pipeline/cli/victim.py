@@ -105,8 +105,8 @@ class SubjectOptions:
         name = self.data.data or settings.dataset
         if on != "deployed":
             victim: Victim = FloatVictim(classifier, "float" if settings.spiking else "ANN")
-            return Subject(victim, load(name, self.data.data_root, settings.steps))
-        dataset = load(name, self.data.data_root, settings.steps)
+            return Subject(victim, load(name, self.data.data_root, settings.coding.steps))
+        dataset = load(name, self.data.data_root, settings.coding.steps)
         calibration = dataset.train.images[:128]
         victim = DeployedVictim.quantized(classifier, calibration, self.bits or 8, "integers")
         return Subject(victim, dataset)

@@ -11,7 +11,7 @@ from ...hw_targets.printed import table
 from ..text import percent
 
 if TYPE_CHECKING:
-    from ...models.encoding import Encoding
+    from ...hw_targets.network.coding import Coding
     from ..robustness.attacks.attack import Attacked, Scored
     from ..robustness.report import Certificates
 
@@ -31,11 +31,12 @@ def certificate_tables(certificates: Certificates) -> list[Table | str]:
     return out
 
 
-def network_name(name: str, digest: str, encoding: Encoding | None) -> str:
+def network_name(name: str, digest: str, coding: Coding | None) -> str:
     """A network's name, the beginning of its digest, and its input coding."""
-    coding = "no coding" if encoding is None else f"{encoding.coding}, {encoding.steps} steps"
-    noise = f", sigma {encoding.sigma:g}" if encoding is not None and encoding.sigma else ""
-    return f"{name} {digest[:12]} ({coding}{noise})"
+    if coding is None:
+        return f"{name} {digest[:12]} (no coding)"
+    noise = f", sigma {coding.sigma:g}" if coding.sigma else ""
+    return f"{name} {digest[:12]} ({coding.name}, {coding.steps} steps{noise})"
 
 
 def score_columns(clean: Scored) -> tuple[str, str]:

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from ...hw_targets.network.coding import Coding
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import NetworkError
 from ...hw_targets.network.recipe import Recipe
 from ...models.data.dataset import Dataset
 from ...models.data.load import load
-from ...models.encoding import Encoding
 from ...models.settings import Settings
 from ...models.training import Classifier
 from ..frontends import FRONTENDS, Frontend, from_netx, frontend_of
@@ -28,7 +28,7 @@ from ..lower import lower
 from ..quantize import Quantized, mixed_precision, quantize
 from ..twin import Tuning, finetune
 from .deployed import Deployed
-from .export import calibration_messages, file_digest, recipe_for, recipe_of
+from .export import calibration_messages, file_digest
 
 Quantizer: TypeAlias = Callable[[nir.NIRGraph, NDArray[np.int32], Recipe], Quantized]
 Say: TypeAlias = Callable[[str], None]
@@ -44,7 +44,7 @@ def deploy(
     data: Dataset | str | None = None,
     *,
     inputs: NDArray[np.integer[Any]] | None = None,
-    coding: Encoding | None = None,
+    coding: Coding | None = None,
     levels: int | None = None,
     bits: int | Sequence[int] | None = None,
     size_budget: int | None = None,
@@ -95,12 +95,13 @@ def deploy(
     if inputs is not None:
         if settings is not None:
             raise ValueError("this network knows its data and coding: leave out inputs.")
-        messages, recipe = np.asarray(inputs), recipe_of(np.asarray(inputs), levels or 1, notes)
+        messages = np.asarray(inputs)
+        recipe = Recipe.of(Coding.given(messages, levels or 1), provenance=notes)
     elif settings is not None or data is not None or not frontend.integers:
         dataset = _dataset(data, settings, coding, data_root)
         coding = _coding(coding, settings, dataset)
         messages = calibration_messages(coding, dataset.train.images[:calibration], seed)
-        recipe = recipe_for(coding, seed, {**notes, "dataset": dataset.name})
+        recipe = Recipe.of(coding, seed, {**notes, "dataset": dataset.name})
     if frontend.integers:
         shape = None if messages is None else messages.shape[2:]
         shape = shape if input_shape is None else tuple(input_shape)
@@ -123,7 +124,7 @@ def deploy(
     )
     graph = network
     if not isinstance(network, nir.NIRGraph):
-        graph = frontend.convert(network, messages.shape[2:], messages / recipe.levels)
+        graph = frontend.convert(network, messages.shape[2:], messages / recipe.coding.levels)
     return deploy_graph(graph, messages, recipe, quantizer=quantizer)
 
 
@@ -254,7 +255,7 @@ def _check_options(
 def _dataset(
     data: Dataset | str | None,
     settings: Settings | None,
-    coding: Encoding | None,
+    coding: Coding | None,
     data_root: str | Path | None,
 ) -> Dataset:
     """The data set to calibrate on: the one given, or the network's own."""
@@ -267,7 +268,7 @@ def _dataset(
             )
         return load(data, data_root, 8 if coding is None else coding.steps)
     if data is None or data == settings.dataset:
-        return load(settings.dataset, data_root, settings.steps)
+        return load(settings.dataset, data_root, settings.coding.steps)
     name = data if isinstance(data, str) else data.name
     if name != settings.dataset or isinstance(data, str):
         raise ValueError(
@@ -277,14 +278,14 @@ def _dataset(
     return data
 
 
-def _coding(coding: Encoding | None, settings: Settings | None, dataset: Dataset) -> Encoding:
+def _coding(coding: Coding | None, settings: Settings | None, dataset: Dataset) -> Coding:
     """The coding that calibration inputs, and all inputs later, get."""
     if settings is not None:
-        if coding is not None and coding != settings.encoding:
+        if coding is not None and coding != settings.coding:
             raise ValueError(
-                f"this network was trained with the coding {settings.coding}: leave out coding."
+                f"this network was trained with the coding {settings.coding.name}: leave out coding."
             )
-        return settings.encoding
+        return settings.coding
     if dataset.event_steps:
-        return Encoding("events", dataset.event_steps, 1, 0.0, 0)
-    return Encoding.of("direct") if coding is None else coding
+        return Coding.of("events", dataset.event_steps, 1)
+    return Coding.of("direct", 8) if coding is None else coding

@@ -115,7 +115,7 @@ class Deployed(Printed):
             raise NetworkError(
                 f"{self.name} does not say which data set it was made for: give --data."
             )
-        return load(name, data_root, self.recipe.steps)
+        return load(name, data_root, self.recipe.coding.steps)
 
     def blocks(
         self, split: Split, limit: int | None = None

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from ...models.data.dataset import Split
-    from ...models.encoding import Encoding
     from .deployed import Deployed
 
 
@@ -100,20 +99,20 @@ def run_recipe(
     NetworkError where the recipe says single spikes and the inputs are not 0 and 1.
     """
     recipe = needed_recipe(network)
-    if recipe.message_bits == 0:
+    if recipe.coding.binary:
         check_single_spikes(network, messages)
     return run(
         network,
         messages,
-        recipe.steps + network.latency,
+        recipe.coding.steps + network.latency,
         target=target,
         reset_interval=recipe.reset_interval,
         reset_offset=recipe.reset_offset,
-        message_bits=recipe.message_bits,
+        message_bits=recipe.coding.message_bits,
         record=record,
         counter=counter,
         file=file,
-    ).aligned(network, recipe.steps)
+    ).aligned(network, recipe.coding.steps)
 
 
 def check_single_spikes(network: Network, messages: NDArray[Any]) -> None:
@@ -130,39 +129,18 @@ def check_single_spikes(network: Network, messages: NDArray[Any]) -> None:
         )
 
 
-def encoding_of(recipe: Recipe) -> Encoding:
-    """The input coding that a recipe names. Needs torch."""
-    from ...models.encoding import CODINGS, Encoding
-
-    coding = next((c for c in CODINGS if c == recipe.coding), None)
-    if coding is None:
-        raise NetworkError(
-            f"the recipe names the coding {recipe.coding!r}; known: {', '.join(CODINGS)}."
-        )
-    return Encoding(
-        coding,
-        recipe.steps,
-        recipe.levels,
-        recipe.sigma,
-        recipe.message_bits,
-        offsets=1 if recipe.offsets is None else recipe.offsets,
-        template=0 if recipe.template is None else recipe.template,
-        grid=recipe.levels if recipe.grid is None else recipe.grid,
-    )
-
-
 def encoded(
     recipe: Recipe, split: Split, limit: int | None = None
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
     """Blocks of (messages (sample, steps, C, H, W), labels) of a data set, drawn from the seed."""
-    from ...models.encoding import generator
+    from ...models import encoding
 
-    encoding, draws = encoding_of(recipe), generator(recipe.seed)
+    draws = encoding.generator(recipe.seed)
     count_ = len(split) if limit is None else min(limit, len(split))
     for start in range(0, count_, BLOCK):
         block = list(range(start, min(start + BLOCK, len(split))))
         images, labels = split[block]
-        messages = encoding.integers(images, draws)
+        messages = encoding.integers(recipe.coding, images, draws)
         keep = count_ - start
         yield messages[:keep], labels.numpy()[:keep]
 
@@ -177,7 +155,7 @@ def float_accuracy(net: nn.Module, recipe: Recipe, split: Split) -> float:
     right = 0
     with torch.no_grad():
         for messages, labels in encoded(recipe, split):
-            frames = torch.tensor(messages / recipe.levels, dtype=torch.float32)
+            frames = torch.tensor(messages / recipe.coding.levels, dtype=torch.float32)
             right += int((net(frames.transpose(0, 1)).argmax(1).numpy() == labels).sum())
     return right / len(split)
 
@@ -311,7 +289,7 @@ def evaluate(
     block of samples, in order.
     """
     network = deployed.network
-    counter = Counter(network, placement, deployed.recipe.steps)
+    counter = Counter(network, placement, deployed.recipe.coding.steps)
     blocks, counts = [], None
     for block in _blocks(deployed, split, limit, counter, progress):
         activity = block.trace.activity

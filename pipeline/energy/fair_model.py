@@ -150,7 +150,7 @@ def _address(senders: int) -> int:
 def _payload(network: Network, index: int) -> int:
     if index >= 0:
         return PAYLOAD_BITS * network.populations[index].graded
-    bits = network.recipe.message_bits if network.recipe else 0
+    bits = network.recipe.coding.message_bits if network.recipe else 0
     return bits if bits > 1 else 0
 
 

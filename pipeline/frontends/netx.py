@@ -53,9 +53,9 @@ def from_netx(network: Network, unit: float = 64.0, dt: float = 1e-3) -> nir.NIR
     nodes: list[Node] = []
     loops: dict[str, list[Node]] = {}
     problems: list[str] = []
-    if network.recipe is not None and network.recipe.levels != 1:
+    if network.recipe is not None and network.recipe.coding.levels != 1:
         nodes.append(
-            ("levels", nir.Scale(np.full(network.input_shape, float(network.recipe.levels))))
+            ("levels", nir.Scale(np.full(network.input_shape, float(network.recipe.coding.levels))))
         )
     populations = iter(network.populations)
     for i, layer in enumerate(network.layers):

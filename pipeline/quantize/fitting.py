@@ -183,11 +183,11 @@ class Problem:
         trace = simulate(
             alone,
             self.message,
-            self.recipe.steps + 1,
+            self.recipe.coding.steps + 1,
             reset_interval=self.recipe.reset_interval,
             reset_offset=1,
             record=("spikes", "u", "v"),
-        ).aligned(alone, self.recipe.steps)
+        ).aligned(alone, self.recipe.coding.steps)
         assert trace.spikes is not None
         assert trace.u is not None
         assert trace.v is not None

@@ -62,7 +62,7 @@ def quantize(
 ) -> Quantized:
     r"""The integer network that runs `graph` on Loihi-style hardware.
 
-    `calibration`: integer inputs (sample, time, *input shape) on the grid of `recipe.levels`.
+    `calibration`: integer inputs (sample, time, *input shape) on the grid of `recipe.coding.levels`.
     With the state in units in which input enters with slope 1 (V = v / (r dt / tau)), layer l gets
     one scale s and from it::
 
@@ -156,7 +156,7 @@ class Task:
         return Problem(
             layer,
             bits,
-            1 if index else self.recipe.levels,
+            1 if index else self.recipe.coding.levels,
             message,
             self.spikes(index - 1) if index else None,
             self.spikes(index),
@@ -214,14 +214,14 @@ def prepare(
 ) -> Task:
     """What `quantize` does before it looks at a layer; arguments and errors as there."""
     interval = recipe.reset_interval
-    if interval is None or interval < recipe.steps or recipe.reset_offset != 1:
+    if interval is None or interval < recipe.coding.steps or recipe.reset_offset != 1:
         raise ValueError(
             "the recipe needs reset_interval >= steps and reset_offset = 1, so that biases start "
             "with the data (see `quantize`)."
         )
     lowered = lower(graph, approximate_reset=approximate_reset)
     layers = hardware_layers(lowered, approximate_current_bias=approximate_current_bias)
-    target = execute(graph if approximate_reset else lowered, calibration / recipe.levels)
+    target = execute(graph if approximate_reset else lowered, calibration / recipe.coding.levels)
     shape = tuple(int(n) for n in next(iter(lowered.inputs.values())).input_type["input"])
     message = calibration.reshape(*calibration.shape[:2], *shape)
     return Task(tuple(layers), message, target, recipe, method, per_channel)

@@ -15,10 +15,10 @@ from ...hw_targets.energy.device import Device
 from ...hw_targets.energy.device_files import load_device
 from ...hw_targets.energy.energy import Energy
 from ...hw_targets.energy.price import estimate
+from ...hw_targets.network.coding import Coding
 from ...hw_targets.network.network import Network
 from ...hw_targets.printed import Printed, View
 from ...models.data.dataset import Split
-from ...models.encoding import Encoding
 from ..deploy.deployed import Deployed
 from ..deploy.run import evaluate
 from ..energy.profile import check_carries, default_devices
@@ -56,7 +56,7 @@ class Decision:
     """What one decision of the integer network costs: `runs` inferences, each of the same energy.
 
     `energy` = runs * energy per inference, from the counted events of clean test images; `sources` are
-    those of the coefficients, by term. The host's encoding and counting of votes is not in it.
+    those of the coefficients, by term. The host's coding and counting of votes is not in it.
     """
 
     kind: Literal["single draw", "vote", "certificate"]
@@ -76,7 +76,7 @@ class VictimReport:
     name: str
     digest: str
     form: Literal["float", "integers"]
-    encoding: Encoding | None
+    coding: Coding | None
     clean: Scored
     attacks: tuple[Attacked, ...]
     gradients: Mapping[str, Attacked]
@@ -182,7 +182,7 @@ def _report(
         name=name,
         digest=victim.digest,
         form="integers" if isinstance(victim, DeployedVictim) else "float",
-        encoding=victim.encoding,
+        coding=victim.coding,
         clean=b.clean,
         attacks=(
             b.noise,
@@ -241,36 +241,36 @@ def _certified(
     if draws == 0:
         return None, "not asked for"
     if not victim.stochastic:
-        what = "an ANN" if victim.encoding is None else f"the coding {victim.encoding.coding}"
+        what = "an ANN" if victim.coding is None else f"the coding {victim.coding.name}"
         return None, f"{what} draws nothing, so there is no vote to certify"
-    assert victim.encoding is not None
-    if victim.encoding.coding == "phase" and not isinstance(victim, DeployedVictim):
+    assert victim.coding is not None
+    if victim.coding.name == "phase" and not isinstance(victim, DeployedVictim):
         return None, "the certificate of the phase code is for integers: give the .net file"
     return certify(
         victim, images, labels, n0=min(100, draws), n=draws, seed=seed, progress=progress
     ), None
 
 
-def radii_for(encoding: Encoding) -> tuple[float, ...]:
+def radii_for(coding: Coding) -> tuple[float, ...]:
     """Five radii at most, from 0, at which certified accuracy is told: what a coding can reach at all.
 
     Noise: multiples of sigma / 2, of a fresh draw per step by sqrt(steps) less; Bernoulli spikes: fifths
     of 1 / (2 steps), half of that for signed ones; phase code: eighths of grid / (2 offsets), whole.
     """
-    if encoding.coding == "phase":
-        reach = encoding.grid // (2 * encoding.offsets)
+    if coding.name == "phase":
+        reach = coding.grid // (2 * coding.offsets)
         return tuple(float(r) for r in dict.fromkeys(reach * i // 8 for i in range(5)))
-    if encoding.coding in ("rsc1", "rsc2"):
-        copies = encoding.steps if encoding.coding == "rsc2" else 1
-        unit = encoding.sigma / 2 / math.sqrt(copies)
+    if coding.name in ("rsc1", "rsc2"):
+        copies = coding.steps if coding.name == "rsc2" else 1
+        unit = coding.sigma / 2 / math.sqrt(copies)
     else:
-        unit = 0.1 / encoding.steps / (2 if encoding.coding == "signed_poisson" else 1)
+        unit = 0.1 / coding.steps / (2 if coding.name == "signed_poisson" else 1)
     return tuple(float(f"{unit * i:.3g}") for i in range(5))
 
 
 def summary(certified: Certified) -> Certificates:
     """Certified accuracy at the radii of `radii_for`."""
-    radii = radii_for(certified.encoding)
+    radii = radii_for(certified.coding)
     return Certificates(
         method=certified.method,
         norm=certified.norm,

@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ...hw_targets.network import arithmetic
+from ...hw_targets.network.coding import Coding, check_known
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import CubaLIF
+from ...hw_targets.network.recipe import Recipe
+from ...models import encoding
 from ...models.activity import activity
-from ...models.encoding import Encoding
 from ...models.surrogates import USUAL, Gradient
 from ...models.training import LOGIT_SCALE, Classifier
 from ..deploy.deploy import deploy_graph
 from ..deploy.deployed import Deployed
-from ..deploy.export import calibration_messages, recipe_for
-from ..deploy.run import encoding_of, output_scores
+from ..deploy.export import calibration_messages
+from ..deploy.run import output_scores
 from ..frontends.norse import convert
 from ..quantize import quantize
 from ..twin import Twin
@@ -31,20 +33,20 @@ from ..twin import Twin
 class Victim(ABC):
     """A classifier of images (sample, C, H, W) in [0, 1], with its input coding inside.
 
-    `name` says what it is in reports, `digest` which one; `encoding` is None for an ANN, which sees the
+    `name` says what it is in reports, `digest` which one; `coding` is None for an ANN, which sees the
     images themselves; `shape` is (C, H, W).
     """
 
     name: str
     digest: str
-    encoding: Encoding | None
+    coding: Coding | None
     shape: tuple[int, ...]
     classes: int
 
     @property
     def stochastic(self) -> bool:
         """Whether two draws of the coding can give different answers for one image."""
-        return self.encoding is not None and self.encoding.stochastic
+        return self.coding is not None and self.coding.stochastic
 
     @abstractmethod
     def logits(self, images: Tensor, draws: torch.Generator, gradient: Gradient = USUAL) -> Tensor:
@@ -68,7 +70,7 @@ class FloatVictim(Victim):
 
     def __init__(self, classifier: Classifier, name: str = "float") -> None:
         settings = classifier.settings
-        if settings.coding == "events":
+        if settings.coding.name == "events":
             raise ValueError("events cannot be attacked: attacks perturb images in [0, 1].")
         if settings.spiking and settings.framework != "norse":
             raise ValueError(
@@ -77,15 +79,15 @@ class FloatVictim(Victim):
             )
         self.name = name
         self.classifier = classifier.eval().requires_grad_(False)
-        sha = hashlib.sha256(repr(settings).encode())
+        sha = hashlib.sha256(settings.text.encode())
         for key, value in classifier.state_dict().items():
             sha.update(key.encode() + value.cpu().numpy().tobytes())
         self.digest = sha.hexdigest()
-        self.encoding = settings.encoding if settings.spiking else None
+        self.coding = settings.coding if settings.spiking else None
         self.shape, self.classes = settings.shape, settings.classes
 
     def logits(self, images: Tensor, draws: torch.Generator, gradient: Gradient = USUAL) -> Tensor:
-        inputs = images if self.encoding is None else self.encoding.real(images, draws)
+        inputs = images if self.coding is None else encoding.real(self.coding, images, draws)
         return self.classifier.scale * activity(self.classifier.net, inputs, gradient).logits
 
     @torch.no_grad()
@@ -99,8 +101,9 @@ class DeployedVictim(Victim):
 
     def __init__(self, deployed: Deployed, name: str = "deployed") -> None:
         network, recipe = deployed.network, deployed.recipe
-        self.encoding = encoding_of(recipe)
-        if recipe.coding == "events":
+        check_known(recipe.coding.name)
+        self.coding = recipe.coding
+        if recipe.coding.name == "events":
             raise ValueError("events cannot be attacked: attacks perturb images in [0, 1].")
         self.name, self.digest = name, network.digest
         self.deployed, self.network, self.recipe = deployed, network, recipe
@@ -118,17 +121,17 @@ class DeployedVictim(Victim):
         `calibration`: training images (sample, C, H, W) on which scales are chosen.
         """
         settings = classifier.settings
-        messages = calibration_messages(settings.encoding, calibration, settings.seed)
-        frames = messages / settings.encoding.levels
+        messages = calibration_messages(settings.coding, calibration, settings.seed)
+        frames = messages / settings.coding.levels
         graph = convert(classifier.net, settings.shape, frames)
-        recipe = recipe_for(settings.encoding, settings.seed, {"dataset": settings.dataset})
+        recipe = Recipe.of(settings.coding, settings.seed, {"dataset": settings.dataset})
         deployed = deploy_graph(graph, messages, recipe, quantizer=partial(quantize, bits=bits))
         return cls(deployed, name or f"{bits} bits")
 
     def logits(self, images: Tensor, draws: torch.Generator, gradient: Gradient = USUAL) -> Tensor:
-        assert self.encoding is not None
+        assert self.coding is not None
         self.twin.gradient = gradient
-        messages = self.encoding.messages(images, draws)
+        messages = encoding.messages(self.coding, images, draws)
         if self.recipe.decode == "spike count":
             (*_, out) = self.twin.run_recipe(messages, record=("spikes.-1",)).spikes
             assert out is not None
@@ -140,8 +143,8 @@ class DeployedVictim(Victim):
         return LOGIT_SCALE["voltage"] * (value / unit).flatten(1)
 
     def scores(self, images: Tensor, draws: torch.Generator) -> NDArray[Any]:
-        assert self.encoding is not None
-        return output_scores(self.network, self.encoding.integers(images, draws))
+        assert self.coding is not None
+        return output_scores(self.network, encoding.integers(self.coding, images, draws))
 
 
 def _gain(network: Network) -> float:

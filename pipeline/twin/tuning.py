@@ -22,10 +22,11 @@ from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import NetworkError
 from ...hw_targets.network.recipe import Recipe
 from ...hw_targets.netx.write import check_layer
+from ...models import encoding
 from ...models.data.dataset import Dataset, Split
 from ...models.encoding import generator
 from ...models.training import LOGIT_SCALE
-from ..deploy.run import encoded, encoding_of, needed_recipe, output_scores
+from ..deploy.run import encoded, needed_recipe, output_scores
 from ..float.execute import FloatTrace, execute
 from ..lower import lower
 from ..quantize import Quantized, RealLayer
@@ -219,7 +220,7 @@ class _Lesson:
             for group in optimizer.param_groups:
                 group["lr"] = group["highest"] * (0.5 + 0.5 * math.cos(math.pi * passed))
             images, labels = split[order[first : first + self.tuning.batch]]
-            messages = encoding_of(self.recipe).integers(images, draws)
+            messages = encoding.integers(self.recipe.coding, images, draws)
             optimizer.zero_grad()
             loss = self.loss(twin, messages, labels, epoch.layer)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -234,7 +235,7 @@ class _Lesson:
         """The loss of the answers, or, with `layer`, of how that layer imitates the float one."""
         target: FloatTrace | None = None
         if self.teacher is not None and (layer is not None or self.tuning.objective == "teacher"):
-            target = execute(self.teacher, messages / self.recipe.levels, torch.float32)
+            target = execute(self.teacher, messages / self.recipe.coding.levels, torch.float32)
         x = torch.as_tensor(messages).float()
         if layer is not None:
             assert target is not None

@@ -152,15 +152,15 @@ class Twin(nn.Module):
         wait for each other.
         """
         recipe = needed_recipe(self._network)
-        network, steps = self._network, recipe.steps
+        network, steps = self._network, recipe.coding.steps
         if messages.shape[1] == steps and self._starts_with_the_data():
-            return self._simulate(messages, steps, recipe.message_bits, record, 0)
+            return self._simulate(messages, steps, recipe.coding.message_bits, record, 0)
         whole: TwinTrace = self(
             messages,
             steps + network.latency,
             reset_interval=recipe.reset_interval,
             reset_offset=recipe.reset_offset,
-            message_bits=recipe.message_bits,
+            message_bits=recipe.coding.message_bits,
             record=record,
         )
 
@@ -180,7 +180,7 @@ class Twin(nn.Module):
         interval = recipe.reset_interval
         return (
             interval is not None
-            and interval >= recipe.steps
+            and interval >= recipe.coding.steps
             and recipe.reset_offset == 1
             and all(
                 isinstance(p.layer, Conv | Dense)

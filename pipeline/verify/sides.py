@@ -81,7 +81,7 @@ def float_side(
 ) -> Side:
     """A float graph as `execute` runs it; `layers`: see `float.layers`."""
     readout = isinstance(layers[-1].neuron, READOUTS)
-    frames = messages.reshape(*messages.shape[:2], *input_shape(graph)) / recipe.levels
+    frames = messages.reshape(*messages.shape[:2], *input_shape(graph)) / recipe.coding.levels
     shapes = [tuple(int(n) for n in layer.neuron.output_type["output"]) for layer in layers]
     blocks, answers = [], []
     for start in range(0, len(messages), BLOCK):
@@ -126,7 +126,7 @@ def module_side(
             f"module, and its float graph is compared."
         )
     readout = isinstance(layers[-1].neuron, READOUTS)
-    frames = messages.reshape(*messages.shape[:2], *input_shape(graph)) / recipe.levels
+    frames = messages.reshape(*messages.shape[:2], *input_shape(graph)) / recipe.coding.levels
     shapes = [tuple(int(n) for n in layer.neuron.output_type["output"]) for layer in layers]
     blocks, scored = [], []
     for start in range(0, len(messages), BLOCK):
@@ -199,7 +199,7 @@ class Hardware:
     def window(self, layer: int) -> slice:
         """The steps in which a layer answers the input."""
         latency = self.network.populations[layer].latency
-        return slice(latency, latency + needed_recipe(self.network).steps)
+        return slice(latency, latency + needed_recipe(self.network).coding.steps)
 
     def received(self, layer: int, samples: Any) -> Array:
         """What reached a layer's synapses in each step, (sample, time, *input shape)."""
@@ -208,7 +208,7 @@ class Hardware:
             before = self.trace.spikes[layer - 1][samples]
         else:
             before = _binary(self.messages[samples], needed_recipe(self.network))
-        steps = needed_recipe(self.network).steps + self.network.latency
+        steps = needed_recipe(self.network).coding.steps + self.network.latency
         out = np.zeros((len(before), steps, *before.shape[2:]), before.dtype)
         count = min(before.shape[1], steps - 1)
         out[:, 1 : count + 1] = before[:, :count]
@@ -226,7 +226,7 @@ class Hardware:
         forget: frozenset[int] = frozenset()
         if recipe.reset_interval is not None:
             first = (recipe.reset_offset + layer) % recipe.reset_interval
-            steps = recipe.steps + self.network.latency
+            steps = recipe.coding.steps + self.network.latency
             forget = frozenset(range(first, steps, recipe.reset_interval))
         return replace(integer_cell(self.network.populations[layer]), forget=forget)
 
@@ -238,13 +238,13 @@ def hardware(network: Network, messages: Array) -> Hardware:
     trace = run(
         network,
         messages,
-        recipe.steps + network.latency,
+        recipe.coding.steps + network.latency,
         reset_interval=recipe.reset_interval,
         reset_offset=recipe.reset_offset,
-        message_bits=recipe.message_bits,
+        message_bits=recipe.coding.message_bits,
         record=record,
     )
-    aligned = trace.aligned(network, recipe.steps)
+    aligned = trace.aligned(network, recipe.coding.steps)
     assert aligned.spikes is not None
 
     def membrane(layer: int, sample: int, step: int, neuron: tuple[int, ...]) -> Membrane:
@@ -266,4 +266,4 @@ def _membrane(voltage: Array, threshold: Array, neuron: tuple[int, ...]) -> Memb
 
 def _binary(messages: Array, recipe: Recipe) -> Array:
     """What a network with 0 message bits makes of its input."""
-    return (messages != 0).astype(np.int8) if recipe.message_bits == 0 else messages
+    return (messages != 0).astype(np.int8) if recipe.coding.message_bits == 0 else messages

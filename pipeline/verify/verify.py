@@ -228,7 +228,7 @@ def verify(
     if graph is not None and stages_ is not None:
         sides["float"] = float_side(graph, stages_, messages, recipe)
         float_cells = [
-            partial(cell_of, stage, float(graph.metadata["dt"]), 1 if i else recipe.levels)
+            partial(cell_of, stage, float(graph.metadata["dt"]), 1 if i else recipe.coding.levels)
             for i, stage in enumerate(stages_)
         ]
     quantized_skipped = None

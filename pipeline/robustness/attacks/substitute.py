@@ -18,7 +18,7 @@ def substitute(data: Dataset, seed: int = 0) -> FloatVictim:
 
     The attacker of Papernot et al. (2017) who knows the task but not the network.
     """
-    settings = Settings(spiking=False, coding="direct", sigma=0.0, epochs=EPOCHS, seed=seed)
+    settings = Settings.of(spiking=False, coding="direct", epochs=EPOCHS, seed=seed)
     with TemporaryDirectory() as folder:
         classifier, _ = train(
             settings, replace(data, train=data.train.first(SAMPLES)), folder, progress=False

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
+from ....hw_targets.network.coding import Coding
 from ....hw_targets.printed import Printed, View
-from ....models.encoding import Encoding
 
 ABSTAIN = -1
 """The answer where the votes do not support any class at the level asked for; equals no label."""
@@ -16,7 +16,7 @@ Method: TypeAlias = Literal["rsc1", "rsc1-grid", "rsc2", "bernoulli", "phase"]
 METHODS: tuple[Method, ...] = get_args(Method)
 Norm: TypeAlias = Literal["L1", "L2"]
 Unit: TypeAlias = Literal["pixel", "grey level"]
-"""Units of a radius: 1 pixel is black to white, a grey level the encoding's grid-th part of that."""
+"""Units of a radius: 1 pixel is black to white, a grey level the coding's grid-th part of that."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Certified(Printed):
     name: str
     digest: str
     method: Method
-    encoding: Encoding
+    coding: Coding
     certificates: tuple[Certificate, ...]
     n0: int
     n: int
@@ -101,7 +101,7 @@ class Certified(Printed):
         votes_ = (
             f"the vote over all {self.runs} phases"
             if self.method == "phase"
-            else f"the most likely answer over draws of the {self.encoding.coding} coding"
+            else f"the most likely answer over draws of the {self.coding.name} coding"
         )
         sure = (
             "Exactly (whole numbers, all phases run)"
@@ -110,7 +110,7 @@ class Certified(Printed):
         )
         limit = "up to" if self.method == "phase" else "below"
         return (
-            f"{sure}, {votes_} is the same for all images on the grid of {self.encoding.grid} grey "
+            f"{sure}, {votes_} is the same for all images on the grid of {self.coding.grid} grey "
             f"levels at an {self.norm} distance {limit} the radius, in {self.unit} units; for images "
             f"off the grid at half the radius. A single draw is not certified."
         )

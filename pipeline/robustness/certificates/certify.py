@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ....models.encoding import Encoding
-from ....models.settings import Coding
+from ....hw_targets.network.coding import Coding, CodingName
+from ....models import encoding
 from ...deploy.run import track
 from ..victims import DeployedVictim, Victim
 from .certificates import ABSTAIN, METHODS, Certificate, Certified, Method, norm_of, share, unit_of
@@ -20,7 +20,7 @@ from .smoothing import SAMPLER_BOUND, bernoulli_radius, gaussian_radius, truncat
 from .statistics import lower_bound, sign_test
 from .votes import Voting, draw_votes, stream
 
-_CODINGS: dict[Method, tuple[Coding, ...]] = {
+_CODINGS: dict[Method, tuple[CodingName, ...]] = {
     "rsc1": ("rsc1",),
     "rsc1-grid": ("rsc1",),
     "rsc2": ("rsc2",),
@@ -32,10 +32,10 @@ _ON_INTEGERS: tuple[Method, ...] = ("rsc1-grid", "phase")
 
 def method_for(victim: Victim) -> Method:
     """The certificate that suits a network's coding: of rsc1, for integers the one on the grid."""
-    encoding = _encoding(victim)
-    if encoding.coding == "rsc1":
+    coding = _coding(victim)
+    if coding.name == "rsc1":
         return "rsc1-grid" if isinstance(victim, DeployedVictim) else "rsc1"
-    return next(m for m in METHODS if encoding.coding in _CODINGS[m])
+    return next(m for m in METHODS if coding.name in _CODINGS[m])
 
 
 def certify(
@@ -79,12 +79,12 @@ def certify(
     network, coding, method, n0, n, seed and images goes on from them, to the same result. Labels and
     alpha play no part in votes and may differ.
     """
-    encoding = _encoding(victim)
+    coding = _coding(victim)
     chosen = method_for(victim) if method == "auto" else method
-    _check(victim, encoding, chosen, images, labels, n0, n, alpha)
+    _check(victim, coding, chosen, images, labels, n0, n, alpha)
     if chosen == "phase":
         n0 = n = seed = 0
-    voting = Voting(victim, encoding, chosen, n0, n, seed, None if folder is None else Path(folder))
+    voting = Voting(victim, coding, chosen, n0, n, seed, None if folder is None else Path(folder))
     start = perf_counter()
     certificates = [
         _certificate(voting, int(label), first, counted, alpha)
@@ -94,14 +94,14 @@ def certify(
         name=victim.name,
         digest=victim.digest,
         method=chosen,
-        encoding=encoding,
+        coding=coding,
         certificates=tuple(certificates),
         n0=n0,
         n=n,
         alpha=0.0 if chosen == "phase" else alpha,
         seed=seed,
         runs=voting.runs,
-        on_grid=share(_on_grid(image, encoding) for image in images),
+        on_grid=share(_on_grid(image, coding) for image in images),
         seconds=perf_counter() - start,
     )
 
@@ -124,11 +124,11 @@ def predict(
 
     The draws are others than those of `certify` with the same seed.
     """
-    encoding = _encoding(victim)
+    coding = _coding(victim)
     method = method_for(victim)
-    _check(victim, encoding, method, images, torch.zeros(len(images)), 1, n, alpha)
+    _check(victim, coding, method, images, torch.zeros(len(images)), 1, n, alpha)
     if method == "phase":
-        voting = Voting(victim, encoding, method, 0, 0, 0, None)
+        voting = Voting(victim, coding, method, 0, 0, 0, None)
         return np.array([first for first, _ in voting.all(images, progress)], np.int64)
     out = []
     for index, (image, _) in enumerate(
@@ -146,7 +146,7 @@ def _certificate(
 ) -> Certificate:
     per_class, refused = counted[:-1], int(counted[-1])
     if voting.method == "phase":
-        radius: float = int(phase_radius(per_class[None], voting.encoding.offsets)[0])
+        radius: float = int(phase_radius(per_class[None], voting.coding.offsets)[0])
         lower, answer = float(per_class[first] / voting.runs), first
     else:
         lower = lower_bound(int(per_class[first]), voting.n, alpha)
@@ -165,28 +165,28 @@ def _certificate(
 
 
 def _radius(voting: Voting, lower: float) -> float:
-    encoding, pixels = voting.encoding, int(np.prod(voting.victim.shape))
+    coding, pixels = voting.coding, int(np.prod(voting.victim.shape))
     if voting.method == "bernoulli":
-        span = 2 if encoding.coding == "signed_poisson" else 1
-        return bernoulli_radius(lower, encoding.steps, span=span)
-    copies = encoding.steps if voting.method == "rsc2" else 1
+        span = 2 if coding.name == "signed_poisson" else 1
+        return bernoulli_radius(lower, coding.steps, span=span)
+    copies = coding.steps if voting.method == "rsc2" else 1
     tail = 0.0 if voting.method == "rsc1" else truncation(copies * pixels, SAMPLER_BOUND)
-    return gaussian_radius(lower, encoding.sigma, copies=copies, tail=tail)
+    return gaussian_radius(lower, coding.sigma, copies=copies, tail=tail)
 
 
-def _encoding(victim: Victim) -> Encoding:
-    if victim.encoding is None or not victim.encoding.stochastic:
-        what = "no coding" if victim.encoding is None else f"the coding {victim.encoding.coding}"
+def _coding(victim: Victim) -> Coding:
+    if victim.coding is None or not victim.coding.stochastic:
+        what = "no coding" if victim.coding is None else f"the coding {victim.coding.name}"
         raise ValueError(
             f"{victim.name} has {what}, which draws nothing, so there is no vote to certify; train with "
             f"coding rsc1, rsc2, poisson, signed_poisson or phase."
         )
-    return victim.encoding
+    return victim.coding
 
 
 def _check(
     victim: Victim,
-    encoding: Encoding,
+    coding: Coding,
     method: Method,
     images: torch.Tensor,
     labels: torch.Tensor,
@@ -197,10 +197,10 @@ def _check(
     wrong = []
     if method not in METHODS:
         wrong.append(f"method {method!r} is unknown; choose from auto, {', '.join(METHODS)}")
-    elif encoding.coding not in _CODINGS[method]:
+    elif coding.name not in _CODINGS[method]:
         wrong.append(
             f"{method} is for the coding {' or '.join(_CODINGS[method])}; {victim.name} has "
-            f"{encoding.coding}: use method='auto'"
+            f"{coding.name}: use method='auto'"
         )
     elif method in _ON_INTEGERS and not isinstance(victim, DeployedVictim):
         wrong.append(
@@ -223,6 +223,6 @@ def _check(
         raise ValueError("cannot certify: " + "; ".join(wrong) + ".")
 
 
-def _on_grid(image: torch.Tensor, encoding: Encoding) -> bool:
-    off = (image.double() * encoding.grid - encoding.greys(image)).abs()
+def _on_grid(image: torch.Tensor, coding: Coding) -> bool:
+    off = (image.double() * coding.grid - encoding.greys(coding, image)).abs()
     return bool((off < 1e-3).all())  # float32 holds no multiple of 1 / 255 exactly

@@ -12,7 +12,7 @@ all images x' with norm(x'_g - x_g) < R. For attackers on the grid (a digital im
 images themselves. For others, since a whole number k and a real y have abs(round(y) - k) <= 2 abs(y - k),
 every x' with norm(x' - x_g) < R / 2 qualifies, in L1 and in L2; R itself would be wrong.
 
-Refused draws. Noise may exceed the width of a graded input spike, and `Encoding.integers` refuses such a
+Refused draws. Noise may exceed the width of a graded input spike, and `encoding.integers` refuses such a
 draw. Here the draw is counted as an answer of its own, of no class. Whether it occurs depends on
 coded x alone, so f with this further answer is again a function of the coded input and every theorem
 below applies to it as it stands: nothing is clipped, f is not changed, and refusals can only lower

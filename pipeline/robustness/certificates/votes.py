@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ....models.encoding import Encoding, generator
+from ....hw_targets.network.coding import Coding
+from ....models import encoding
+from ....models.encoding import generator
 from ...deploy.run import output_scores, track
 from ...records import dumps, write_json
 from ..victims import DeployedVictim, Victim
@@ -25,15 +27,13 @@ BLOCK_DRAWS = 1 << 15
 """Runs in a block of images, after which progress is stored."""
 CHUNK = 1 << 22
 """Input numbers (draws * steps * pixels) encoded and run at a time; decides the order of draws."""
-WIDEST = 31
-"""Message bits that hold every draw of a coding that could be run at all."""
 
 
 def draw_votes(
     victim: Victim, image: torch.Tensor, count: int, draws: torch.Generator
 ) -> NDArray[np.int64]:
     """Answers to `count` fresh draws of one image (C, H, W): votes per class, refused draws last."""
-    steps = 1 if victim.encoding is None else victim.encoding.steps
+    steps = 1 if victim.coding is None else victim.coding.steps
     size = max(1, CHUNK // (steps * image.numel()))
     total = np.zeros(victim.classes + 1, np.int64)
     for done in range(0, count, size):
@@ -44,15 +44,16 @@ def draw_votes(
 
 def answers(victim: Victim, images: torch.Tensor, draws: torch.Generator) -> NDArray[np.int64]:
     """The class of each image (sample,), one draw each; `classes` where the draw was refused."""
-    encoding = victim.encoding
-    if not isinstance(victim, DeployedVictim) or encoding is None or encoding.sigma == 0:
+    coding = victim.coding
+    if not isinstance(victim, DeployedVictim) or coding is None or coding.sigma == 0:
         return victim.answers(images, draws)
-    held = encoding.coding == "rsc1"  # the same in every step, so drawn and rounded once
-    wide = replace(encoding, message_bits=WIDEST, steps=1 if held else encoding.steps)
-    messages = wide.integers(images, draws)
-    refused = ~_fit(messages, encoding)
-    messages[refused] = 0
-    shape = (len(messages), encoding.steps, *messages.shape[2:])
+    held = coding.name == "rsc1"  # the same in every step, so drawn and rounded once
+    drawn = replace(coding, steps=1) if held else coding
+    whole = encoding.unlimited(drawn, images.detach(), draws).cpu().numpy()
+    refused = ~_fit(whole, coding)
+    whole[refused] = 0
+    messages = whole.astype(np.int32)
+    shape = (len(messages), coding.steps, *messages.shape[2:])
     classes = decided(victim, np.broadcast_to(messages, shape))
     classes[refused] = victim.classes
     return classes
@@ -64,9 +65,9 @@ def decided(victim: DeployedVictim, messages: NDArray[Any]) -> NDArray[np.int64]
     return classes
 
 
-def _fit(messages: NDArray[np.int32], encoding: Encoding) -> NDArray[np.bool_]:
+def _fit(messages: NDArray[np.float64], coding: Coding) -> NDArray[np.bool_]:
     flat = messages.reshape(len(messages), -1)
-    limit = 1 << (encoding.message_bits - 1)
+    limit = 1 << (coding.message_bits - 1)
     fit: NDArray[np.bool_] = (flat.min(axis=1) >= -limit) & (flat.max(axis=1) < limit)
     return fit
 
@@ -76,12 +77,12 @@ def phase_votes(victim: Victim, images: torch.Tensor) -> NDArray[np.int64]:
 
     Raises ValueError for a victim that is no network of integers.
     """
-    if not isinstance(victim, DeployedVictim) or victim.encoding is None:
+    if not isinstance(victim, DeployedVictim) or victim.coding is None:
         raise ValueError(f"{victim.name} is no network of integers: export it first.")
     total = np.zeros((len(images), victim.classes), np.int64)
     each = np.arange(len(images))
-    for phase in range(victim.encoding.grid):
-        total[each, decided(victim, victim.encoding.phase_messages(images, phase))] += 1
+    for phase in range(victim.coding.grid):
+        total[each, decided(victim, encoding.phase_messages(victim.coding, images, phase))] += 1
     return total
 
 
@@ -96,7 +97,7 @@ class Voting:
     """What decides votes, and, with `folder`, where those of finished blocks of images are stored."""
 
     victim: Victim
-    encoding: Encoding
+    coding: Coding
     method: Method
     n0: int
     n: int
@@ -106,7 +107,7 @@ class Voting:
     @property
     def runs(self) -> int:
         """Runs of the network for each image."""
-        return self.encoding.grid if self.method == "phase" else self.n0 + self.n
+        return self.coding.grid if self.method == "phase" else self.n0 + self.n
 
     def all(self, images: torch.Tensor, progress: bool) -> Iterator[tuple[int, NDArray[np.int64]]]:
         """For each image class A and the counted votes, (classes + 1,), refused draws last."""
@@ -153,7 +154,7 @@ class Voting:
             "procedure": PROCEDURE,
             "method": self.method,
             "digest": self.victim.digest,
-            "encoding": asdict(self.encoding),
+            "coding": asdict(self.coding),
             "n0": self.n0,
             "n": self.n,
             "seed": self.seed,
