@@ -44,12 +44,13 @@ def everything(network: Network) -> tuple[str, ...]:
 def by_reference(case: Case) -> Trace:
     """The definition, everything recorded."""
     record = everything(case.network)
-    return reference.simulate(case.network, case.inputs, **case.arguments, record=record)
+    return reference.simulate(case.network, case.inputs, case.timing, record=record)
 
 
 def by_engine(case: Case, **changed: Any) -> Trace:
     """The engine in one thread, as it cuts the work by default."""
-    options = case.arguments | {"record": everything(case.network), "threads": 1} | changed
+    usual = {"timing": case.timing, "record": everything(case.network), "threads": 1}
+    options: dict[str, Any] = usual | changed
     inputs = options.pop("inputs", case.inputs)
     return engine.simulate(case.network, inputs, **options)
 
@@ -137,7 +138,8 @@ def samples_are_alone(case: Case) -> str | None:
     values = case.inputs.astype(np.int64)
     loudest = max(1, int(np.abs(values).max(initial=0)))
     loud = np.where(np.indices(values[:1].shape).sum(axis=0) % 2, loudest, -loudest)
-    width = case.message_bits if case.message_bits is not None else 24
+    bits = case.timing.message_bits
+    width = bits if bits is not None else 24
     if loudest == 1 and width > 4:
         loud = 9 * loud
     together = by_engine(case, inputs=np.concatenate([values[::-1], loud]))
@@ -172,7 +174,7 @@ def counter_equals_definition(case: Case) -> str | None:
     network, trace = case.network, by_reference(case)
     assert trace.spikes is not None
     steps = trace.spikes[0].shape[1]
-    drive = prepare_input(network, case.inputs, case.steps, case.message_bits)
+    drive = prepare_input(network, case.inputs, case.timing)
     given = np.zeros((len(drive.x), steps, *network.input_shape), np.int64)
     given[:, : drive.x.shape[1]] = drive.x[:, :steps]
     own = steps - network.latency
@@ -264,7 +266,7 @@ def twin_equals_reference(case: Case) -> str | None:
 
     inputs = torch.tensor(case.inputs.astype(np.float64))
     with torch.no_grad():
-        found = Twin(case.network)(inputs, **case.arguments, record=everything(case.network))
+        found = Twin(case.network)(inputs, case.timing, record=everything(case.network))
     return difference(case.network, found.numpy(), by_reference(case))
 
 
@@ -272,7 +274,7 @@ def lava_equals_reference(case: Case) -> str | None:
     """Lava's CPU backend; networks that lava-dl cannot load are passed over."""
     try:
         found = lava_cpu.run(
-            case.network, case.inputs, **case.arguments, record=everything(case.network)
+            case.network, case.inputs, case.timing, record=everything(case.network)
         )
     except NetxError as error:
         if "cannot load such a layer" in str(error):
@@ -324,11 +326,11 @@ def features(case: Case) -> list[str]:
             if f.name == "padding" and np.any(value):
                 found.add("Conv padding")
     found.add("input constant" if case.constant else f"input {case.inputs.dtype}")
-    if case.reset_interval:
+    if case.timing.reset_interval:
         found.add("reset")
     if case.network.recipe is not None:
         found.add("recipe")
-    found.add(f"message_bits {case.message_bits}")
+    found.add(f"message_bits {case.timing.message_bits}")
     found.add(f"threads {case.threads}")
     return sorted(found)
 

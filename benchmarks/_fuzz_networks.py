@@ -26,6 +26,7 @@ from ..hw_targets.network.neurons import (
     SigmaDelta,
 )
 from ..hw_targets.network.recipe import Recipe
+from ..hw_targets.network.timing import AS_INPUT, Timing
 
 Array: TypeAlias = NDArray[Any]
 Rng: TypeAlias = np.random.Generator
@@ -43,18 +44,9 @@ class Case:
 
     network: Network
     inputs: Array
-    steps: int | None = None
-    reset_interval: int | None = None
-    reset_offset: int = 0
-    message_bits: int | None = None
+    timing: Timing = AS_INPUT
     threads: int = 1
     scratch: int = 1
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """For `simulate`, apart from network and inputs."""
-        names = ("steps", "reset_interval", "reset_offset", "message_bits")
-        return {name: getattr(self, name) for name in names}
 
     @property
     def constant(self) -> bool:
@@ -273,10 +265,7 @@ def _case(rng: Rng, network: Network) -> Case:
     return Case(
         network,
         _typed(rng, values),
-        steps,
-        interval,
-        int(rng.integers(0, 12)) if interval else 0,
-        bits,
+        Timing(steps, interval, int(rng.integers(0, 12)) if interval else 0, bits),
         threads=int(rng.integers(1, 4)),
         scratch=int(pick(rng, 1, 1, 900, 1 << 15, 2 << 20)),
     )

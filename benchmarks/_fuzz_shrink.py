@@ -43,10 +43,11 @@ def _smaller(case: Case) -> Iterator[Case]:
         ("reset_interval", None),
         ("reset_offset", 0),
         ("message_bits", None),
-        ("steps", None if not case.constant else case.steps),
-        ("threads", 1),
-        ("scratch", 1),
+        ("steps", None if not case.constant else case.timing.steps),
     ):
+        if getattr(case.timing, name) != simple:
+            yield replace(case, timing=replace(case.timing, **{name: simple}))
+    for name, simple in (("threads", 1), ("scratch", 1)):
         if getattr(case, name) != simple:
             yield replace(case, **{name: simple})
     if case.network.recipe is not None:
@@ -216,6 +217,7 @@ from spikeship.benchmarks._fuzz_checks import CHECKS
 from spikeship.benchmarks._fuzz_networks import Case
 from spikeship.hw_targets import (  # noqa: F401
     Coding, Conv, CubaLIF, Delta, Dense, Flatten, Input, Network, Recipe, ResonateFire, Sigma, SigmaDelta,
+    Timing,
 )
 
 case = {code(case)}

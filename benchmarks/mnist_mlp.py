@@ -18,6 +18,7 @@ import typer
 from numpy.typing import NDArray
 
 from ..hw_targets.network.network import Network
+from ..hw_targets.network.timing import Timing
 from ..hw_targets.netx.file import read_netx
 from ..hw_targets.simulate.engine import simulate
 from ..models.data.load import load
@@ -47,7 +48,7 @@ def accuracy(
     for start in range(0, len(images), 500):
         block = slice(start, start + 500)
         spikes = rate_code(images[block], steps)
-        trace = simulate(network, spikes, steps + network.latency)
+        trace = simulate(network, spikes, Timing(steps + network.latency))
         assert trace.counts is not None
         right += int((trace.counts.argmax(axis=1) == labels[block]).sum())
     return right / len(images)

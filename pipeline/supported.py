@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import numpy as np
 
 from ..hw_targets.network import arithmetic
+from ..hw_targets.network.coding import CODINGS
 from ..hw_targets.network.layers import Conv, Layer
 from ..hw_targets.network.neurons import NEURONS, CubaLIF, NetworkError
 from ..hw_targets.network.recipe import Recipe
@@ -43,12 +44,6 @@ def supported(frontends: Sequence[Frontend] = FRONTENDS) -> tuple[Part, ...]:
 # -- what needs torch: imported only when it is asked for ---------------------------------------------
 
 
-def _codings() -> Iterable[Kind]:
-    from ..hw_targets.network.coding import CODINGS
-
-    return (Kind(name) for name in CODINGS)
-
-
 def _bits() -> Iterable[Kind]:
     from .quantize.quantize import BITS
 
@@ -62,6 +57,10 @@ def _surrogates() -> Iterable[Kind]:
 
 
 # -- the hardware: its own classes and constants ------------------------------------------------------
+
+
+def _codings() -> Iterable[Kind]:
+    return (Kind(name) for name in CODINGS)
 
 
 def _answers() -> Iterable[Kind]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from spikeship.hw_targets.network.neurons import (
     Sigma,
     SigmaDelta,
 )
+from spikeship.hw_targets.network.timing import Timing
 from spikeship.hw_targets.simulate.trace import Trace
 
 SAMPLES = 3
@@ -36,6 +37,11 @@ class Case:
     network: Network
     inputs: np.ndarray
     arguments: dict[str, Any] = field(default_factory=dict)
+    """Fields of its `Timing`."""
+
+    @property
+    def timing(self) -> Timing:
+        return Timing(**self.arguments)
 
 
 # -- what the kinds are drawn from ---------------------------------------------------------------
@@ -606,8 +612,7 @@ def case(kind: Callable[[Rng], Case], seed: int) -> Case:
 
 
 def run(function: Simulate, case: Case, **changed: Any) -> Trace:
-    """All that can be recorded."""
-    arguments = (
-        case.arguments | {"inputs": case.inputs, "record": everything(case.network)} | changed
-    )
-    return function(case.network, **arguments)
+    """All that can be recorded; what is changed may be fields of the timing."""
+    times = {f.name: changed.pop(f.name) for f in fields(Timing) if f.name in changed}
+    usual = {"inputs": case.inputs, "record": everything(case.network)}
+    return function(case.network, timing=Timing(**case.arguments | times), **usual | changed)

@@ -19,6 +19,7 @@ from spikeship.hw_targets.network.layers import Conv, Dense, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError
 from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.hw_targets.network.timing import Timing
 from spikeship.hw_targets.netx.file import read_netx, write_netx
 from spikeship.hw_targets.simulate import lava as lava_cpu
 from spikeship.hw_targets.simulate.reference import simulate
@@ -211,7 +212,7 @@ def test_simulate(dense: tuple[Path, Network, np.ndarray]) -> None:
         "--record", "spikes,u,v", "--steps", 15, "--reset-interval", 5, "--reset-offset", 1,
     )  # fmt: skip
     expected = simulate(
-        network, x, 15, reset_interval=5, reset_offset=1, record=("spikes", "u", "v")
+        network, x, Timing(15, reset_interval=5, reset_offset=1), record=("spikes", "u", "v")
     )
     with np.load(folder / "t.npz") as got:
         assert sorted(got.files) == ["backend", "spikes.0", "u.0", "v.0"]
@@ -314,7 +315,7 @@ def test_simulate_a_constant_input(tmp_path: Path) -> None:
     assert "give --steps" in refused.stderr
     ok(*words, "--steps", 9)
     trace = Trace.load(tmp_path / "t.npz")
-    expected = simulate(SMALL, x, 9, record="spikes")
+    expected = simulate(SMALL, x, Timing(9), record="spikes")
     assert trace.spikes is not None
     assert expected.spikes is not None
     assert (trace.spikes[0] == expected.spikes[0]).all()

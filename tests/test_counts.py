@@ -30,6 +30,7 @@ from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network, Population
 from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError
 from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.hw_targets.network.timing import Timing
 from spikeship.hw_targets.simulate import engine, reference
 from spikeship.hw_targets.simulate.inputs import prepare_input
 from spikeship.hw_targets.simulate.trace import Trace
@@ -71,7 +72,7 @@ def run(name: str, samples: int = SAMPLES) -> tuple[Network, np.ndarray, Trace]:
     rng = np.random.default_rng(9)
     shape = (samples, STEPS, *network.input_shape)
     inputs = rng.integers(0, 90, shape) * rng.integers(0, 2, shape)
-    trace = reference.simulate(network, inputs, STEPS + network.latency, record="spikes")
+    trace = reference.simulate(network, inputs, Timing(STEPS + network.latency), record="spikes")
     return network, inputs, trace.aligned(network, STEPS)
 
 
@@ -249,11 +250,9 @@ def scattered(network: Network, seed: int, parts: int = 4) -> Placement:
 def played(case: Any, **arguments: Any) -> tuple[np.ndarray, Trace]:
     """What a case of the parity table gave each step, and its trace with all states."""
     record = everything(case.network)
-    trace = engine.simulate(case.network, case.inputs, **case.arguments, record=record, **arguments)
+    trace = engine.simulate(case.network, case.inputs, case.timing, record=record, **arguments)
     steps = trace.spikes[0].shape[1]
-    drive = prepare_input(
-        case.network, case.inputs, case.arguments.get("steps"), case.arguments.get("message_bits")
-    )
+    drive = prepare_input(case.network, case.inputs, case.timing)
     given = np.zeros((len(drive.x), steps, *case.network.input_shape), np.int64)
     given[:, : drive.x.shape[1]] = drive.x[:, :steps]
     return given, trace
@@ -292,7 +291,7 @@ def test_the_engine_counts_what_its_trace_says(kind: Any, seed: int) -> None:
         assert tally(network, trace.activity, placement) == count(network, given, trace, placement)
         steps = whole - network.latency
         counter = Counter(network, placement, steps)
-        found = engine.simulate(network, one.inputs, **one.arguments, counter=counter).activity
+        found = engine.simulate(network, one.inputs, one.timing, counter=counter).activity
         assert found is not None
         aligned = trace.aligned(network, steps)
         expected = activity_of(network, given[:, :steps], aligned, counter.placement)

@@ -46,6 +46,7 @@ from spikeship.hw_targets.energy.step_time import inference_seconds, step_second
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input, NeuronLayer
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import CubaLIF
+from spikeship.hw_targets.network.timing import Timing
 from spikeship.hw_targets.simulate.reference import simulate
 from spikeship.hw_targets.simulate.trace import Activity
 from spikeship.pipeline import records
@@ -506,7 +507,7 @@ def runs(draw: st.DrawFn) -> tuple[Network, Placement, np.ndarray, Activity]:
     placement = Placement(tuple(cores), Mesh(tile * tiles, tile, rows), "loihi1")
     samples, steps = 2, 4
     inputs = rng.integers(0, 2, (samples, steps, *network.input_shape))
-    trace = simulate(network, inputs, steps + network.latency, record=("spikes", "u", "v"))
+    trace = simulate(network, inputs, Timing(steps + network.latency), record=("spikes", "u", "v"))
     trace = trace.aligned(network, steps)
     return network, placement, inputs, activity_of(network, inputs, trace, placement)
 
@@ -600,7 +601,7 @@ def test_counts_of_a_run_without_a_placement() -> None:
     """`count` with no chip: what a message passes is listed, not taken as 0."""
     network = Network([Dense(np.full((2, 3), 50), None, CubaLIF(2000, 700, 1))])
     inputs = np.ones((1, 3, 3), int)
-    trace = simulate(network, inputs, 4, record="spikes").aligned(network, 3)
+    trace = simulate(network, inputs, Timing(4), record="spikes").aligned(network, 3)
     counts = count(network, inputs, trace)
     assert layer_per_core(network).mesh is None
     energy = estimate(counts, load_device("loihi1-sanafe"))

@@ -17,6 +17,7 @@ from spikeship.hw_targets.counts.counts import tally
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import CubaLIF, Delta, ResonateFire, Sigma, SigmaDelta
+from spikeship.hw_targets.network.timing import Timing
 from spikeship.hw_targets.simulate import engine, kernels, layout, reference
 from spikeship.hw_targets.simulate.trace import Trace
 
@@ -104,7 +105,7 @@ def test_blocks_chunks_and_threads_change_nothing(
     monkeypatch.setattr(engine, "ALONE", 0)
     network = conv_net()
     x = spikes(network, samples, 21)
-    options = {"reset_interval": 8, "reset_offset": 1, "record": ALL}
+    options = {"timing": Timing(reset_interval=8, reset_offset=1), "record": ALL}
     expected = reference.simulate(network, x, **options)
     assert same(engine.simulate(network, x, threads=threads, **options), expected)
 
@@ -145,7 +146,7 @@ def test_a_layer_may_go_to_the_reference_in_any_block(
     rng = np.random.default_rng(7)
     graded = (rng.integers(0, 1 << 20, (3, steps, *network.input_shape)) >> 12).astype(np.int32)
     record = (*(s for s in ("u", "v") if any(s in p.states for p in network.populations)),)
-    options = {"record": ("spikes", "counts", *record), "reset_interval": 7}
+    options = {"record": ("spikes", "counts", *record), "timing": Timing(reset_interval=7)}
     advance, forced = engine._Block._advance, set()
 
     def falling_back(block: Any, i: int, start: int, length: int) -> None:
@@ -298,8 +299,8 @@ def test_half_weights_are_summed_before_they_are_rounded() -> None:
     network = Network([layer])
     x = np.ones((1, 8, 2), np.int8) * np.array([1, 1, 0, 0, -3, 2, -9, -9])[:, None]
     for bits in (0, None):
-        found = engine.simulate(network, x, message_bits=bits, record=ALL)
-        assert same(found, reference.simulate(network, x, message_bits=bits, record=ALL))
+        found = engine.simulate(network, x, Timing(message_bits=bits), record=ALL)
+        assert same(found, reference.simulate(network, x, Timing(message_bits=bits), record=ALL))
         assert found.u is not None
         assert found.u[0][0, 1].tolist() == [-195 << 6, -41 << 6]  # floor(-194.5)
 
@@ -341,11 +342,11 @@ def test_memory_does_not_grow_with_steps_or_samples() -> None:
     network = conv_net()
     constant = np.ones((1, *network.input_shape), np.int8)
     x = np.broadcast_to(constant, (40, *network.input_shape))
-    engine.simulate(network, x, 10, threads=1)
+    engine.simulate(network, x, Timing(10), threads=1)
 
     def peak(samples: int, steps: int) -> int:
         tracemalloc.start()
-        engine.simulate(network, x[:samples], steps, threads=1)
+        engine.simulate(network, x[:samples], Timing(steps), threads=1)
         highest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return highest

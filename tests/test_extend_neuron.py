@@ -32,6 +32,7 @@ from spikeship.hw_targets.arrays import Array
 from spikeship.hw_targets.chips.loihi2 import LOIHI2, has_known_programs
 from spikeship.hw_targets.network.kind import Netx, Operations, Step, whole
 from spikeship.hw_targets.network.neurons import NEURONS, IntArray, Neuron, spread
+from spikeship.hw_targets.network.timing import Timing
 from spikeship.hw_targets.simulate import engine, reference
 from spikeship.hw_targets.simulate import lava as lava_cpu
 from spikeship.hw_targets.simulate.trace import Overflow
@@ -138,7 +139,10 @@ def test_the_engine_runs_it_as_the_reference_does(
     monkeypatch.setattr(engine, "SCRATCH", scratch)
     x = spikes(network)
     names = ("counts", "spikes", "u", "v")
-    options: dict[str, Any] = {"reset_interval": 7, "reset_offset": 1, "record": names}
+    options: dict[str, Any] = {
+        "timing": Timing(reset_interval=7, reset_offset=1),
+        "record": names,
+    }
     counter = Counter(network)
     found = simulate(network, x, **options, counter=counter)
     expected = reference.simulate(network, x, **options)

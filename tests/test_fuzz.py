@@ -73,7 +73,7 @@ def test_every_kind_is_drawn() -> None:
 def test_a_seed_is_one_case() -> None:
     for seed in range(40):
         one, other = draw(seed), draw(seed)
-        assert (one.network, one.arguments) == (other.network, other.arguments)
+        assert (one.network, one.timing) == (other.network, other.timing)
         assert one.inputs.dtype == other.inputs.dtype
         assert np.array_equal(one.inputs, other.inputs)
     assert len({draw(seed).network.digest for seed in range(40)}) == 40

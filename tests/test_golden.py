@@ -29,6 +29,7 @@ from spikeship.hw_targets.network.neurons import (
     Sigma,
     SigmaDelta,
 )
+from spikeship.hw_targets.network.timing import Timing
 from spikeship.hw_targets.netx.file import NetxError, read_netx, write_netx
 from spikeship.hw_targets.simulate import engine, reference
 from spikeship.hw_targets.simulate.trace import Overflow, Trace
@@ -142,7 +143,8 @@ def check_recording(simulate: Simulate, run: Run, recording: Path, network_file:
     expected = {key: time_first(array) for key, array in arrays.items()}
     wanted = {QUANTITIES[key.rstrip("0123456789")] for key in expected}
     steps = len(expected["s0"])
-    trace = simulate(network, given[None], steps, message_bits=bits, record=wanted, **arguments)
+    timing = Timing(steps, message_bits=bits, **arguments)
+    trace = simulate(network, given[None], timing, record=wanted)
     assert {key for key in expected if key[0:2] == f"s{key[-1]}"} == {
         f"s{p.index}" for p in network.populations
     }
@@ -204,7 +206,7 @@ def test_input_block(simulate: Simulate, tiny: Load) -> None:
     """A1."""
     bias = tiny("input_bias").T.astype(int)  # W, H, C
     network = Network([Input((3, 16, 16), TINY)])
-    trace = simulate(network, bias[None], 15, record="spikes")
+    trace = simulate(network, bias[None], Timing(15), record="spikes")
     assert trace.spikes is not None
     assert np.array_equal(trace.spikes[0][0], time_first(tiny("input"))[1:])
 
@@ -216,9 +218,7 @@ def test_conv_block(simulate: Simulate, tiny: Load) -> None:
     trace = simulate(
         Network([Input((3, 16, 16)), conv]),
         time_first(tiny("input"))[None, 1:],
-        16,
-        reset_interval=16,
-        reset_offset=1,
+        Timing(16, reset_interval=16, reset_offset=1),
         record=("spikes", "u"),
     )
     assert trace.spikes is not None
@@ -244,7 +244,9 @@ def test_dense_block(simulate: Simulate, shared_data: Path) -> None:
 def test_tiny_network(simulate: Simulate, tiny: Load) -> None:
     """A4."""
     bias = tiny("input_bias").T[None]
-    trace = simulate(read_netx(HERE / "tiny.net"), bias, 20, reset_interval=17, record="spikes.2")
+    trace = simulate(
+        read_netx(HERE / "tiny.net"), bias, Timing(20, reset_interval=17), record="spikes.2"
+    )
     expected = time_first(tiny("output"))[1:]
     assert trace.spikes is not None
     assert expected.sum() == 92
@@ -259,7 +261,7 @@ def test_pilotnet_readout(simulate: Simulate, shared_data: Path) -> None:
     """A6."""
     folder = shared_data / "golden/pilotnet_sdnn"
     image = channels_first(np.load(folder / "input.npy"))
-    trace = simulate(read_netx(folder / "network.net"), image, 9, record="spikes.-1")
+    trace = simulate(read_netx(folder / "network.net"), image, Timing(9), record="spikes.-1")
     found = trace.spikes[8][0, :, 0].tolist() if trace.spikes else None
     assert found == [0, -3840, 4880, 361928, 461416, 342568, -315628, -315628, -31026]
     assert found == np.load(folder / "output.npy")[0].tolist()
@@ -277,7 +279,7 @@ def test_pilotnet_sigmas(
     folder = shared_data / "golden/pilotnet_sdnn"
     network = read_netx(folder / f"{file}.net", skip_layers=1, num_layers=5)
     messages = channels_first(np.load(folder / "act0.npy"))[..., : network.input_shape[2]]
-    trace = simulate(network, messages[None], message_bits=16, record="u")
+    trace = simulate(network, messages[None], Timing(message_bits=16), record="u")
     assert trace.u is not None
     for i in layers:
         expected = channels_first(np.load(folder / f"sigma{i}{suffix}.npy"))
@@ -316,7 +318,7 @@ def test_sigma_dense_block(simulate: Simulate, shared_data: Path) -> None:
     folder = shared_data / "golden/tiny/sdnn"
     network = Network([Dense(np.load(folder / "layer2_weight.npy"), None, Sigma())])
     messages = time_first(np.load(folder / "layer1.npy").reshape(864, 16))
-    trace = simulate(network, messages[None], message_bits=0, record="spikes")
+    trace = simulate(network, messages[None], Timing(message_bits=0), record="spikes")
     assert trace.spikes is not None
     assert np.array_equal(trace.spikes[0][0], time_first(np.load(folder / "layer2.npy")))
 
@@ -436,7 +438,7 @@ def test_weight_fit(stored: Any, exponent: int, effective: Any, tmp_path: Path) 
         return
     network = Network([Dense(weight, None, CubaLIF(4096, 4096, 131071))])
     for simulate in BACKENDS:
-        trace = simulate(network, np.eye(3, dtype=int)[None], 4, record="u")
+        trace = simulate(network, np.eye(3, dtype=int)[None], Timing(4), record="u")
         assert trace.u is not None
         assert np.array_equal(trace.u[0][0, 1:].T, 64 * np.asarray(expected))
     if effective is None:
@@ -486,7 +488,7 @@ def plain(arrays: Any) -> list[int]:
 def test_message_bits(simulate: Simulate, bits: int | None, u: list[int]) -> None:
     """E2: of width 0 any message is one spike, negative ones too."""
     network = Network([Dense([[5]], None, CubaLIF(4096, 0, 99))])
-    trace = simulate(network, [[[7], [-1], [0], [0]]], message_bits=bits, record=["u"])
+    trace = simulate(network, [[[7], [-1], [0], [0]]], Timing(message_bits=bits), record=["u"])
     assert plain(trace.u) == [64 * x for x in u]
 
 
@@ -553,7 +555,7 @@ def test_sums_of_a_convolution_wrap_at_24_bit(simulate: Simulate) -> None:
     sums = [((x + LIMIT) % (2 * LIMIT)) - LIMIT for x in cast]
     u = [64 * a - 2 * LIMIT * ((64 * a > LIMIT) - (64 * a <= -LIMIT)) for a in sums]
     network = Network([Input((1, 1, 1)), Conv([[[[254]]]], None, CubaLIF(4096, 4096, 9))])
-    trace = simulate(network, sent.reshape(1, -1, 1, 1, 1), len(sent) + 1, record="u")
+    trace = simulate(network, sent.reshape(1, -1, 1, 1, 1), Timing(len(sent) + 1), record="u")
     assert plain(trace.u) == [0, *u]
     assert max(map(abs, u)) > 5 * 10**8
 
@@ -584,7 +586,7 @@ def test_torch_convolution(simulate: Simulate, pair: int, shared_data: Path) -> 
         groups = int(data["groups"])
     digits = np.stack([np.floor(x * 16**k) % 16 for k in range(1, 7)])
     conv = Conv(weight, None, CubaLIF(4096, 4096, 0), **options, groups=groups)
-    trace = simulate(Network([Input(x.shape), conv]), digits[:, None], 2, record=["u"])
+    trace = simulate(Network([Input(x.shape), conv]), digits[:, None], Timing(2), record=["u"])
     assert trace.u is not None
     assert trace.overflow == (Overflow(),)
     sums = np.tensordot(16.0 ** -np.arange(1, 7), trace.u[0][:, 1] / 64, 1)

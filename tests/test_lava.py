@@ -15,6 +15,7 @@ import pytest
 from spikeship.hw_targets.network.layers import Dense
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import NetworkError
+from spikeship.hw_targets.network.timing import Timing
 from spikeship.hw_targets.netx.file import NetxError, read_netx
 from spikeship.hw_targets.simulate import engine
 from spikeship.hw_targets.simulate import lava as lava_cpu
@@ -26,12 +27,12 @@ GOLDEN = Path(__file__).parent / "golden"
 def test_equals_a_run_without_our_batching() -> None:
     """The recording comes from lava-dl alone; here the same sample is second of two."""
     with np.load(GOLDEN / "conv_mix_30.npz") as data:
-        arguments = ast.literal_eval(str(data["kwargs"]))
+        timing = Timing(**ast.literal_eval(str(data["kwargs"])))
         columns = {key: np.moveaxis(data[key], -1, 0) for key in data.files if key != "kwargs"}
     sample = columns.pop("input")
     inputs = np.stack([sample[::-1], sample])
     trace = lava_cpu.run(
-        read_netx(GOLDEN / "conv_mix_30.net"), inputs, **arguments, record=("spikes", "u", "v")
+        read_netx(GOLDEN / "conv_mix_30.net"), inputs, timing, record=("spikes", "u", "v")
     )
     found = {"s": trace.spikes, "u": trace.u, "v": trace.v}
     for key, expected in columns.items():
@@ -78,7 +79,7 @@ def same_from(path: Path) -> None:
     x = some_input(network, 6)
     steps = min(6 + network.latency, 12)
     states = sorted({name for p in network.populations for name in p.states})
-    options = {"steps": steps, "record": ("counts", "spikes", *states)}
+    options = {"timing": Timing(steps), "record": ("counts", "spikes", *states)}
     found = lava_cpu.run(network, x, file=path, **options)
     expected = engine.simulate(network, x, **options)
     for name in ("spikes", *states):
@@ -105,8 +106,12 @@ def test_the_file_must_hold_the_network() -> None:
 ONE = Network([Dense([[1, 2]])])
 REFUSED: dict[str, tuple[Network, dict[str, Any], type[Exception], str]] = {
     "recording": (ONE, {"record": ["w"]}, NetworkError, 'cannot record "w"'),
-    "interval": (ONE, {"reset_interval": 0}, NetworkError, "reset_interval = 0; give 1 or more"),
-    "input": (ONE, {"message_bits": 1, "inputs": [[[2, 0]]]}, NetworkError, "enough message bits"),
+    "input": (
+        ONE,
+        {"timing": Timing(message_bits=1), "inputs": [[[2, 0]]]},
+        NetworkError,
+        "enough message bits",
+    ),
     "all-zero dense": (
         Network([Dense([[0, 0]])]),
         {},

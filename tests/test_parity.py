@@ -275,7 +275,7 @@ def test_record_on_lava(lava: Simulate) -> None:
 def test_counts_by_default() -> None:
     one = case(dense_reset, 0)
     for simulate in SIMULATORS.values():
-        trace = simulate(one.network, one.inputs, **one.arguments)
+        trace = simulate(one.network, one.inputs, one.timing)
         assert trace.counts.shape == (SAMPLES, 3)
         assert all(getattr(trace, name) is None for name in QUANTITIES)
 

@@ -6,6 +6,7 @@ import pytest
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network, Population
 from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError
+from spikeship.hw_targets.network.timing import Timing
 from spikeship.hw_targets.simulate.reference import simulate
 from spikeship.hw_targets.simulate.trace import Overflow, Trace
 
@@ -158,7 +159,7 @@ def test_equals_the_equations(name: str) -> None:
     steps = len(sample) + 3
     expected = by_hand(network, sample, steps, **reset)
     arguments = {f"reset_{'interval' if k == 'reset' else k}": n for k, n in reset.items()}
-    found = simulate(network, sample[None], steps, **arguments, record=ALL)
+    found = simulate(network, sample[None], Timing(steps, **arguments), record=ALL)
     assert same(found, expected)
     assert expected.spikes[0].any()
 
@@ -194,7 +195,7 @@ BATCH = np.stack([SAMPLE, SAMPLE[::-1], 1 - SAMPLE])
 
 
 def test_batch_equals_one_by_one() -> None:
-    arguments: dict[str, Any] = {"steps": 12, "reset_interval": 5, "record": ALL}
+    arguments: dict[str, Any] = {"timing": Timing(12, reset_interval=5), "record": ALL}
     together = simulate(NETWORK, BATCH, **arguments)
     alone = [simulate(NETWORK, BATCH[i : i + 1], **arguments) for i in range(len(BATCH))]
     joined = Trace(
@@ -209,25 +210,27 @@ def test_batch_equals_one_by_one() -> None:
 
 def test_time_beyond_the_input_is_silent() -> None:
     padded = np.concatenate([BATCH, np.zeros((3, 4, *IMAGE), int)], axis=1)
-    assert same(simulate(NETWORK, BATCH, 13, record=ALL), simulate(NETWORK, padded, record=ALL))
+    assert same(
+        simulate(NETWORK, BATCH, Timing(13), record=ALL), simulate(NETWORK, padded, record=ALL)
+    )
 
 
 def test_fewer_steps_leave_the_rest_out() -> None:
     assert same(
-        simulate(NETWORK, BATCH, 5, record=ALL), simulate(NETWORK, BATCH[:, :5], record=ALL)
+        simulate(NETWORK, BATCH, Timing(5), record=ALL), simulate(NETWORK, BATCH[:, :5], record=ALL)
     )
 
 
 def test_constant_input_is_the_same_message_in_every_step() -> None:
     repeated = np.repeat(BATCH[:, :1], 8, axis=1)
-    constant = simulate(NETWORK, BATCH[:, 0], 8, record=ALL)
+    constant = simulate(NETWORK, BATCH[:, 0], Timing(8), record=ALL)
     assert same(constant, simulate(NETWORK, repeated, record=ALL))
 
 
 def test_constant_input_to_input_neurons_is_their_bias() -> None:
     """It is added to v, so unlike an input in time it leaves u at 0."""
     network = Network([Input((1,), CubaLIF(0, 0, 100)), Dense([[1]])])
-    constant = simulate(network, [[40]], 5, record=ALL)
+    constant = simulate(network, [[40]], Timing(5), record=ALL)
     driven = simulate(network, np.full((1, 5, 1), 40), record=ALL)
     assert plain(constant.u) == [0] * 5
     assert plain(constant.v) == [40 * 64, 80 * 64, 0, 40 * 64, 80 * 64]
@@ -310,10 +313,10 @@ OVERFLOWS: dict[str, tuple[Network, list[int], Overflow, list[int]]] = {
 def test_overflow_is_counted(name: str) -> None:
     network, message, expected, u = OVERFLOWS[name]
     inputs = np.array(message).reshape(1, 1, *network.input_shape)
-    trace = simulate(network, inputs, 5, record=["u"])
+    trace = simulate(network, inputs, Timing(5), record=["u"])
     assert trace.overflow == (expected,)
     assert plain(trace.u) == u + [0] * (5 - len(u))
-    twice = simulate(network, np.concatenate([inputs, inputs]), 5)
+    twice = simulate(network, np.concatenate([inputs, inputs]), Timing(5))
     assert twice.overflow == (expected + expected,)
     assert bool(expected) is (name != "nothing happens")
 
@@ -333,7 +336,7 @@ REFUSED: dict[str, tuple[Network, Any, dict[str, Any], str]] = {
     "no sample axis": (
         PIXELS,
         np.zeros((1, 4, 5), int),
-        {"steps": 3},
+        {"timing": Timing(3)},
         r"input has shape \(1, 4, 5\)",
     ),
     "an axis more": (DENSE, np.zeros((1, 1, 1, 2), int), {}, r"input has shape \(1, 1, 1, 2\)"),
@@ -345,7 +348,12 @@ REFUSED: dict[str, tuple[Network, Any, dict[str, Any], str]] = {
         r"input\[0, 0, 1\] = 0.5 is not an integer. .*encode real values on an integer grid",
     ),
     "nan": (DENSE, [[[np.nan, 0]]], {}, r"input\[0, 0, 0\] = nan is not a finite number"),
-    "real bias": (DRIVEN, [[0.5, 0]], {"steps": 3}, r"input\[0, 0\] = 0.5 is not an integer"),
+    "real bias": (
+        DRIVEN,
+        [[0.5, 0]],
+        {"timing": Timing(3)},
+        r"input\[0, 0\] = 0.5 is not an integer",
+    ),
     "text": (DENSE, [[["a", "b"]]], {}, "input has dtype .*; integers are needed"),
     "constant without steps": (
         DENSE,
@@ -353,18 +361,17 @@ REFUSED: dict[str, tuple[Network, Any, dict[str, Any], str]] = {
         {},
         "steps = None: a constant input needs a number of steps of 1 or more",
     ),
-    "no steps": (DENSE, [[[0, 1]]], {"steps": 0}, "steps = 0"),
     "no time": (DENSE, np.zeros((1, 0, 2), int), {}, "steps = 0"),
     "bias beyond 13 bit": (
         DRIVEN,
         [[0, 4096]],
-        {"steps": 3},
+        {"timing": Timing(3)},
         r"input\[0, 1\] = 4096 is outside \[-4096, 4095\]. .*13-bit bias mantissa",
     ),
     "message too wide": (
         DENSE,
         [[[0, 16]]],
-        {"message_bits": 4},
+        {"timing": Timing(message_bits=4)},
         r"input\[0, 0, 1\] = 16 is outside \[-15, 15\]. .*give enough message bits",
     ),
     "message beyond 24 bit": (DENSE, [[[0, -(1 << 24)]]], {}, r"= -16777216 is outside"),
@@ -373,18 +380,6 @@ REFUSED: dict[str, tuple[Network, Any, dict[str, Any], str]] = {
         [[[0, 1]]],
         {"record": ("spikes", "w")},
         r'cannot record "w". Choose "counts", or spikes, u, v, residue, of one population',
-    ),
-    "reset interval": (
-        DENSE,
-        [[[0, 1]]],
-        {"reset_interval": 0},
-        "reset_interval = 0; give 1 or more",
-    ),
-    "reset offset": (
-        DENSE,
-        [[[0, 1]]],
-        {"reset_interval": 3, "reset_offset": -1},
-        "reset_offset = -1; give 0 or more",
     ),
 }
 
@@ -399,7 +394,7 @@ def test_refused(name: str) -> None:
 def test_sums_beyond_exact_float64_stay_exact() -> None:
     network = Network([Dense(np.full((1, 1 << 22), 254), None, KEEP)])
     inputs = np.full((1, 1, 1 << 22), (1 << 24) - 1)
-    trace = simulate(network, inputs, 2, record="u")
+    trace = simulate(network, inputs, Timing(2), record="u")
     total = 254 * (1 << 22) * ((1 << 24) - 1)  # -254 * 2^22 modulo 2^32
     assert total > 1 << 53
     assert trace.overflow == (Overflow(u_wraps=1, v_clips=1, sum_wraps=1),)

@@ -7,6 +7,7 @@ from spikeship.hw_targets.files import atomic_path
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError
+from spikeship.hw_targets.network.timing import Timing
 from spikeship.hw_targets.simulate.reference import simulate
 from spikeship.hw_targets.simulate.trace import Overflow, Recorded, Trace
 
@@ -47,7 +48,7 @@ def test_aligned_columns_answer_the_same_input_step() -> None:
 def test_first_answer_is_in_the_first_aligned_column() -> None:
     """One message at step 1 moves u of every layer in column 0, and not before."""
     chain = Network([Dense([[100]], None, CubaLIF(4096, 4096, 0)) for _ in range(4)])
-    trace = simulate(chain, [[[1]]], 1 + chain.latency, record=("spikes", "u"))
+    trace = simulate(chain, [[[1]]], Timing(1 + chain.latency), record=("spikes", "u"))
     assert [int(np.flatnonzero(u)[0]) for u in trace.u] == [1, 2, 3, 4]
     aligned = trace.aligned(chain, 1)
     assert [u.item() for u in aligned.u] == [6400] * 4

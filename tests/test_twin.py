@@ -21,6 +21,7 @@ from spikeship.hw_targets.network.neurons import (
     SigmaDelta,
 )
 from spikeship.hw_targets.network.recipe import Recipe
+from spikeship.hw_targets.network.timing import Timing
 from spikeship.hw_targets.simulate.engine import simulate
 from spikeship.hw_targets.simulate.trace import Trace
 from spikeship.models.surrogates import SURROGATES
@@ -191,7 +192,7 @@ def test_coarse_matrix_products_are_not_used() -> None:
     try:
         assert _exact_type(1) is torch.float64
         net = cnn()
-        options = {"record": (*everything(net), "counts"), "steps": 9}
+        options = {"record": (*everything(net), "counts"), "timing": Timing(9)}
         x = graded_input(net)
         assert_equal(net, twin_simulate(net, x, **options), simulate(net, x, **options))
     finally:
@@ -258,7 +259,7 @@ def test_sums_beyond_float64_are_refused() -> None:
     first = Dense(np.full((17000, 1), 254), None, Sigma())
     network = Network([first, Dense(np.full((1, 17000), 254), None, Sigma())])
     with pytest.raises(OverflowError, match=r"beyond 2\^53 float64 is not exact"):
-        Twin(network)(tensor([[[1 << 23]] * 3]), message_bits=24)
+        Twin(network)(tensor([[[1 << 23]] * 3]), Timing(message_bits=24))
 
 
 def test_mistakes_are_refused_as_in_the_engine() -> None:
@@ -268,10 +269,8 @@ def test_mistakes_are_refused_as_in_the_engine() -> None:
     for arguments, message in (
         ({"inputs": x[..., 1:]}, "input has shape"),
         ({"inputs": x + 0.5}, "is not an integer"),
-        ({"inputs": x, "steps": 0}, "steps = 0"),
-        ({"inputs": x, "message_bits": 3}, "enough message bits"),
+        ({"inputs": x, "timing": Timing(message_bits=3)}, "enough message bits"),
         ({"inputs": x, "record": "w"}, 'cannot record "w"'),
-        ({"inputs": x, "reset_interval": 0}, "reset_interval = 0"),
     ):
         with pytest.raises(NetworkError, match=message):
             twin(**arguments)
@@ -297,7 +296,7 @@ def test_a_trained_twin_is_the_network_of_its_integers(network: Callable[[], Net
     assert trained.digest != start.digest
     assert trained.recipe == start.recipe
     x = graded_input(start, seed=9)
-    arguments = {"record": (*everything(start), "counts"), "reset_interval": 5, "reset_offset": 2}
+    arguments = {"record": (*everything(start), "counts"), "timing": Timing(None, 5, 2)}
     assert_equal(trained, twin(tensor(x), **arguments).numpy(), simulate(trained, x, **arguments))
     again = Twin(trained, twin.real(), trainable=PARAMETERS)
     for (name, one), other in zip(twin.named_parameters(), again.parameters(), strict=True):
@@ -532,7 +531,7 @@ def test_gradients_of_delays_convolutions_and_single_spikes() -> None:
     assert x.grad.tolist() == [[[128, 256], [128, 0], [128, 0], [0, 0]]]
     image = Network([Input((1, 2, 2)), Conv([[[[2, 4]]]], None, CubaLIF(4096, 4096, 131071))])
     x = tensor(np.full((1, 2, 1, 2, 2), 5)).requires_grad_()
-    Twin(image)(x, record="v", message_bits=0).v[0].sum().backward()
+    Twin(image)(x, Timing(message_bits=0), record="v").v[0].sum().backward()
     assert x.grad[0].tolist() == [[[[128, 256]] * 2], [[[0, 0]] * 2]]
 
 

@@ -47,3 +47,7 @@ class Timing:
         """Whether a population forgets before a step; steps count from 1."""
         interval = self.reset_interval
         return interval is not None and (step - 1 - self.reset_offset - population) % interval == 0
+
+
+AS_INPUT = Timing()
+"""As many steps as the input has, without resets, with the messages as they are."""

@@ -26,7 +26,8 @@ from ..network import arithmetic
 from ..network.kind import STATES
 from ..network.layers import Conv, Input
 from ..network.network import Network
-from .inputs import QUANTITIES, Drive, Record, check_reset, parse_record, prepare_input
+from ..network.timing import AS_INPUT, Timing
+from .inputs import QUANTITIES, Drive, Record, parse_record, prepare_input
 from .reference import RunningLayer
 from .trace import Overflow, Recorded, Trace
 
@@ -54,11 +55,8 @@ _NOBODY = np.zeros(0, np.int32)
 def simulate(
     network: Network,
     inputs: ArrayLike,
-    steps: int | None = None,
+    timing: Timing = AS_INPUT,
     *,
-    reset_interval: int | None = None,
-    reset_offset: int = 0,
-    message_bits: int | None = None,
     record: str | Collection[str] = "counts",
     threads: int | None = None,
     counter: Counter | None = None,
@@ -72,19 +70,17 @@ def simulate(
     2 MB of messages (or four steps of one sample) and 12 bytes per neuron of the samples in work,
     however many steps and samples there are. Raises NetworkError.
     """
-    check_reset(reset_interval, reset_offset)
     layers = layout_of(network)
     kept = parse_record(record, network)
-    drive = prepare_input(network, inputs, steps, message_bits)
+    drive = prepare_input(network, inputs, timing)
     threads = threads or _cores()
     run = _Run(
         network,
         layers,
         drive,
         kept,
-        reset_interval or 0,
-        reset_offset,
-        binary=message_bits == 0,
+        timing,
+        binary=timing.message_bits == 0,
         counter=counter,
     )
     samples = len(drive.x)
@@ -145,8 +141,7 @@ class _Run:
     layers: tuple[Layer, ...]
     drive: Drive
     kept: Record
-    reset_interval: int
-    reset_offset: int
+    timing: Timing
     binary: bool
     counter: Counter | None
     spare: list[_Buffers] = field(default_factory=list)
@@ -448,6 +443,7 @@ class _Block:
             raise _NeedsReference(i)
         if layer.recurrent.size and layer.population.graded and not self._single_spikes(i):
             raise _NeedsReference(i)  # its own messages may grow beyond any bound
+        interval = run.timing.reset_interval if layer.population.neuron.resets else None
         self.options[i, reach] = kernels.Options(
             kind=row.kind,
             direct=direct,
@@ -463,8 +459,8 @@ class _Block:
             sin=row.sin,
             cos=row.cos,
             threshold=row.threshold,
-            reset_interval=run.reset_interval if layer.population.neuron.resets else 0,
-            reset_phase=run.reset_offset + 1 + i,
+            reset_interval=interval or 0,
+            reset_phase=run.timing.reset_offset + 1 + i,
             band=layer.band,
         )
         return self.options[i, reach]
@@ -495,8 +491,7 @@ class _Block:
         }
         active, first, last = self._active(i, start, steps)
         for k in range(steps):
-            phase = start + k + 1 - run.reset_offset - 1 - i
-            if run.reset_interval and phase % run.reset_interval == 0:
+            if run.timing.forgets(i, start + k + 1):
                 reference.forget()
             message = arriving[:, k].reshape(len(arriving), *population.input_shape)
             sent = _positions_first(reference.step(message), population.shape)

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..network import arithmetic
-from ..network.arithmetic import MESSAGE_BITS, MESSAGE_LIMIT
+from ..network.arithmetic import MESSAGE_LIMIT
 from ..network.kind import STATES
 from ..network.layers import Input
 from ..network.network import Network
 from ..network.neurons import IntArray, NetworkError, integers
+from ..network.timing import AS_INPUT, Timing
 
 QUANTITIES = ("spikes", *STATES)
 
@@ -35,23 +36,16 @@ class Drive:
     """at least the size of every message; 1 where they all are 0 or 1"""
 
 
-def prepare_input(
-    network: Network, inputs: ArrayLike, steps: int | None, message_bits: int | None = None
-) -> Drive:
+def prepare_input(network: Network, inputs: ArrayLike, timing: Timing = AS_INPUT) -> Drive:
     """Check an input for a network.
 
     `inputs`: integers (sample, time, *input shape), or (sample, *input shape) for a constant input,
-    which needs `steps`. A constant input meets Input neurons of kind CubaLIF (`constant_is_bias`) as
-    their bias mantissa; everywhere else it is held. `steps` beyond the input's time run on with no input;
-    fewer steps leave the rest out. With `message_bits` 0 every non-zero message counts as one
-    spike, as in netx; None and every other width keep the payload. Input neurons always see the
-    payload, as in netx. Arrays of integers are not copied. Raises NetworkError.
+    which needs steps. A constant input meets Input neurons of kind CubaLIF (`constant_is_bias`) as
+    their bias mantissa; everywhere else it is held. `timing` says how many steps there are, and whether
+    every non-zero message counts as one spike. Input neurons always see the payload, as in netx. Arrays
+    of integers are not copied. Raises NetworkError.
     """
-    if message_bits is not None and message_bits not in range(MESSAGE_BITS + 1):
-        raise NetworkError(
-            f"message_bits = {message_bits}; give 0 for single spikes, up to {MESSAGE_BITS} for graded "
-            f"ones (their payloads stay below 2^{MESSAGE_BITS - 1}), or none for that."
-        )
+    steps, message_bits = timing.steps, timing.message_bits
     shape = network.input_shape
     array = np.asarray(inputs)
     constant = array.ndim == 1 + len(shape)
@@ -104,14 +98,6 @@ def _messages(array: NDArray[Any], message_bits: int | None) -> tuple[NDArray[An
     if message_bits == 0 and (low < 0 or high > 1):
         return (array != 0).view(np.int8), 1
     return array, int(high) if low >= 0 else max(int(high), -int(low), 2)
-
-
-def check_reset(interval: int | None, offset: int) -> None:
-    """Refuse a reset schedule that netx could not run."""
-    if interval is not None and interval < 1:
-        raise NetworkError(f"reset_interval = {interval}; give 1 or more, or none.")
-    if offset < 0:
-        raise NetworkError(f"reset_offset = {offset}; give 0 or more.")
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..network.network import Network, Population
 from ..network.neurons import NetworkError
+from ..network.timing import AS_INPUT, Timing
 from ..netx.file import NetxError, NetxWarning, read_netx, write_netx
 from ..netx.write import check_loadable
-from .inputs import QUANTITIES, check_reset, parse_record, prepare_input
+from .inputs import QUANTITIES, parse_record, prepare_input
 from .trace import Recorded, Trace
 
 
@@ -64,11 +65,8 @@ def why_unavailable() -> str | None:
 def run(
     network: Network,
     inputs: ArrayLike,
-    steps: int | None = None,
+    timing: Timing = AS_INPUT,
     *,
-    reset_interval: int | None = None,
-    reset_offset: int = 0,
-    message_bits: int | None = None,
     record: str | Collection[str] = "counts",
     file: str | Path | None = None,
 ) -> Trace:
@@ -77,7 +75,7 @@ def run(
     `file`: the netx file that the network was read from, whole: Lava then loads that one. Weights that
     Lava changes run as it changes them, which is what the simulators do.
     All samples go through one Lava run. Between two samples one idle step (or as many as bring the
-    step count to a multiple of `reset_interval`) passes, at whose end every synaptic buffer and
+    step count to a multiple of the reset interval) passes, at whose end every synaptic buffer and
     every state is set back to 0, so that each sample starts as in a run of its own. Overflows are
     not counted by Lava: `trace.overflow` is None. Raises LavaMissingError, LavaError, NetworkError,
     NetxError.
@@ -85,16 +83,15 @@ def run(
     reason = why_unavailable()
     if reason:
         raise LavaMissingError(reason)
-    check_reset(reset_interval, reset_offset)
     kept = parse_record(record, network)
-    drive = prepare_input(network, inputs, steps, message_bits)
+    drive = prepare_input(network, inputs, timing)
     populations, samples = network.populations, len(drive.x)
     probes = {name: set(getattr(kept, name)) for name in QUANTITIES}
     if kept.counts:
         probes["spikes"].add(populations[-1].index)
     period = drive.steps + 1
-    if reset_interval is not None:
-        period = -(-period // reset_interval) * reset_interval
+    if timing.reset_interval is not None:
+        period = -(-period // timing.reset_interval) * timing.reset_interval
     runs = max(samples, 1)  # Lava cannot run for no time
     exponent = 6 if network.spike_exp is None else network.spike_exp
     if file is not None:
@@ -107,9 +104,9 @@ def run(
             (i, what, populations[i].states.get(what)) for what, of in probes.items() for i in of
         ],
         "network": {
-            "input_message_bits": 24 if message_bits is None else message_bits,
-            "reset_interval": reset_interval,
-            "reset_offset": reset_offset,
+            "input_message_bits": 24 if timing.message_bits is None else timing.message_bits,
+            "reset_interval": timing.reset_interval,
+            "reset_offset": timing.reset_offset,
             "spike_exp": exponent,
             "input_shape": network.input_shape[::-1],  # read only where the file has no input layer
         },

@@ -17,7 +17,8 @@ from ..network import arithmetic
 from ..network.layers import Conv, Input
 from ..network.network import Network, Population
 from ..network.neurons import IntArray, spread
-from .inputs import QUANTITIES, check_reset, parse_record, prepare_input
+from ..network.timing import AS_INPUT, Timing
+from .inputs import QUANTITIES, parse_record, prepare_input
 from .trace import Overflow, Recorded, Trace
 
 Array: TypeAlias = NDArray[np.signedinteger[Any]]
@@ -26,18 +27,14 @@ Array: TypeAlias = NDArray[np.signedinteger[Any]]
 def simulate(
     network: Network,
     inputs: ArrayLike,
-    steps: int | None = None,
+    timing: Timing = AS_INPUT,
     *,
-    reset_interval: int | None = None,
-    reset_offset: int = 0,
-    message_bits: int | None = None,
     record: str | Collection[str] = "counts",
 ) -> Trace:
     """Run a network on a batch, exactly as Lava's CPU backend runs each sample.
 
-    `inputs`, `steps`, `message_bits`: see `inputs.prepare_input`. `reset_interval` R and
-    `reset_offset` r as in netx: population i forgets u and v before step t when
-    t = r + 1 + i (mod R), if its neurons reset (CubaLIF). `record`: see `inputs.parse_record`.
+    `inputs`: see `inputs.prepare_input`. `timing`: steps, and when neurons forget, see `Timing`.
+    `record`: see `inputs.parse_record`.
 
     In step t = 1, 2, ..., with x(t) the input and layer i's synapses summing the messages of the
     layer before with one step of delay (and `delay` further ones)::
@@ -45,14 +42,13 @@ def simulate(
         a_i(t) = W_i s_{i-1}(t - 1)          a_i(1) = 0
         s_i(t) = neuron_i.step(a_i(t))       see `CubaLIF`, `SigmaDelta`, `ResonateFire`, ...
 
-    Returns a `Trace` of `steps` columns, with overflows counted. Raises NetworkError.
+    Returns a `Trace` of as many columns as there are steps, with overflows counted. Raises NetworkError.
     """
-    check_reset(reset_interval, reset_offset)
     kept = parse_record(record, network)
-    drive = prepare_input(network, inputs, steps, message_bits)
+    drive = prepare_input(network, inputs, timing)
     samples = len(drive.x)
     layers = [
-        RunningLayer(p, samples, drive.bias, network, binary=message_bits == 0)
+        RunningLayer(p, samples, drive.bias, network, binary=timing.message_bits == 0)
         for p in network.populations
     ]
     columns: dict[str, dict[int, list[Array]]] = {
@@ -63,7 +59,7 @@ def simulate(
     for t in range(1, drive.steps + 1):
         message: Array = drive.x[:, t - 1] if t <= drive.x.shape[1] else silence
         for i, layer in enumerate(layers):
-            if reset_interval is not None and (t - reset_offset - 1 - i) % reset_interval == 0:
+            if timing.forgets(i, t):
                 layer.forget()
             message = layer.step(message)
             for name, of in columns.items():

@@ -278,21 +278,22 @@ def simulate(
     >>> [layer.shape for layer in trace.spikes]
     [(5, 8, 256), (5, 8, 10)]
     """
+    from dataclasses import replace
+
+    from .hw_targets.network.timing import AS_INPUT
     from .pipeline.deploy.run import check_single_spikes, run
 
     network = _network(chip)
-    recipe = network.recipe
-    if recipe is not None and recipe.coding.binary:
+    usual = AS_INPUT if network.recipe is None else network.recipe.timing()
+    timing = replace(usual, steps=steps)
+    if timing.message_bits == 0:
         check_single_spikes(network, inputs)
     return run(
         network,
         inputs,
-        steps,
+        timing,
         target=target,
         record=record,
-        message_bits=None if recipe is None else recipe.coding.message_bits,
-        reset_interval=None if recipe is None else recipe.reset_interval,
-        reset_offset=0 if recipe is None else recipe.reset_offset,
         file=getattr(chip, "path", None),
     )
 

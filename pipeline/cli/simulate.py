@@ -11,6 +11,7 @@ from rich.table import Table
 
 from ...hw_targets.network.arithmetic import MESSAGE_BITS
 from ...hw_targets.network.network import Network
+from ...hw_targets.network.timing import AS_INPUT, Timing
 from ...hw_targets.netx.file import read_netx
 from ...hw_targets.printed import table
 from ...hw_targets.simulate.inputs import parse_record
@@ -96,14 +97,15 @@ def simulate(
     wanted = tuple(part.strip() for part in record.split(","))
     parse_record(wanted, network)
     recipe = network.recipe
-    if message_bits is None and recipe is not None:
-        message_bits = recipe.coding.message_bits
-        if message_bits == 0:
-            check_single_spikes(network, inputs)
-    if reset_interval is None and recipe is not None:
-        reset_interval = recipe.reset_interval
-    if reset_offset is None:
-        reset_offset = recipe.reset_offset if recipe is not None else 0
+    usual = AS_INPUT if recipe is None else recipe.timing()
+    if message_bits is None and usual.message_bits == 0:
+        check_single_spikes(network, inputs)
+    timing = Timing(
+        steps,
+        (usual.reset_interval if reset_interval is None else reset_interval) or None,
+        usual.reset_offset if reset_offset is None else reset_offset,
+        usual.message_bits if message_bits is None else message_bits,
+    )
     if steps is None and inputs.ndim == 1 + len(network.input_shape):
         fail(f"{input_} is constant in time (shape {inputs.shape}): give --steps.")
     if steps is not None and inputs.ndim > 1 + len(network.input_shape) and steps < inputs.shape[1]:
@@ -111,11 +113,8 @@ def simulate(
     trace = run(
         network,
         inputs,
-        steps,
+        timing,
         target=target,
-        reset_interval=reset_interval or None,
-        reset_offset=reset_offset,
-        message_bits=message_bits,
         record=wanted,
         file=net,
     )
@@ -125,8 +124,8 @@ def simulate(
         "out": out,
         "backend": target,
         "digest": network.digest,
-        "reset_interval": reset_interval or None,
-        "reset_offset": reset_offset,
+        "reset_interval": timing.reset_interval,
+        "reset_offset": timing.reset_offset,
         "spikes": spike_totals(trace),
         "overflow": trace.overflow,
     }

@@ -21,6 +21,7 @@ from ...hw_targets.network.layers import Input
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import NetworkError
 from ...hw_targets.network.recipe import Recipe
+from ...hw_targets.network.timing import AS_INPUT, Timing
 from ...hw_targets.printed import Printed, View
 from ...hw_targets.simulate import engine, reference
 from ...hw_targets.simulate import lava as lava_cpu
@@ -42,12 +43,9 @@ BLOCK = 256
 def run(
     network: Network,
     inputs: Any,
-    steps: int | None = None,
+    timing: Timing = AS_INPUT,
     *,
     target: Target = "engine",
-    reset_interval: int | None = None,
-    reset_offset: int = 0,
-    message_bits: int | None = None,
     record: str | Collection[str] = "counts",
     counter: Counter | None = None,
     file: str | Path | None = None,
@@ -66,10 +64,7 @@ def run(
     return functions[target](
         network,
         inputs,
-        steps,
-        reset_interval=reset_interval,
-        reset_offset=reset_offset,
-        message_bits=message_bits,
+        timing,
         record=record,
     )
 
@@ -104,11 +99,8 @@ def run_recipe(
     return run(
         network,
         messages,
-        recipe.coding.steps + network.latency,
+        recipe.timing(network.latency),
         target=target,
-        reset_interval=recipe.reset_interval,
-        reset_offset=recipe.reset_offset,
-        message_bits=recipe.coding.message_bits,
         record=record,
         counter=counter,
         file=file,

@@ -14,6 +14,7 @@ from ...hw_targets.network.layers import Conv, Dense, Flatten, Input
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import CubaLIF
 from ...hw_targets.network.recipe import Recipe
+from ...hw_targets.network.timing import Timing
 from ...hw_targets.simulate.engine import simulate
 from ...hw_targets.simulate.trace import Overflow
 from ..float.cell import Cell
@@ -183,9 +184,7 @@ class Problem:
         trace = simulate(
             alone,
             self.message,
-            self.recipe.coding.steps + 1,
-            reset_interval=self.recipe.reset_interval,
-            reset_offset=1,
+            Timing(self.recipe.coding.steps + 1, self.recipe.reset_interval, 1),
             record=("spikes", "u", "v"),
         ).aligned(alone, self.recipe.coding.steps)
         assert trace.spikes is not None

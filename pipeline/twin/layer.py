@@ -25,6 +25,7 @@ from ...hw_targets.network.neurons import (
     Sigma,
     SigmaDelta,
 )
+from ...hw_targets.network.timing import Timing
 from ...models.surrogates import USUAL, Gradient, Surrogate, spike, through_rates
 from ..quantize import RealLayer
 from . import straight_through as st
@@ -54,19 +55,14 @@ Step: TypeAlias = Callable[[Sequence[Tensor], States | None, Surrogate], tuple[T
 class Run:
     """What all layers of one forward pass share.
 
-    `latency`: 1, or 0 where a layer sees the messages of the step itself, for aligned runs.
+    `timing` says when layers forget. `latency`: 1, or 0 where a layer sees the messages of the step
+    itself, for aligned runs.
     """
 
+    timing: Timing
     steps: int
     samples: int
     latency: int = 1
-    reset_interval: int | None = None
-    reset_offset: int = 0
-
-    def forgets(self, t: int, index: int) -> bool:
-        """Whether population `index` forgets before column t (step t + 1)."""
-        interval = self.reset_interval
-        return interval is not None and (t - self.reset_offset - index) % interval == 0
 
 
 class TwinLayer(nn.Module):
@@ -229,7 +225,7 @@ class TwinLayer(nn.Module):
         messages: list[Tensor] = []
         kept: list[States] = []
         for t in range(run.steps):
-            if resets and run.forgets(t, population.index):
+            if resets and run.timing.forgets(population.index, t + 1):
                 states = None
             arriving = [part[t - latency] if t >= latency else silent for part in sums]
             if back is not None and messages:

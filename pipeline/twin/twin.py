@@ -20,7 +20,8 @@ from ...hw_targets.network.kind import STATES
 from ...hw_targets.network.layers import Conv, Dense, Input, Layer
 from ...hw_targets.network.network import Network, Population
 from ...hw_targets.network.neurons import CubaLIF
-from ...hw_targets.simulate.inputs import QUANTITIES, check_reset, parse_record, prepare_input
+from ...hw_targets.network.timing import AS_INPUT, Timing
+from ...hw_targets.simulate.inputs import QUANTITIES, parse_record, prepare_input
 from ...hw_targets.simulate.trace import Recorded, Trace
 from ...models.surrogates import SURROGATES, Fixed, Gradient, Surrogate
 from ..deploy.run import needed_recipe
@@ -125,22 +126,18 @@ class Twin(nn.Module):
     def forward(
         self,
         inputs: Tensor,
-        steps: int | None = None,
+        timing: Timing = AS_INPUT,
         *,
-        reset_interval: int | None = None,
-        reset_offset: int = 0,
-        message_bits: int | None = None,
         record: str | Collection[str] = ("spikes",),
     ) -> TwinTrace:
         """`engine.simulate` with gradients; arguments, time and errors as there.
 
         `inputs`: whole numbers of any float or integer type, (sample, time, *input shape) or
-        (sample, *input shape). The gradient flows to them; that of message_bits = 0 as if the
+        (sample, *input shape). The gradient flows to them; that of message bits 0 as if the
         messages were not made binary. `record`: "counts" keeps the spikes of the last layer, which
         `TwinTrace.numpy` sums; layers behind the last recorded one are not run.
         """
-        check_reset(reset_interval, reset_offset)
-        return self._simulate(inputs, steps, message_bits, record, 1, reset_interval, reset_offset)
+        return self._simulate(inputs, timing, record, latency=1)
 
     def run_recipe(
         self, messages: Tensor, *, record: str | Collection[str] = ("spikes",)
@@ -154,15 +151,9 @@ class Twin(nn.Module):
         recipe = needed_recipe(self._network)
         network, steps = self._network, recipe.coding.steps
         if messages.shape[1] == steps and self._starts_with_the_data():
-            return self._simulate(messages, steps, recipe.coding.message_bits, record, 0)
-        whole: TwinTrace = self(
-            messages,
-            steps + network.latency,
-            reset_interval=recipe.reset_interval,
-            reset_offset=recipe.reset_offset,
-            message_bits=recipe.coding.message_bits,
-            record=record,
-        )
+            timing = Timing(steps, message_bits=recipe.coding.message_bits)
+            return self._simulate(messages, timing, record, latency=0)
+        whole: TwinTrace = self(messages, recipe.timing(network.latency), record=record)
 
         def cut(tensors: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
             return tuple(
@@ -196,18 +187,16 @@ class Twin(nn.Module):
     def _simulate(
         self,
         inputs: Tensor,
-        steps: int | None,
-        message_bits: int | None,
+        timing: Timing,
         record: str | Collection[str],
+        *,
         latency: int,
-        reset_interval: int | None = None,
-        reset_offset: int = 0,
     ) -> TwinTrace:
         network = self._network
         kept = parse_record(record, network)
-        drive = prepare_input(network, inputs.detach().cpu().numpy(), steps, message_bits)
-        run = Run(drive.steps, len(inputs), latency, reset_interval, reset_offset)
-        binary, largest = message_bits == 0, float(drive.largest)
+        drive = prepare_input(network, inputs.detach().cpu().numpy(), timing)
+        run = Run(timing, drive.steps, len(inputs), latency)
+        binary, largest = timing.message_bits == 0, float(drive.largest)
         x: Tensor | None = None
         bias: Tensor | None = None
         if drive.bias is not None:

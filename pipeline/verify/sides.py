@@ -223,11 +223,8 @@ class Hardware:
     def cell(self, layer: int) -> Cell:
         """A layer's equation, with the steps in which it forgets. Raises UnknownNeuronError."""
         recipe = needed_recipe(self.network)
-        forget: frozenset[int] = frozenset()
-        if recipe.reset_interval is not None:
-            first = (recipe.reset_offset + layer) % recipe.reset_interval
-            steps = recipe.coding.steps + self.network.latency
-            forget = frozenset(range(first, steps, recipe.reset_interval))
+        timing, steps = recipe.timing(), recipe.coding.steps + self.network.latency
+        forget = frozenset(t for t in range(steps) if timing.forgets(layer, t + 1))
         return replace(integer_cell(self.network.populations[layer]), forget=forget)
 
 
@@ -238,10 +235,7 @@ def hardware(network: Network, messages: Array) -> Hardware:
     trace = run(
         network,
         messages,
-        recipe.coding.steps + network.latency,
-        reset_interval=recipe.reset_interval,
-        reset_offset=recipe.reset_offset,
-        message_bits=recipe.coding.message_bits,
+        recipe.timing(network.latency),
         record=record,
     )
     aligned = trace.aligned(network, recipe.coding.steps)
