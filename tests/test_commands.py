@@ -93,7 +93,7 @@ def test_commands_stand_in_panels_in_the_order_of_the_list() -> None:
 def test_lists_in_help_texts_are_those_of_the_code() -> None:
     names = r"Attacks: (.*)\."
     assert re.search(names, GROUP.commands["attack"].help)[1].split(", ") == list(ATTACKS)
-    assert re.findall(r"\w+", HELP["train --data"])[5:] == _listed(DATASETS)
+    assert re.findall(r"\w+", HELP["train --data"])[5:] == _listed(tuple(DATASETS))
     assert re.findall(r"\w+", HELP["train --model"])[3:] == _listed(MODELS)
 
 

@@ -45,7 +45,7 @@ def ann(model: str = "mlp", seed: int = 0, **options: Any) -> Classifier:
     """Untrained, with biases that matter and norms that have seen something."""
     torch.manual_seed(seed)
     widths = (20, 15) if model == "mlp" else (4, 6)
-    classifier = Classifier(replace(ANN, model=model, widths=widths, **options))
+    classifier = Classifier(ANN.changed(model=model, widths=widths, **options))
     with torch.no_grad():
         for layer in classifier.net.modules():
             if isinstance(layer, nn.Linear | nn.Conv2d):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
+import subprocess
+import sys
 import tarfile
 import zipfile
 from pathlib import Path
@@ -12,11 +15,15 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from typer.testing import CliRunner
 
+from spikeship.models import training
 from spikeship.models.data.cifar10 import CIFAR10_CLASSES, cifar10
-from spikeship.models.data.dataset import DatasetError
-from spikeship.models.data.load import load
+from spikeship.models.data.dataset import Dataset, DatasetError, Split, in_three
+from spikeship.models.data.load import DATASETS, load
 from spikeship.models.data.nmnist import nmnist
+from spikeship.models.settings import Settings
+from spikeship.pipeline.cli.app import app
 
 
 def write_idx(path: Path, array: np.ndarray, pack: bool = False) -> None:
@@ -248,3 +255,57 @@ def test_damaged_events(
         path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(DatasetError, match=message):
         nmnist(tmp_path)
+
+
+# -- a data set from outside -------------------------------------------------------------------------
+
+
+def bars(data_root: str | Path | None, event_steps: int) -> Dataset:
+    """Images of 4x5 pixels with a bright row in the upper (class 0) or lower half (class 1)."""
+    row = torch.arange(400) % 4
+    images = torch.eye(4)[row][:, None, :, None].expand(-1, 1, 4, 5)
+    return in_three("bars", Split(images, row // 2))
+
+
+def test_a_data_set_from_outside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One function and one row: it is loaded, trained on, deployed, and found again by its name."""
+    with pytest.raises(DatasetError, match="unknown data set 'bars'; choose from digits, mnist, "):
+        load("bars")
+    monkeypatch.setitem(DATASETS, "bars", bars)
+    with pytest.raises(
+        DatasetError, match=r"unknown data set 'none'; choose from digits, .*, bars"
+    ):
+        load("none")
+    data = load("bars")
+    assert (data.shape, data.classes, len(data.test)) == ((1, 4, 5), 2, 80)
+    settings = Settings.of(coding="direct", steps=4, widths=(20,), epochs=10)
+    network, path = training.train(settings, data, tmp_path, progress=False)
+    assert training.accuracy(network, data.test) == 1
+
+    net = tmp_path / "bars.net"
+    for words in (
+        ("train", "--data", "bars", "--epochs", "1", "--out", str(tmp_path / "by command")),
+        ("export", str(path), "--out", str(net)),
+        ("evaluate", str(net), "--json"),
+    ):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["accuracy"] == 1
+
+
+def test_a_data_set_needs_no_name_to_be_trained_on(tmp_path: Path) -> None:
+    data = bars(None, 0)
+    settings = Settings.of(coding="direct", steps=4, widths=(20,), epochs=1)
+    network, _ = training.train(settings, data, tmp_path, progress=False)
+    assert network.settings.dataset == "bars"
+
+
+def test_the_names_are_known_without_torch() -> None:
+    """Help texts are made of them."""
+    program = "import sys; from spikeship.models.data import load; print('torch' in sys.modules)"
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "False"
+    shown = CliRunner().invoke(app, ["train", "--help"]).output
+    assert all(name in shown for name in DATASETS)

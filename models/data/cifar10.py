@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from .dataset import Dataset, DatasetError, Split, _divide
+from .dataset import Dataset, DatasetError, Split, in_two
 
 _ZIP = "cifar10_jpeg.zip"
 CIFAR10_CLASSES = (
@@ -18,17 +17,14 @@ CIFAR10_CLASSES = (
 )  # fmt: skip
 
 
-def _cifar10(data_root: str | Path | None) -> Dataset:
+def read_cifar10(data_root: str | Path | None, _: int) -> Dataset:
+    """A `Reader` of `load.DATASETS`: CIFAR-10, see `cifar10`."""
     if data_root is None:
         raise DatasetError(
             f"cifar10 is not shipped: give the folder that holds cifar-10-batches-py "
             f"(torchvision.datasets.CIFAR10(root, download=True) makes it) or {_ZIP} as data_root."
         )
-    train = cifar10(data_root, "train")
-    first, second = _divide(len(train), 0.1)
-    return Dataset(
-        "cifar10", Split(*train[first]), Split(*train[second]), cifar10(data_root, "test")
-    )
+    return in_two("cifar10", cifar10(data_root, "train"), cifar10(data_root, "test"))
 
 
 def cifar10(root: str | Path, part: Literal["train", "test"]) -> Split:
@@ -75,6 +71,8 @@ def _class(name: str) -> int:
 
 def _rgb(pixels: NDArray[np.uint8], labels: NDArray[np.int64]) -> Split:
     """Bytes (N, 32, 32, 3) as images."""
+    import torch
+
     if pixels.shape[1:] != (32, 32, 3):
         raise ValueError(f"images of shape {pixels.shape[1:]}, not (32, 32, 3)")
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255).contiguous()

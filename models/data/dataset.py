@@ -1,11 +1,14 @@
-"""Classification data: scikit-learn's digits built in; (Fashion-)MNIST, CIFAR-10, N-MNIST from disk."""
+"""Classification data: a `Dataset` is three splits, whoever made them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 EVENT_STEPS = 30
 """Steps of an event sample where nothing else is said: 10 ms each for N-MNIST."""
@@ -68,13 +71,16 @@ class Dataset:
         )
 
 
-def _in_three(name: str, everything: Split) -> Dataset:
-    """A fifth for testing, a tenth of the rest for validation."""
+def in_three(name: str, everything: Split) -> Dataset:
+    """A data set of samples that are not divided: a fixed fifth of them for testing, and `in_two`."""
     rest, test = _divide(len(everything), 0.2)
-    first, second = _divide(len(rest), 0.1)
-    train = [rest[i] for i in first]
-    validation = [rest[i] for i in second]
-    return Dataset(name, *(Split(*everything[part]) for part in (train, validation, test)))
+    return in_two(name, Split(*everything[rest]), Split(*everything[test]))
+
+
+def in_two(name: str, train: Split, test: Split) -> Dataset:
+    """A data set with test samples of its own; a fixed tenth of the others is for validation."""
+    first, second = _divide(len(train), 0.1)
+    return Dataset(name, Split(*train[first]), Split(*train[second]), test)
 
 
 def _divide(count: int, fraction: float) -> tuple[list[int], list[int]]:

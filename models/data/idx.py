@@ -6,15 +6,34 @@ import gzip
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from .dataset import DatasetError, Split
+from .dataset import Dataset, DatasetError, Split, in_two
 
-_FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+
+def read_mnist(data_root: str | Path | None, _: int) -> Dataset:
+    """A `Reader` of `load.DATASETS`: MNIST from `<data_root>/MNIST/raw`."""
+    return _read("mnist", "MNIST", data_root)
+
+
+def read_fashion_mnist(data_root: str | Path | None, _: int) -> Dataset:
+    """A `Reader` of `load.DATASETS`: Fashion-MNIST from `<data_root>/FashionMNIST/raw`."""
+    return _read("fashion_mnist", "FashionMNIST", data_root)
+
+
+def _read(name: str, folder: str, data_root: str | Path | None) -> Dataset:
+    if data_root is None:
+        raise DatasetError(
+            f"{name} is not shipped: give the folder that holds {folder}/raw as data_root "
+            f"(torchvision.datasets.{folder}(root, download=True) makes it)."
+        )
+    raw = Path(data_root) / folder / "raw"
+    return in_two(name, _split(raw, "train"), _split(raw, "t10k"))
 
 
 def _split(raw: Path, part: str) -> Split:
+    import torch
+
     images = _idx(raw / f"{part}-images-idx3-ubyte", 3)
     labels = _idx(raw / f"{part}-labels-idx1-ubyte", 1)
     if len(images) != len(labels):

@@ -7,23 +7,25 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from .dataset import EVENT_STEPS, Dataset, DatasetError, Split, _in_three
+from .dataset import EVENT_STEPS, Dataset, DatasetError, Split, in_three
 
 NMNIST_MILLISECONDS = 300
 NMNIST_SHAPE = (2, 34, 34)
 _TAR = "nmnist_small.tar"
 
 
-def _nmnist(data_root: str | Path | None, steps: int) -> Dataset:
+def read_nmnist(data_root: str | Path | None, steps: int) -> Dataset:
+    """A `Reader` of `load.DATASETS`: N-MNIST in `steps` steps, see `nmnist`."""
+    import torch
+
     if data_root is None:
         raise DatasetError(
             f"nmnist is not shipped: give the folder that holds {_TAR} as data_root."
         )
     spikes, labels = nmnist(data_root, steps)
-    return _in_three("nmnist", Split(torch.from_numpy(spikes), torch.from_numpy(labels)))
+    return in_three("nmnist", Split(torch.from_numpy(spikes), torch.from_numpy(labels)))
 
 
 def nmnist(
