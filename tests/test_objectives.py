@@ -555,7 +555,7 @@ def by_hand(settings: Settings, data: Dataset) -> nn.Module:
 def test_plain_training_is_what_it_was(
     few: Dataset, tmp_path: Path, change: dict[str, object]
 ) -> None:
-    settings = replace(QUICK, **change)  # type: ignore[arg-type]
+    settings = QUICK.changed(**change)
     network, _ = training.train(settings, few, tmp_path, progress=False)
     assert network.objective is None
     with training.threads(
@@ -589,7 +589,7 @@ def test_every_network_trains_with_every_objective(
     few: Dataset, tmp_path: Path, kind: dict[str, object]
 ) -> None:
     """Each objective leads to weights of its own, the same each time."""
-    base = replace(QUICK, epochs=1, batch=48, shape=(1, 8, 8), **kind)  # type: ignore[arg-type]
+    base = QUICK.changed(epochs=1, batch=48, shape=(1, 8, 8), **kind)
     start = training.Classifier(base)
     with torch.no_grad():  # the outputs of untrained networks hardly spike
         for weights in start.net.parameters():
@@ -707,7 +707,7 @@ def test_a_teacher_and_a_start(few: Dataset, tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_settings_that_cannot_be(fields: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        replace(QUICK, **fields)  # type: ignore[arg-type]
+        QUICK.changed(**fields)
 
 
 def test_thresholds_that_are_trained_stay_positive(few: Dataset, tmp_path: Path) -> None:
