@@ -58,11 +58,11 @@ def _processor() -> str:
 def plain(value: Any) -> Any:
     """Dataclasses, arrays, paths and mappings as what JSON holds.
 
-    Fields with the metadata {"json": False} are left out.
+    Fields with the metadata {"json": False} are left out; those with a name there are called so.
     """
     if is_dataclass(value) and not isinstance(value, type):
-        kept = [f.name for f in fields(value) if f.metadata.get("json", True)]
-        return {name: plain(getattr(value, name)) for name in kept}
+        names = {f.name: f.metadata.get("json", f.name) for f in fields(value)}
+        return {name: plain(getattr(value, its)) for its, name in names.items() if name}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

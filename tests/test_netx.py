@@ -1050,6 +1050,16 @@ def test_every_field_of_a_recipe_is_in_the_tables() -> None:
     assert Recipe.from_attributes(full) == FULL_RECIPE
 
 
+def test_the_text_of_a_recipe() -> None:
+    """By it, what is stored of an interrupted run is known again: it must not change."""
+    recipe = Recipe.of(Coding.of("poisson", 4), 3)
+    assert recipe.text == (
+        "Recipe(steps=4, levels=1, message_bits=0, reset_interval=4, reset_offset=1, coding='poisson', "
+        f"sigma=0.0, seed=3, decode='spike count', output_unit=1.0, provenance={recipe.provenance!r}, "
+        "grid=16, offsets=None, template=None)"
+    )
+
+
 @pytest.mark.parametrize("name", OTHER_VALUES)
 def test_a_changed_recipe_is_noticed(name: str, tmp_path: Path) -> None:
     path = with_attribute(tmp_path / "a.net", name, OTHER_VALUES[name])

@@ -159,6 +159,7 @@ def test_report(split: Split) -> None:
     ]
     assert [d.kind for d in other.decisions] == ["single draw"]
     stored = json.loads(records.dumps(found))
+    assert stored["victims"][0]["encoding"]["coding"] == RSC1.name
     assert stored["victims"][0]["attacks"][0]["after"]["draws"] == 3
     assert "adversarial" not in stored["victims"][0]["attacks"][0]
     assert stored["victims"][0]["sanity"]["checks"][0]["name"] == "tiny epsilon"

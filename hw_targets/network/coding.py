@@ -66,7 +66,7 @@ class Coding:
     is given; `levels` are then the integers per 1.0 of the float network's input.
 
     Raises NetworkError for numbers out of range, and for those that the coding cannot have. The
-    metadata of fields are those of options of `spikeship train`, as in `Settings`.
+    metadata of fields are of options of `spikeship train`, as in `Settings`, and of `records.plain`.
 
     Sources: RSC-SNN, arXiv 2407.20099 (rsc1, rsc2: randomized smoothing coding); Sharmin et al.,
     arXiv 2003.10399 (signed Poisson, straight-through gradient); Levine and Feizi, ICML 2021, arXiv
@@ -76,6 +76,7 @@ class Coding:
     name: str = field(
         metadata={
             "name": "coding",
+            "json": "coding",
             "help": "Input coding of images; events (nmnist) need none.",
             "type": ImageCoding,
         }

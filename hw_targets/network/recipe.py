@@ -142,6 +142,12 @@ class Recipe:
         return cls(Coding(**{"name": "direct", **coding}), **given)
 
     @property
+    def text(self) -> str:
+        """`attributes` on one line; by it, what is stored of an interrupted run is known again."""
+        said = {**self.attributes(), "provenance": self.provenance}
+        return f"Recipe({', '.join(f'{name}={value!r}' for name, value in said.items())})"
+
+    @property
     def digest(self) -> str:
         """`attributes_digest` of its attributes."""
         return attributes_digest(self.attributes())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
@@ -76,7 +76,7 @@ class VictimReport:
     name: str
     digest: str
     form: Literal["float", "integers"]
-    coding: Coding | None
+    coding: Coding | None = field(metadata={"json": "encoding"})
     clean: Scored
     attacks: tuple[Attacked, ...]
     gradients: Mapping[str, Attacked]

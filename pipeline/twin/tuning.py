@@ -318,7 +318,7 @@ def _imitation(trace: TwinTrace, target: FloatTrace, index: int) -> Tensor:
 
 def _digest(twin: Twin, recipe: Recipe) -> str:
     """Names the starting values and the way the network runs."""
-    sha = hashlib.sha256(repr(recipe).encode())
+    sha = hashlib.sha256(recipe.text.encode())
     for name, value in twin.state_dict().items():
         sha.update(name.encode() + value.numpy().tobytes())
     return sha.hexdigest()

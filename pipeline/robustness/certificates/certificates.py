@@ -57,7 +57,7 @@ class Certified(Printed):
     name: str
     digest: str
     method: Method
-    coding: Coding
+    coding: Coding = field(metadata={"json": "encoding"})
     certificates: tuple[Certificate, ...]
     n0: int
     n: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from ....hw_targets.network.coding import Coding
 from ....models import encoding
 from ....models.encoding import generator
 from ...deploy.run import output_scores, track
-from ...records import dumps, write_json
+from ...records import dumps, plain, write_json
 from ..victims import DeployedVictim, Victim
 from .certificates import Method
 
@@ -154,7 +154,7 @@ class Voting:
             "procedure": PROCEDURE,
             "method": self.method,
             "digest": self.victim.digest,
-            "coding": asdict(self.coding),
+            "encoding": plain(self.coding),
             "n0": self.n0,
             "n": self.n,
             "seed": self.seed,
@@ -163,7 +163,7 @@ class Voting:
         }
         if isinstance(self.victim, DeployedVictim):  # decides the answer, and is not in the digest
             recipe = replace(self.victim.recipe, seed=0, provenance={})
-            identity["recipe"] = repr(recipe)
+            identity["recipe"] = recipe.text
         return identity
 
 
