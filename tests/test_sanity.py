@@ -226,7 +226,7 @@ def digits() -> Split:
 
 def _train(folder: Path, **changes: object) -> training.Classifier:
     settings = Settings.of(coding="direct", sigma=0.0, levels=64, steps=4, widths=(32,), epochs=6)
-    settings = replace(settings, **changes)
+    settings = settings.changed(**changes)
     return training.train(settings, load("digits"), folder, progress=False)[0]
 
 

@@ -132,7 +132,7 @@ def test_frameworks_that_are_not_installed_are_named() -> None:
     done = subprocess.run([*run, "--json"], check=True, capture_output=True, text=True)
     parts = {part["name"]: Part(**part) for part in json.loads(done.stdout)["parts"]}
     there = {name for name, part in parts.items() if part.missing is None}
-    assert there == {"answers", "netx layers", "netx neurons", "number ranges"}
+    assert there == {"answers", "input codings", "netx layers", "netx neurons", "number ranges"}
     assert "nir is not installed: pip install" in (parts["NIR primitives"].missing or "")
     shown = subprocess.run(run, check=True, capture_output=True, text=True).stdout
     assert "Norse modules: norse is not installed" in shown or "Norse modules: nir is not" in shown
