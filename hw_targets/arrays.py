@@ -1,12 +1,12 @@
-"""Names of array types that many files share."""
+"""Names of array types and shapes that many files share."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Integers = NDArray[np.int64]
-
-Array = NDArray[np.signedinteger[Any]]
+Array: TypeAlias = NDArray[Any]
+Whole: TypeAlias = NDArray[np.signedinteger[Any]]
+Integers: TypeAlias = NDArray[np.int64]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Array, Integers
+from ..arrays import Integers, Whole
 from ..network.kind import STATES
 from ..network.layers import Dense, Input
 from ..network.network import Network, Population
@@ -165,7 +165,7 @@ def _sum(a: Any, b: Any) -> Any:
     return type(a)(**values)
 
 
-def activity_of(network: Network, inputs: Array, trace: Trace, placement: Placement) -> Activity:
+def activity_of(network: Network, inputs: Whole, trace: Trace, placement: Placement) -> Activity:
     """The activity of a run, read from its spikes: slow and obvious, what `Counter` must equal.
 
     Arguments as of `count`. `active` needs all states in the trace, and is None elsewhere.
@@ -276,9 +276,9 @@ def tally(network: Network, activity: Activity, placement: Placement | None = No
     )
 
 
-def _peaks(loads: Array) -> Array:
+def _peaks(loads: Whole) -> Whole:
     """The most in one step of one sample, by core."""
-    peak: Array = loads.reshape(-1, loads.shape[2]).max(axis=0, initial=0)
+    peak: Whole = loads.reshape(-1, loads.shape[2]).max(axis=0, initial=0)
     return peak
 
 
@@ -320,7 +320,7 @@ def binary_input(network: Network, population: Population) -> bool:
 
 
 def count(
-    network: Network, inputs: Array, trace: Trace, placement: Placement | None = None
+    network: Network, inputs: Whole, trace: Trace, placement: Placement | None = None
 ) -> Counts:
     """Events of a run.
 

@@ -10,7 +10,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from ..arrays import Array, Integers
+from ..arrays import Integers, Whole
 from ..files import atomic_path
 from ..network.kind import STATES
 from ..network.network import Network
@@ -35,10 +35,10 @@ class Overflow:
         return Overflow(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(Overflow)))
 
 
-class Recorded(Sequence[Array]):
+class Recorded(Sequence[Whole]):
     """One array per population; asking for one that was not recorded is a NetworkError."""
 
-    def __init__(self, what: str, arrays: Sequence[Array | None]) -> None:
+    def __init__(self, what: str, arrays: Sequence[Whole | None]) -> None:
         self._what = what
         self._arrays = tuple(arrays)
 
@@ -51,10 +51,10 @@ class Recorded(Sequence[Array]):
         return len(self._arrays)
 
     @overload
-    def __getitem__(self, index: int) -> Array: ...
+    def __getitem__(self, index: int) -> Whole: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Array]: ...
-    def __getitem__(self, index: int | slice) -> Array | Sequence[Array]:
+    def __getitem__(self, index: slice) -> Sequence[Whole]: ...
+    def __getitem__(self, index: int | slice) -> Whole | Sequence[Whole]:
         if isinstance(index, slice):
             return Recorded(self._what, self._arrays[index])
         array = self._arrays[index]
@@ -114,7 +114,7 @@ class Trace:
             arrays: Recorded | None = getattr(self, name)
             if arrays is None:
                 return None
-            out: list[Array | None] = [None] * len(arrays)
+            out: list[Whole | None] = [None] * len(arrays)
             for i in arrays.populations:
                 found, need = arrays[i].shape[1], steps + network.latency
                 if found < need:
@@ -178,6 +178,6 @@ class Activity:
     steps: int
     sent: tuple[Integers, ...]
     active: tuple[Integers | None, ...]
-    spikes: tuple[Array, ...]
-    synops: tuple[Array, ...]
-    messages: tuple[Array, ...]
+    spikes: tuple[Whole, ...]
+    synops: tuple[Whole, ...]
+    messages: tuple[Whole, ...]

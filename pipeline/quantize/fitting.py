@@ -7,8 +7,8 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...hw_targets.arrays import Array
 from ...hw_targets.network import arithmetic
 from ...hw_targets.network.layers import Conv, Dense, Flatten, Input
 from ...hw_targets.network.network import Network
@@ -19,8 +19,6 @@ from ...hw_targets.simulate.engine import simulate
 from ...hw_targets.simulate.trace import Overflow
 from ..float.cell import Cell
 from .rounding import RealLayer, full_step, nearest
-
-Array = NDArray[Any]
 
 HEADROOM = 2.0
 """Voltages on the calibration data stay this factor below the 24-bit clip."""

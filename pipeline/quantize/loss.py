@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...hw_targets.arrays import Array
 from ...hw_targets.chips.chip import Violation
 from ...hw_targets.network import arithmetic
 from ...hw_targets.network.neurons import CubaLIF
 from .fitting import Problem, Run, rows_first
 from .rounding import saturates
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

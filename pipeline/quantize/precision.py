@@ -10,12 +10,12 @@ import nir
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hw_targets.arrays import Array
 from ...hw_targets.network import arithmetic
 from ...hw_targets.network.recipe import Recipe
 from .fitting import Run
 from .quantize import Quantized, Task, prepare
 
-Array = NDArray[Any]
 Bits: TypeAlias = tuple[int, ...]
 FEWEST, MOST = 2, 8
 

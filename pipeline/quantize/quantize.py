@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import nir
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hw_targets.arrays import Array
 from ...hw_targets.chips.chip import Violation
 from ...hw_targets.network import arithmetic
 from ...hw_targets.network.layers import Flatten, Input, Layer
@@ -25,7 +26,6 @@ from .loss import LayerLoss, loss_of
 from .rounding import RealLayer
 from .search import search
 
-Array = NDArray[Any]
 Method: TypeAlias = Literal["search", "max"]
 
 _SMALLER = (1.0, *np.linspace(0.99, 0.5, 16))

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ...hw_targets.arrays import Array
 from ..float.cell import Cell
-
-Array = NDArray[Any]
 
 DAMPING = 0.01
 """Added to the diagonal of second moments, as a fraction of its mean."""

@@ -7,13 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...hw_targets.arrays import Array
 from ...hw_targets.network import arithmetic
 from .fitting import Fit, Problem, Run, rows_first
 from .rounding import Compensation, columns, filtered, refit
-
-Array = NDArray[Any]
 
 PER_OCTAVE = 4
 """Scales tried per factor of two, before the best is refined to a sixteenth of an octave."""

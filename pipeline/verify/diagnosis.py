@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ...hw_targets.arrays import Array
 from ..float.cell import Cell
 from ..float.run import run_cell
 from .hypotheses import ADVICE, Hypothesis, hypotheses, unit_of
-
-Array = NDArray[Any]
 
 INHERITED = 0.25
 """A layer that alone has at most this fraction of its mismatches has them from its input."""

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hw_targets.arrays import Array
 from ...hw_targets.network import arithmetic
 from ..float.cell import Cell
-
-Array = NDArray[Any]
 
 ADVICE = {
     "threshold test": "one side also fires at v = threshold; netx needs v > threshold: move the "

@@ -10,9 +10,9 @@ from typing import Any
 
 import nir
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
+from ...hw_targets.arrays import Array
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.recipe import Recipe
 from ...hw_targets.simulate.trace import Overflow, Trace
@@ -23,8 +23,6 @@ from ..float.run import run_cell
 from ..frontends import frontend_of
 from ..graph import NEURONS, READOUTS, Stage, check, input_shape, stages
 from ..lower import lower
-
-Array = NDArray[Any]
 
 BLOCK = 32
 """Samples run at a time where real-valued states are kept."""

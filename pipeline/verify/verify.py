@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from ...hw_targets.arrays import Array
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import NEURONS
 from ...hw_targets.netx.file import read_netx, write_netx
@@ -40,8 +41,6 @@ from .sides import (
 
 if TYPE_CHECKING:
     from ...models.data.dataset import Dataset
-
-Array = NDArray[Any]
 
 LOOKED_AT = 16
 """Samples on which a cause is searched, at most."""
