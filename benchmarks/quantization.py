@@ -27,8 +27,8 @@ from ..models import training
 from ..models.data.dataset import Dataset
 from ..models.data.load import load
 from ..models.settings import Settings
+from ..pipeline.deploy.calibration import calibration_messages
 from ..pipeline.deploy.deployed import Deployed
-from ..pipeline.deploy.export import calibration_messages
 from ..pipeline.deploy.run import classify, float_accuracy
 from ..pipeline.frontends.norse import convert
 from ..pipeline.quantize import quantize

@@ -1,7 +1,8 @@
-"""Files are written whole or not at all."""
+"""Files: written whole or not at all, and known by their digest."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -25,3 +26,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal digits. Raises FileNotFoundError."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()

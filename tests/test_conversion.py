@@ -23,8 +23,8 @@ from spikeship.models.encoding import generator
 from spikeship.models.networks import SpikingClassifier
 from spikeship.models.settings import Settings
 from spikeship.models.training import Classifier
+from spikeship.pipeline.deploy.calibration import calibration_messages
 from spikeship.pipeline.deploy.deploy import deploy, deploy_graph
-from spikeship.pipeline.deploy.export import calibration_messages
 from spikeship.pipeline.deploy.run import classify
 from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_norse

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from ...hw_targets.files import file_digest
 from ...hw_targets.network.coding import Coding
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import NetworkError
@@ -27,8 +28,8 @@ from ..graph import READOUTS, LoweringError, stages
 from ..lower import lower
 from ..quantize import Quantized, mixed_precision, quantize
 from ..twin import Tuning, finetune
+from .calibration import calibration_messages
 from .deployed import Deployed
-from .export import calibration_messages, file_digest
 
 Quantizer: TypeAlias = Callable[[nir.NIRGraph, NDArray[np.int32], Recipe], Quantized]
 Say: TypeAlias = Callable[[str], None]

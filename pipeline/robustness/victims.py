@@ -21,9 +21,9 @@ from ...models import encoding
 from ...models.activity import activity
 from ...models.surrogates import USUAL, Gradient
 from ...models.training import LOGIT_SCALE, Classifier
+from ..deploy.calibration import calibration_messages
 from ..deploy.deploy import deploy_graph
 from ..deploy.deployed import Deployed
-from ..deploy.export import calibration_messages
 from ..deploy.run import output_scores
 from ..frontends.norse import convert
 from ..quantize import quantize

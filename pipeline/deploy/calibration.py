@@ -1,9 +1,6 @@
-"""What a network is calibrated on, and the digest of a file."""
+"""The inputs on which integers are chosen."""
 
 from __future__ import annotations
-
-import hashlib
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,8 +17,3 @@ CALIBRATION_SEED = 20_000
 def calibration_messages(coding: Coding, images: torch.Tensor, seed: int = 0) -> NDArray[np.int32]:
     """Images in [0, 1] as integer inputs, with noise that no evaluation draws."""
     return encoding.integers(coding, images, generator(CALIBRATION_SEED + seed))
-
-
-def file_digest(path: str | Path) -> str:
-    """SHA-256 of a file's bytes."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
