@@ -31,10 +31,11 @@ def message_problems(network: Network, target: str | Payload) -> list[str]:
     Poisson -1, 0 and 1, and Poisson, phase and events single spikes. Input neurons get a current,
     not spikes. Without a recipe only the layers are looked at. Raises NetworkError for other names.
     """
-    return list(_problems(network, _payload(target)))
+    return list(_problems(network, payload_of(target)))
 
 
-def _payload(target: str | Payload) -> Payload:
+def payload_of(target: str | Payload) -> Payload:
+    """What spikes carry on a target, by its name in `PAYLOADS`. Raises NetworkError for other names."""
     if isinstance(target, Payload):
         return target
     if target not in PAYLOADS:
@@ -68,14 +69,14 @@ def check_messages(network: Network, target: str | Payload) -> None:
     """Raise NetworkError with every reason of `message_problems`."""
     problems = message_problems(network, target)
     if problems:
-        raise NetworkError(f"not for {_payload(target).name}: " + " ".join(problems))
+        raise NetworkError(f"not for {payload_of(target).name}: " + " ".join(problems))
 
 
 def message_summary(network: Network) -> str:
     """One line for people: the input messages, and the targets that take the network's messages."""
-    found = {target: message_problems(network, target) for target in PAYLOADS}
-    runs = [PAYLOADS[target].name for target, problems in found.items() if not problems]
-    refused = [PAYLOADS[target].name for target, problems in found.items() if problems]
+    problems = {target: message_problems(network, target) for target in PAYLOADS}
+    runs = [PAYLOADS[target].name for target, why in problems.items() if not why]
+    refused = [PAYLOADS[target].name for target, why in problems.items() if why]
     recipe = network.recipe
     if recipe is None:
         what = "input unknown (no recipe)"

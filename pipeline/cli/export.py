@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ...hw_targets.chips.messages import PAYLOADS, payload_of
 from .options import CodingOptions, DataRoot, Seed, load_array
 from .screen import Output, fail, say
 
@@ -48,10 +49,10 @@ def export(
         ),
     ] = None,
     target: Annotated[
-        Literal["loihi1", "loihi2", "lava"] | None,
+        str | None,
         typer.Option(
-            help="Target whose messages must carry input and spikes, else nothing is written; see "
-            "`spikeship inspect`."
+            help="Target whose messages must carry input and spikes, else nothing is written: "
+            f"{', '.join(PAYLOADS)}; see `spikeship inspect`."
         ),
     ] = None,
     calibration: Annotated[
@@ -141,6 +142,8 @@ def export(
         fail("--bits, --size-budget and --max-loss exclude each other.")
     if fine_tune and input_ is not None:
         fail("--fine-tune needs labels: give --data instead of --input.")
+    if target is not None:
+        payload_of(target)  # known before anything is computed
     sizes = None if input_shape is None else _numbers(input_shape, "--input-shape")
     deployed = deploy(
         source,

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from ...hw_targets.chips.loihi2 import loihi2
 from ...hw_targets.chips.mapper import map_network
-from ...hw_targets.chips.table import CHIPS
+from ...hw_targets.chips.table import CHIPS, chip_named
 from ...hw_targets.netx.file import read_netx
 from .options import NetArgument
 from .screen import Output, fail
 
-ChipOption = Annotated[Literal["loihi1", "loihi2"], typer.Option(help="The chip to map on.")]
+ChipOption = Annotated[str, typer.Option(help=f"Chip to map on: {', '.join(CHIPS)}.")]
 
 
 def map_(
@@ -45,9 +45,9 @@ def map_(
 
     options = {"delay_field": delay_field, "packet": packet, "cores": cores_per_chip}
     given = {name: value for name, value in options.items() if value is not None}
-    if chip == "loihi1" and given:
+    if chip != "loihi2" and given:
         fail("--delay-field, --packet and --cores-per-chip are for --chip loihi2: leave them out.")
-    target = loihi2(**given) if chip == "loihi2" else CHIPS[chip]
+    target = loihi2(**given) if chip == "loihi2" else chip_named(chip)
     mapping = map_network(read_netx(net), target)
     ok = mapping.fits(chips or mapping.chips)
     return Output(
