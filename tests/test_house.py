@@ -127,6 +127,20 @@ def test_package_list_equals_the_folders() -> None:
     assert setuptools["package-dir"] == {"spikeship": str(ROOT), **folders}
 
 
+DOOR = """
+import spikeship
+
+data = spikeship.data("digits")
+snn = spikeship.train(data, coding="rsc1", sigma=0.1, epochs=1)
+chip = spikeship.deploy(snn, data, bits=8)
+chip.save("digits.net"); chip = spikeship.load("digits.net")
+print(chip)
+print(spikeship.verify(chip, data, lava_samples=0, samples=20))
+print(spikeship.profile(chip, data, samples=20))
+print(spikeship.attack(chip, data, spikeship.PGD(0.1, steps=1), limit=4, draws=2))
+"""
+
+
 @pytest.mark.slow
 def test_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
@@ -140,7 +154,11 @@ def test_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("spikeship-*.whl")
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
-    data = [*REPOSITORY.glob("hw_targets/energy/devices/*.toml"), *REPOSITORY.glob("*/py.typed")]
+    data = [
+        *REPOSITORY.glob("hw_targets/energy/devices/*.toml"),
+        *REPOSITORY.glob("*/py.typed"),
+        REPOSITORY / ROOT / "py.typed",
+    ]
     in_wheel = (*SOURCES, *(path.relative_to(REPOSITORY) for path in data))
     files = {Path(p.name) if p.parent == ROOT else p for p in in_wheel}
     inside = {path.relative_to(site / "spikeship") for path in site.glob("spikeship/**/*.*")}
@@ -148,26 +166,25 @@ def test_wheel_works_in_an_empty_folder(tmp_path: Path) -> None:
 
     empty = tmp_path / "empty"
     empty.mkdir()
+
+    def said(*words: str) -> str:
+        return subprocess.run(
+            [sys.executable, *words],
+            cwd=empty,
+            env={**environment, "PYTHONPATH": str(site)},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
     imports = "; ".join(f"import {name}" for name in PACKAGES)
-    found = subprocess.run(
-        [sys.executable, "-c", f"{imports}; print(spikeship.hw_targets.__file__)"],
-        cwd=empty,
-        env={**environment, "PYTHONPATH": str(site)},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert found.stdout.startswith(str(site))
-    shown = subprocess.run(
-        [sys.executable, "-m", "spikeship", "--version"],
-        cwd=empty,
-        env={**environment, "PYTHONPATH": str(site)},
-        check=True,
-        capture_output=True,
-        text=True,
-    )
+    assert said("-c", f"{imports}; print(spikeship.hw_targets.__file__)").startswith(str(site))
+    shown = said("-c", DOOR)
+    for title in ("digest", "equal spikes, 20 samples", "energy per inference", "zero gradients"):
+        assert title in shown
+    assert (empty / "digits.net").is_file()
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
-    assert shown.stdout == f"spikeship {project['version']}\n"
+    assert said("-m", "spikeship", "--version") == f"spikeship {project['version']}\n"
 
 
 @package
