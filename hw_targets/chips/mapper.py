@@ -147,8 +147,8 @@ def _cut(chip: Chip, site: Site) -> tuple[tuple[Box, ...], list[Amounts]]:
     """Boxes of a population, one for each core, and what each takes of the chip's limits."""
     shape = site.population.shape
     limits = [limit.value for limit in chip.limits]
-    one = (1,) * len(shape)
-    alone = chip.amounts(site, _around_the_middle(shape, one), _cores(shape, one))
+    smallest = (1,) * len(shape)
+    alone = chip.amounts(site, _around_the_middle(shape, smallest), _cores(shape, smallest))
     counted = [amount <= limit for amount, limit in zip(alone, limits, strict=True)]
 
     def overfull(amounts: Amounts) -> float:

@@ -147,11 +147,11 @@ def _lines(route: Routes, owner: Ints, elements: Integers, places: Integers) -> 
     bands = [*_bands(goes, synops, _SUMS[kind]), lines]
     segments, ends, where = [0], [], []
     for line in bands[:-1]:
-        here = goes[:, line]
-        starts = 1 + np.flatnonzero((here[:, 1:] != here[:, :-1]).any(axis=0))
+        cores_of_line = goes[:, line]
+        starts = 1 + np.flatnonzero((cores_of_line[:, 1:] != cores_of_line[:, :-1]).any(axis=0))
         low = np.concatenate([[0], starts])
         ends.append(np.stack([low, np.append(starts, length)], axis=1))
-        where.append(here[:, low].T)
+        where.append(cores_of_line[:, low].T)
         segments.append(segments[-1] + len(low))
     owner_and_cores = np.concatenate(where)
     return Lines(

@@ -242,25 +242,25 @@ def tally(network: Network, activity: Activity, placement: Placement | None = No
     cores = []
     place = dict.fromkeys(range(len(network.populations)), 0)
     for k, core in enumerate(placement.cores):
-        here, local = owners[core.population] == k, place[core.population]
+        in_core, local = owners[core.population] == k, place[core.population]
         place[core.population] += 1
         active = activity.active[core.population]
         cores.append(
             CoreCounts(
                 core.population,
                 core.neurons,
-                int(activity.sent[core.population + 1][here].sum()),
+                int(activity.sent[core.population + 1][in_core].sum()),
                 int(synops[k]),
                 int(fanout[k]),
                 core.neurons * times,
-                None if active is None else int(active[here].sum()),
+                None if active is None else int(active[in_core].sum()),
                 int(arriving[k]),
                 int(passed[k].sum()),
                 int((passed[k] * way.same_tile[k]).sum()),
                 int((passed[k] * way.hops_ew[k]).sum()),
                 int((passed[k] * way.hops_ns[k]).sum()),
                 int((passed[k] * way.off_chip[k]).sum()),
-                *(int(found[core.population][local]) for found in peaks),
+                *(int(peak[core.population][local]) for peak in peaks),
             )
         )
     return Counts(

@@ -30,7 +30,7 @@ class Routes:
 
 def routes(network: Network, placement: Placement) -> tuple[Routes, ...]:
     """`Routes` of the input, then of each population: to the next layer, and to itself if recurrent."""
-    found: list[list[tuple[Integers, ...]]] = [[] for _ in range(len(network.populations) + 1)]
+    by_source: list[list[tuple[Integers, ...]]] = [[] for _ in range(len(network.populations) + 1)]
     for k, core in enumerate(placement.cores):
         p = network.populations[core.population]
         for source, recurrent in ((p.index, False), (p.index + 1, True)):
@@ -39,10 +39,10 @@ def routes(network: Network, placement: Placement) -> tuple[Routes, ...]:
             every = fan_out(p, zeros=True, box=core.box, recurrent=recurrent).ravel()
             effective = fan_out(p, zeros=False, box=core.box, recurrent=recurrent).ravel()
             at = np.flatnonzero(every)
-            found[source].append((at, np.full(len(at), k), effective[at], every[at]))
+            by_source[source].append((at, np.full(len(at), k), effective[at], every[at]))
     shapes = [network.input_shape, *(p.shape for p in network.populations)]
     return tuple(
-        _routes(rows, int(np.prod(shape))) for rows, shape in zip(found, shapes, strict=True)
+        _routes(rows, int(np.prod(shape))) for rows, shape in zip(by_source, shapes, strict=True)
     )
 
 

@@ -71,10 +71,10 @@ def load_device(device: str | Path, chips: Collection[Chip] = tuple(CHIPS.values
     except tomllib.TOMLDecodeError as error:
         raise DeviceError(f"{where}: not valid TOML ({error}).") from None
     problems: list[str] = []
-    found = _device(data, [chip.id for chip in chips], problems.append)
-    if found is None or problems:
+    parsed = _device(data, [chip.id for chip in chips], problems.append)
+    if parsed is None or problems:
         raise DeviceError("\n".join(f"{where}: {problem}" for problem in problems))
-    return found
+    return parsed
 
 
 Report = Callable[[str], None]
@@ -104,22 +104,22 @@ def _shape(
     if not isinstance(entry, dict):
         report(f"{place}{entry!r} is no table.")
         return False
-    found = []
+    problems = []
     if missing := sorted(set(required) - set(entry)):
-        found.append(f"missing {missing}.")
+        problems.append(f"missing {missing}.")
     known = {**required, **optional}
     if surplus := sorted(set(entry) - set(known)):
-        found.append(f"unknown {surplus}; known: {', '.join(known)}.")
+        problems.append(f"unknown {surplus}; known: {', '.join(known)}.")
     for key, kind in known.items():
         value = entry.get(key)
         # TOML's booleans are Python's integers
         if key in entry and (
             not isinstance(value, kind) or isinstance(value, bool) > (kind is bool)
         ):
-            found.append(f"{key} = {value!r} is of the wrong type.")
-    for line in found:
+            problems.append(f"{key} = {value!r} is of the wrong type.")
+    for line in problems:
         report(place + line)
-    return not found
+    return not problems
 
 
 def _is_amount(value: object) -> bool:

@@ -107,12 +107,12 @@ def ratio(
             f"no ratio of {names}: the first is a lower bound, so the ratio has no upper end. Divide the "
             f"other way round."
         )
-    found = a.interval / b.interval
+    quotient = a.interval / b.interval
     if not b.lower_bound:
-        return found
+        return quotient
     if not allow_lower_bound:
         raise ScopeError(
             f"no ratio of {names}: the second is a lower bound, so the ratio is an upper bound only. "
             f"allow_lower_bound=True takes it, with a low end of 0."
         )
-    return replace(found, low=0.0)
+    return replace(quotient, low=0.0)

@@ -37,16 +37,16 @@ def lowered_pool(
             f"writes: (1, 1, kernel y, kernel x) after (C, H, W). Export the network again."
         )
     channels, height, width = before
-    one = Conv(kernel, None, neuron, stride=stride, padding=padding, dilation=dilation)
+    conv = Conv(kernel, None, neuron, stride=stride, padding=padding, dilation=dilation)
     extra = (height % kernel.shape[2], width % kernel.shape[3])
-    window = one.dilation[0] * (kernel.shape[2] - 1) + 1
+    window = conv.dilation[0] * (kernel.shape[2] - 1) + 1
     reason = None
     if channels > 127:
         reason = (
             f"with {channels} channels it would have as many groups, and Lava's CPU keeps groups in "
             f"8 bits (at most 127)"
         )
-    elif one.padding[0] or window > one.stride[0] or (height + extra[0]) % one.stride[0]:
+    elif conv.padding[0] or window > conv.stride[0] or (height + extra[0]) % conv.stride[0]:
         reason = (
             "SLAYER stacks the channels along y, and windows of this pool reach into the next "
             "channel (unless its windows tile the height without padding or overlap)"
@@ -57,7 +57,7 @@ def lowered_pool(
             f"Train with a pool whose stride is its kernel and divides the height, or with strided "
             f"convolutions."
         )
-    weight, spread = one.weight, list(one.dilation)
+    weight, spread = conv.weight, list(conv.dilation)
     for axis, zeros in enumerate(extra):
         if zeros:
             weight, spread[axis] = _shifted(weight, 2 + axis, spread[axis], zeros), 1
@@ -65,8 +65,8 @@ def lowered_pool(
         np.repeat(weight, channels, axis=0),
         None,
         neuron,
-        stride=one.stride,
-        padding=(one.padding[0] + extra[0], one.padding[1] + extra[1]),
+        stride=conv.stride,
+        padding=(conv.padding[0] + extra[0], conv.padding[1] + extra[1]),
         dilation=(spread[0], spread[1]),
         groups=channels,
     )

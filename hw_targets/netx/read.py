@@ -235,8 +235,8 @@ def check_shape(group: h5py.Group, shape: Shape) -> None:
     stored = array(group, "shape")
     if stored is None:
         return
-    found = [n for n in stored.ravel().tolist() if n != 1]
-    if found != [n for n in shape if n != 1]:
+    stored_axes = [n for n in stored.ravel().tolist() if n != 1]
+    if stored_axes != [n for n in shape if n != 1]:
         raise NetworkError(
             f"shape says {stored.tolist()}, but the weights and the layer before give "
             f"{list(shape)}. Axes are C, H, W; export the network again."

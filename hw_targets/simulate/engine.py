@@ -101,12 +101,12 @@ def layout_of(network: Network) -> tuple[Layer, ...]:
     """The network's layers as `kernels` wants them: made once, and kept in the network."""
     from .layout import Layer
 
-    found: tuple[Layer, ...] | None = network.__dict__.get("_layout")
-    if found is None:
+    layers: tuple[Layer, ...] | None = network.__dict__.get("_layout")
+    if layers is None:
         shapes = [network.input_shape, *(p.shape for p in network.populations)]
         pairs = zip(network.populations, shapes, strict=False)
-        found = network.__dict__["_layout"] = tuple(Layer(p, before) for p, before in pairs)
-    return found
+        layers = network.__dict__["_layout"] = tuple(Layer(p, before) for p, before in pairs)
+    return layers
 
 
 def _cores() -> int:

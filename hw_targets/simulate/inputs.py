@@ -119,7 +119,7 @@ def parse_record(record: str | Collection[str], network: Network) -> Record:
     Raises NetworkError.
     """
     populations = network.populations
-    found: dict[str, set[int]] = {name: set() for name in QUANTITIES}
+    by_quantity: dict[str, set[int]] = {name: set() for name in QUANTITIES}
     counts = False
     for item in (record,) if isinstance(record, str) else record:
         name, _, number = item.partition(".")
@@ -131,11 +131,11 @@ def parse_record(record: str | Collection[str], network: Network) -> Record:
         except (ValueError, IndexError):
             chosen = ()
         having = [p.index for p in chosen if name == "spikes" or name in p.states]
-        if name not in found or not having:
+        if name not in by_quantity or not having:
             raise NetworkError(
                 f'cannot record "{item}". Choose "counts", or {", ".join(QUANTITIES)}, of one '
                 f'population as in "spikes.{len(populations) - 1}" (0 to {len(populations) - 1}), '
                 f"where its neurons have it."
             )
-        found[name].update(having)
-    return Record(counts, **{name: frozenset(chosen) for name, chosen in found.items()})
+        by_quantity[name].update(having)
+    return Record(counts, **{name: frozenset(chosen) for name, chosen in by_quantity.items()})

@@ -54,10 +54,10 @@ def why_unavailable() -> str | None:
         )
     for package in ("lava", "lava.lib.dl.netx"):
         try:
-            found = find_spec(package)
+            spec = find_spec(package)
         except ModuleNotFoundError:
-            found = None
-        if found is None:
+            spec = None
+        if spec is None:
             return 'Lava is not installed: `pip install "spikeship[lava]"`.'
     return None
 
@@ -136,14 +136,14 @@ def run(
             by_sample = rows.reshape(runs, period, *p.shape)[:samples, : drive.steps]
             return by_sample.astype(np.int8 if what == "spikes" and not p.graded else np.int32)
 
-        found: dict[str, Any] = {
+        recorded: dict[str, Any] = {
             name: Recorded(name, [load(name, p) if p.index in of else None for p in populations])
             for name in QUANTITIES
             if (of := getattr(kept, name))
         }
         if kept.counts:
-            found["counts"] = load("spikes", populations[-1]).sum(axis=1, dtype=np.int64)
-    return Trace(**found, backend="lava")
+            recorded["counts"] = load("spikes", populations[-1]).sum(axis=1, dtype=np.int64)
+    return Trace(**recorded, backend="lava")
 
 
 def _check_file(network: Network, file: str | Path, exponent: int) -> None:

@@ -99,12 +99,12 @@ class PyObserver(PyLoihiProcessModel):  # type: ignore[misc]
 
 def states(layer: Any, names: list[str]) -> list[Var]:
     """Everything in a layer that outlasts a step: variables `names` of its neurons, and buffers."""
-    found = [getattr(layer.neuron, name) for name in names]
+    variables = [getattr(layer.neuron, name) for name in names]
     for part in ("synapse", "synapse_rec", "real_synapse", "imag_synapse"):
         synapse = getattr(layer, part, None)
         if synapse is not None:  # a_buf: of a convolution
-            found.append(synapse.a_buf if hasattr(synapse, "a_buf") else synapse.a_buff)
-    return found
+            variables.append(synapse.a_buf if hasattr(synapse, "a_buf") else synapse.a_buff)
+    return variables
 
 
 def main(folder: Path) -> None:

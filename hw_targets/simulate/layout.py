@@ -166,11 +166,11 @@ class Layer:
         if self.row is None or self.row.kind != kernels.CUBA:
             return math.inf
         keep_u, keep_v = int(self.keep_u.max()), int(self.keep_v.max())
-        one = arithmetic.DECAY_ONE
-        if one in (keep_u, keep_v):
+        decay_one = arithmetic.DECAY_ONE
+        if decay_one in (keep_u, keep_v):
             return math.inf
-        u = (largest_sum << arithmetic.STATE_SHIFT) * one / (one - keep_u)
-        v = (u + int(np.abs(self.bias).max())) * one / (one - keep_v)
+        u = (largest_sum << arithmetic.STATE_SHIFT) * decay_one / (decay_one - keep_u)
+        v = (u + int(np.abs(self.bias).max())) * decay_one / (decay_one - keep_v)
         return max(u, v)
 
     def _spread(self, parameter: Any) -> NDArray[np.int32]:

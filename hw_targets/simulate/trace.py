@@ -116,10 +116,10 @@ class Trace:
                 return None
             out: list[Whole | None] = [None] * len(arrays)
             for i in arrays.populations:
-                found, need = arrays[i].shape[1], steps + network.latency
-                if found < need:
+                available, need = arrays[i].shape[1], steps + network.latency
+                if available < need:
                     raise NetworkError(
-                        f"the trace has {found} steps; {steps} aligned steps of a network with "
+                        f"the trace has {available} steps; {steps} aligned steps of a network with "
                         f"latency {network.latency} need {need}."
                     )
                 start = network.populations[i].latency
@@ -151,16 +151,16 @@ class Trace:
     def load(path: str | Path) -> Trace:
         """Read what `save` wrote."""
         with np.load(path) as data:
-            found: dict[str, Any] = {}
+            recorded: dict[str, Any] = {}
             for name in ("spikes", *STATES):
                 keys = {
                     int(key.split(".")[1]): key for key in data.files if key.startswith(f"{name}.")
                 }
                 if keys:
                     kept = [data[keys[i]] if i in keys else None for i in range(max(keys) + 1)]
-                    found[name] = Recorded(name, kept)
+                    recorded[name] = Recorded(name, kept)
             counts = data.get("counts")
-            return Trace(**found, counts=counts, backend=str(data["backend"]))
+            return Trace(**recorded, counts=counts, backend=str(data["backend"]))
 
 
 @dataclass(frozen=True)
