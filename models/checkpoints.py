@@ -73,9 +73,9 @@ class Checkpoints(Callback):
         write(content, self.last)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        found = trainer.callback_metrics[MONITOR].item()
-        if found > self.score:
-            self.score = found
+        score = trainer.callback_metrics[MONITOR].item()
+        if score > self.score:
+            self.score = score
             write(self._content(trainer, module), self.best)
 
     def finish(self) -> Path:

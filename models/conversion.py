@@ -92,16 +92,16 @@ def calibrate(net: SpikingClassifier, frames: Frames, percentile: float = 99.7) 
         raise ValueError(f"percentile = {percentile}; one above 0 and up to 100 is needed.")
     net.train()
     for layer, (place, threshold) in enumerate(zip(_spiking(net), thresholds(net), strict=True)):
-        found = max(
+        peak = max(
             _percentile(activity(net, x, norms_over_steps=True).currents[layer], percentile)
             for x in frames()
         )
-        if not found > 0:
+        if not peak > 0:
             raise ValueError(
-                f"layer {place}: the {percentile:g}th percentile of its input currents is {found:g}, so "
+                f"layer {place}: the {percentile:g}th percentile of its input currents is {peak:g}, so "
                 f"its neurons would be silent. Train the ANN on, or raise the percentile."
             )
-        _rescale(net, place, found / float(threshold))
+        _rescale(net, place, peak / float(threshold))
     net.eval()
 
 
@@ -189,10 +189,10 @@ def _move_weights(ann: nn.Module, net: SpikingClassifier, gain: float) -> None:
 
 def _spiking(net: SpikingClassifier) -> list[int]:
     """Places in the body of the layers with trained thresholds."""
-    found = [i for i, layer in enumerate(net.body.children()) if hasattr(layer, "threshold")]
-    if not found:
+    places = [i for i, layer in enumerate(net.body.children()) if hasattr(layer, "threshold")]
+    if not places:
         raise ValueError("the network has fixed thresholds; build it with learn_thresholds=True.")
-    return found
+    return places
 
 
 def _rescale(net: SpikingClassifier, place: int, factor: float) -> None:

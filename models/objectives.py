@@ -120,8 +120,8 @@ class Crafting:
                     loss = functional.cross_entropy(z, batch.labels, reduction="sum")
                 else:
                     loss = divergence(against, z).sum()
-                (found,) = torch.autograd.grad(loss, x)
-            return found
+                (gradient,) = torch.autograd.grad(loss, x)
+            return gradient
 
         images, epsilon = batch.images, self.epsilon
         with _as_at_test(batch.model):
@@ -232,10 +232,10 @@ class Sparsity:
             margin = logits.gather(1, batch.labels[:, None]) - logits.gather(1, wrong)
             return torch.sigmoid(margin[:, 0])
 
-        here = probability(batch.out.logits)
-        (slope,) = torch.autograd.grad(here.sum(), batch.shift, retain_graph=True)
-        there = probability(batch.model.run(batch.inputs + self.step * slope.sign()).logits)
-        change: Tensor = (there - here) / self.step
+        before = probability(batch.out.logits)
+        (slope,) = torch.autograd.grad(before.sum(), batch.shift, retain_graph=True)
+        after = probability(batch.model.run(batch.inputs + self.step * slope.sign()).logits)
+        change: Tensor = (after - before) / self.step
         return change.abs().pow(self.power).mean()
 
 

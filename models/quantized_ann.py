@@ -79,17 +79,17 @@ def quantize(ann: Classifier, images: Tensor, weight_bits: int, activation_bits:
         raise ValueError(
             f"images reach {float(x.min()):g}; activations are unsigned: 0 and above is needed."
         )
-    found: list[nn.Module] = []
+    layers: list[nn.Module] = []
     most, bits = 2 ** (weight_bits - 1) - 1, IMAGE_BITS
     for layer in _folded(ann.net):
         if isinstance(layer, nn.Linear | nn.Conv2d):
-            found.append(Quantizer.of(x, 0, 2**bits - 1))
-            x, bits = found[-1](x), activation_bits
+            layers.append(Quantizer.of(x, 0, 2**bits - 1))
+            x, bits = layers[-1](x), activation_bits
             layer.weight.copy_(Quantizer.of(layer.weight, -most, most)(layer.weight))
-        found.append(layer)
+        layers.append(layer)
         x = layer(x)
     result = Classifier(ann.settings)
-    result.net = nn.Sequential(*found)
+    result.net = nn.Sequential(*layers)
     return result.eval()
 
 

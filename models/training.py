@@ -82,10 +82,10 @@ class Classifier(lightning.LightningModule):
         """
         if isinstance(self.net, slayer.SlayerClassifier):
             spikes = tuple(layer.transpose(0, 1) for layer in self.net.spikes(inputs))
-            found = Activity(spikes[-1].sum(0), (), spikes)
+            result = Activity(spikes[-1].sum(0), (), spikes)
         else:
-            found = activity(self.net, inputs)
-        return replace(found, logits=self.scale * found.logits)
+            result = activity(self.net, inputs)
+        return replace(result, logits=self.scale * result.logits)
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
         images, labels = batch
@@ -296,10 +296,10 @@ def _trainer(
 
 def _teacher(settings: Settings, accelerator: str) -> Classifier:
     teacher = load(settings.teacher).requires_grad_(False)
-    found, needed = teacher.settings, (settings.shape, settings.classes)
-    if (found.shape, found.classes) != needed:
+    theirs, needed = teacher.settings, (settings.shape, settings.classes)
+    if (theirs.shape, theirs.classes) != needed:
         raise ValueError(
-            f"{settings.teacher}: a teacher for images of {found.shape} in {found.classes} classes; "
+            f"{settings.teacher}: a teacher for images of {theirs.shape} in {theirs.classes} classes; "
             f"{needed[0]} and {needed[1]} are needed."
         )
     return teacher.to("cpu" if accelerator == "cpu" else "cuda")

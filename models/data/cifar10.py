@@ -57,10 +57,10 @@ def cifar10(root: str | Path, part: Literal["train", "test"]) -> Split:
                 with archive.open(name) as file, Image.open(file) as image:
                     pixels.append(np.asarray(image.convert("RGB")))
                 labels.append(_class(name.split("/")[1]))
-        found = _rgb(np.stack(pixels), np.asarray(labels))
+        split = _rgb(np.stack(pixels), np.asarray(labels))
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise DatasetError(f"{path}: damaged ({error}); copy it again.") from None
-    return found
+    return split
 
 
 def _class(name: str) -> int:
