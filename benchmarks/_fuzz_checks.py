@@ -66,17 +66,17 @@ def in_pieces(scratch: int) -> Iterator[None]:
         engine.SCRATCH, engine.SPLIT, engine.ALONE = before
 
 
-def difference(network: Network, found: Trace, expected: Trace) -> str | None:
+def difference(network: Network, trace: Trace, expected: Trace) -> str | None:
     """The first thing that differs between two traces of everything, along the chain."""
     for p in network.populations:
         for name in (*p.states, "spikes"):
-            mine, theirs = getattr(found, name)[p.index], getattr(expected, name)[p.index]
+            mine, theirs = getattr(trace, name)[p.index], getattr(expected, name)[p.index]
             if what := unequal(f"{name} of {p.name}", mine, theirs):
                 return what
-    if what := unequal("counts", found.counts, expected.counts):
+    if what := unequal("counts", trace.counts, expected.counts):
         return what
-    if found.overflow is not None and found.overflow != expected.overflow:
-        return f"overflow: {found.overflow}, not {expected.overflow}"
+    if trace.overflow is not None and trace.overflow != expected.overflow:
+        return f"overflow: {trace.overflow}, not {expected.overflow}"
     return None
 
 
@@ -96,18 +96,18 @@ def unequal(name: str, mine: Any, theirs: Any) -> str | None:
 
 def engine_equals_reference(case: Case) -> str | None:
     expected = by_reference(case)
-    found = by_engine(case)
-    assert found.spikes is not None
-    assert found.counts is not None
-    own = found.spikes[-1].sum(axis=1, dtype=np.int64)
-    return difference(case.network, found, expected) or unequal("counts", found.counts, own)
+    trace = by_engine(case)
+    assert trace.spikes is not None
+    assert trace.counts is not None
+    own = trace.spikes[-1].sum(axis=1, dtype=np.int64)
+    return difference(case.network, trace, expected) or unequal("counts", trace.counts, own)
 
 
 def pieces_equal_reference(case: Case) -> str | None:
     """The engine with several threads and small blocks."""
     with in_pieces(case.scratch):
-        found = by_engine(case, threads=case.threads)
-    return difference(case.network, found, by_reference(case))
+        trace = by_engine(case, threads=case.threads)
+    return difference(case.network, trace, by_reference(case))
 
 
 def records_are_parts_of_the_whole(case: Case) -> str | None:
@@ -151,9 +151,9 @@ def samples_are_alone(case: Case) -> str | None:
     for s in range(n):
         alone = by_engine(case, inputs=case.inputs[s : s + 1])
         for name in everything(case.network)[1:]:
-            one, all_ = getattr(alone, name), getattr(whole, name)
-            for i in one.populations:
-                if what := unequal(f"{name}.{i}", one[i], all_[i][s : s + 1]):
+            single, all_ = getattr(alone, name), getattr(whole, name)
+            for i in single.populations:
+                if what := unequal(f"{name}.{i}", single[i], all_[i][s : s + 1]):
                     return f"sample {s} alone, {what}"
     return None
 
@@ -163,8 +163,8 @@ def types_mean_the_same(case: Case) -> str | None:
     whole = by_engine(case)
     for kind in TYPES:
         if fits(case.inputs.astype(np.int64), kind):
-            found = by_engine(case, inputs=case.inputs.astype(kind))
-            if what := difference(case.network, found, whole):
+            trace = by_engine(case, inputs=case.inputs.astype(kind))
+            if what := difference(case.network, trace, whole):
                 return f"as {kind}, {what}"
     return None
 
@@ -182,13 +182,13 @@ def counter_equals_definition(case: Case) -> str | None:
         for counted in (None, own) if own > 0 else (None,):
             counter = Counter(network, placement, counted)
             with in_pieces(case.scratch):
-                found = by_engine(case, threads=case.threads, counter=counter)
-            assert found.activity is not None
-            if what := difference(network, found, trace):
+                collected = by_engine(case, threads=case.threads, counter=counter)
+            assert collected.activity is not None
+            if what := difference(network, collected, trace):
                 return f"with a counter, {what}"
             aligned = trace if counted is None else trace.aligned(network, own)
             seen = given if counted is None else given[:, :own]
-            counts = tally(network, found.activity, placement)
+            counts = tally(network, collected.activity, placement)
             expected = count(network, seen, aligned, placement)
             if counts != expected:
                 return f"{_unequal_counts(counts, expected)} (of {counted or 'all'} steps, {placement})"
@@ -200,9 +200,9 @@ def _unequal_counts(counts: Counts, expected: Counts) -> str:
         pairs = zip(getattr(counts, parts), getattr(expected, parts), strict=True)
         for k, (mine, theirs) in enumerate(pairs):
             for f in fields(mine):
-                found, right = getattr(mine, f.name), getattr(theirs, f.name)
-                if found != right:
-                    return f"{f.name} of {parts[:-1]} {k}: {found}, not {right}"
+                counted, right = getattr(mine, f.name), getattr(theirs, f.name)
+                if counted != right:
+                    return f"{f.name} of {parts[:-1]} {k}: {counted}, not {right}"
     return f"{counts}, not {expected}"
 
 
@@ -239,13 +239,13 @@ def _boxes(rng: Rng, shape: tuple[int, ...], parts: int) -> list[Box]:
 def files_hold_the_network(case: Case) -> str | None:
     """Written, read, and written again."""
     with tempfile.TemporaryDirectory() as name:
-        one, two = Path(name) / "one.net", Path(name) / "two.net"
-        write_netx(case.network, one, for_lava=False)
-        network = read_netx(one)
+        first, second = Path(name) / "one.net", Path(name) / "two.net"
+        write_netx(case.network, first, for_lava=False)
+        network = read_netx(first)
         if network != case.network or network.layers != case.network.layers:
             return f"read: {network!r}, not {case.network!r}"
-        write_netx(network, two, for_lava=False)
-        if one.read_bytes() != two.read_bytes():
+        write_netx(network, second, for_lava=False)
+        if first.read_bytes() != second.read_bytes():
             return "written again: other bytes"
     return None
 
@@ -266,21 +266,21 @@ def twin_equals_reference(case: Case) -> str | None:
 
     inputs = torch.tensor(case.inputs.astype(np.float64))
     with torch.no_grad():
-        found = Twin(case.network)(inputs, case.timing, record=everything(case.network))
-    return difference(case.network, found.numpy(), by_reference(case))
+        trace = Twin(case.network)(inputs, case.timing, record=everything(case.network))
+    return difference(case.network, trace.numpy(), by_reference(case))
 
 
 def lava_equals_reference(case: Case) -> str | None:
     """Lava's CPU backend; networks that lava-dl cannot load are passed over."""
     try:
-        found = lava_cpu.run(
+        trace = lava_cpu.run(
             case.network, case.inputs, case.timing, record=everything(case.network)
         )
     except NetxError as error:
         if "cannot load such a layer" in str(error):
             raise NotRunError from None
         raise
-    return difference(case.network, replace(found, overflow=None), by_reference(case))
+    return difference(case.network, replace(trace, overflow=None), by_reference(case))
 
 
 class NotRunError(Exception):
@@ -311,28 +311,28 @@ CHECKS: dict[str, Share] = {
 
 def features(case: Case) -> list[str]:
     """What a case covers: layers with their neurons, and options."""
-    found = set()
+    covered = set()
     for layer in case.network.layers:
         neuron = getattr(layer, "neuron", None)
         kind = getattr(neuron, "kind", "") if type(neuron).__name__ == "ResonateFire" else ""
-        found.add(f"{type(layer).__name__} {type(neuron).__name__} {kind}".rstrip())
+        covered.add(f"{type(layer).__name__} {type(neuron).__name__} {kind}".rstrip())
         for f in fields(layer):
             value = getattr(layer, f.name)
             if f.name in ("bias", "recurrent", "delay") and value is not None:
                 per = " per neuron" if np.size(value) > 1 else ""
-                found.add(f"{type(layer).__name__} {f.name}{per}")
+                covered.add(f"{type(layer).__name__} {f.name}{per}")
             if f.name in ("stride", "dilation", "groups") and np.any(np.greater(value, 1)):
-                found.add(f"Conv {f.name}")
+                covered.add(f"Conv {f.name}")
             if f.name == "padding" and np.any(value):
-                found.add("Conv padding")
-    found.add("input constant" if case.constant else f"input {case.inputs.dtype}")
+                covered.add("Conv padding")
+    covered.add("input constant" if case.constant else f"input {case.inputs.dtype}")
     if case.timing.reset_interval:
-        found.add("reset")
+        covered.add("reset")
     if case.network.recipe is not None:
-        found.add("recipe")
-    found.add(f"message_bits {case.timing.message_bits}")
-    found.add(f"threads {case.threads}")
-    return sorted(found)
+        covered.add("recipe")
+    covered.add(f"message_bits {case.timing.message_bits}")
+    covered.add(f"threads {case.threads}")
+    return sorted(covered)
 
 
 def choose(seed: int, shares: dict[str, float]) -> list[str]:

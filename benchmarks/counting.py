@@ -44,14 +44,14 @@ def cell(plan: Plan, rate: float, batch: int, repeats: int) -> dict[str, Any]:
     counters = {"no": None, "layers": Counter(network), "cores": Counter(network, placement)}
     recorded = engine.simulate(network, x[:1], record=("spikes", "u", "v"))
     for counter in counters.values():
-        found = engine.simulate(network, x[:1], record=("spikes", "u", "v"), counter=counter)
-        if counter is None or found.activity is None:
+        trace = engine.simulate(network, x[:1], record=("spikes", "u", "v"), counter=counter)
+        if counter is None or trace.activity is None:
             continue
-        assert found.spikes is not None
+        assert trace.spikes is not None
         assert recorded.spikes is not None
-        if not all(map(np.array_equal, found.spikes, recorded.spikes)):
+        if not all(map(np.array_equal, trace.spikes, recorded.spikes)):
             raise RuntimeError(f"{plan.name}: counting changed the spikes.")
-        if tally(network, found.activity, counter.placement) != count(
+        if tally(network, trace.activity, counter.placement) != count(
             network, x[:1], recorded, counter.placement
         ):
             raise RuntimeError(f"{plan.name}: the counts are not those of the trace.")

@@ -79,8 +79,10 @@ def one_neuron(folder: Path) -> Result:
             "voltage_mismatches": int((v != their_v).sum()),
             "of_which_in_spike_steps": int(((v != their_v) & (fired > 0)).sum()),
         }
-    found = quantize(graph, x, Recipe(Coding("direct", 1000), reset_interval=1000, reset_offset=1))
-    integers = run_recipe(found.network, x).spikes
+    quantized = quantize(
+        graph, x, Recipe(Coding("direct", 1000), reset_interval=1000, reset_offset=1)
+    )
+    integers = run_recipe(quantized.network, x).spikes
     assert integers is not None
     return {
         "float_spikes_at": np.flatnonzero(ours),
@@ -94,8 +96,8 @@ def one_neuron(folder: Path) -> Result:
             "against": chip,
         },
         "quantized": {
-            "losses": found.losses,
-            "digest": found.network.digest,
+            "losses": quantized.losses,
+            "digest": quantized.network.digest,
             "spike_mismatches": int((integers[0][0, :, 0] != ours).sum()),
         },
     }
@@ -128,17 +130,19 @@ def nmnist_cnn(
         "float_seconds": time.perf_counter() - start,
     }
     for name, method in (("naive", "max"), ("ours", "search")):
-        found = quantize(graph, later, recipe, method=method)  # type: ignore[arg-type]
+        quantized = quantize(graph, later, recipe, method=method)  # type: ignore[arg-type]
         start = time.perf_counter()
-        spikes = run_recipe(found.network, frames.astype(np.int32), record=("spikes.-1",)).spikes
+        spikes = run_recipe(
+            quantized.network, frames.astype(np.int32), record=("spikes.-1",)
+        ).spikes
         assert spikes is not None
         theirs = spikes[-1].sum(axis=1)
         result[name] = {
             "accuracy": float((theirs.argmax(1) == labels).mean()),
             "same_class_as_float": float((theirs.argmax(1) == counts.argmax(1)).mean()),
             "seconds": time.perf_counter() - start,
-            "digest": found.network.digest,
-            "losses": found.losses,
+            "digest": quantized.network.digest,
+            "losses": quantized.losses,
         }
     return result
 
@@ -165,14 +169,14 @@ def braille(folder: Path) -> Result:
     }
     rows = {}
     for name, (form, method, per_channel, times) in networks.items():
-        found, spikes = _integers(form, x, other, method, per_channel, times)
+        quantized, spikes = _integers(form, x, other, method, per_channel, times)
         hidden, output = spikes[0][..., : exact[0].shape[-1]], spikes[1]
         rows[name] = {
             "hidden": _compared(exact[0], hidden),
             "output": _compared(exact[1], output),
             "same_class": bool(output.sum(1).argmax() == exact[1].sum(1).argmax()),
-            "neurons": [p.size for p in found.network.populations],
-            "digest": found.network.digest,
+            "neurons": [p.size for p in quantized.network.populations],
+            "digest": quantized.network.digest,
         }
     return {
         "steps": x.shape[1],
@@ -206,22 +210,22 @@ def _integers(
     ]
     recipe = Recipe(Coding("direct", steps), reset_interval=steps, reset_offset=1)
     options = {"method": method, "per_channel": per_channel, "approximate_current_bias": True}
-    found = quantize(graph, widened[1], recipe, **options)
-    spikes = run_recipe(found.network, widened[0]).spikes
+    quantized = quantize(graph, widened[1], recipe, **options)
+    spikes = run_recipe(quantized.network, widened[0]).spikes
     assert spikes is not None
-    return found, list(spikes)
+    return quantized, list(spikes)
 
 
-def _compared(one: Array, other: Array) -> Result:
-    """Spikes (sample, time, neuron) side by side; `matched` is 2 both / (one + other)."""
-    windows = [(i, i + WINDOW) for i in range(0, one.shape[1], WINDOW)]
-    same, matched = agree(one, other)
+def _compared(exact: Array, other: Array) -> Result:
+    """Spikes (sample, time, neuron) side by side; `matched` is 2 both / (exact + other)."""
+    windows = [(i, i + WINDOW) for i in range(0, exact.shape[1], WINDOW)]
+    same, matched = agree(exact, other)
     return {
-        "mismatches": int((one != other).sum()),
+        "mismatches": int((exact != other).sum()),
         "agreement": same,
         "matched": matched,
-        "agreement_over_time": [agree(one[:, a:b], other[:, a:b])[0] for a, b in windows],
-        "matched_over_time": [agree(one[:, a:b], other[:, a:b])[1] for a, b in windows],
+        "agreement_over_time": [agree(exact[:, a:b], other[:, a:b])[0] for a, b in windows],
+        "matched_over_time": [agree(exact[:, a:b], other[:, a:b])[1] for a, b in windows],
     }
 
 
@@ -231,11 +235,9 @@ def tables(result: Result) -> Iterator[Table]:
     table = Table("LIF neuron", "spikes that differ", "voltages that differ", title="1. nir_lif")
     for name, count in lif["float_mismatches"].items():
         table.add_row(f"float: {name}", str(count), "")
-    for name, found in lif["paper"]["against"].items():
-        in_spikes = (
-            f"{found['voltage_mismatches']} ({found['of_which_in_spike_steps']} in spike steps)"
-        )
-        table.add_row(f"the paper's integers: {name}", str(found["spike_mismatches"]), in_spikes)
+    for name, row in lif["paper"]["against"].items():
+        in_spikes = f"{row['voltage_mismatches']} ({row['of_which_in_spike_steps']} in spike steps)"
+        table.add_row(f"the paper's integers: {name}", str(row["spike_mismatches"]), in_spikes)
     table.add_row("our integers: our float", str(lif["quantized"]["spike_mismatches"]), "")
     yield table
     table = Table("N-MNIST CNN", "accuracy", title=f"2. nir_cnn, {cnn['samples']} samples")

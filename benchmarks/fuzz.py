@@ -68,12 +68,12 @@ class Verdict:
 def verdict(check: str, case: Case) -> Verdict | None:
     """What is wrong, or None. Any exception is wrong: the cases are valid."""
     try:
-        found = CHECKS[check].check(case)
+        difference = CHECKS[check].check(case)
     except NotRunError:
         raise
     except Exception as error:
         return Verdict(type(error).__name__, f"{type(error).__name__}: {error}")
-    return None if found is None else Verdict("differs", found)
+    return None if difference is None else Verdict("differs", difference)
 
 
 def examine(seed: int, shares: dict[str, float], folder: Path) -> Progressed:
@@ -82,25 +82,25 @@ def examine(seed: int, shares: dict[str, float], folder: Path) -> Progressed:
     out = Progressed(seed, shares, 1, covered=dict.fromkeys(features(case), 1))
     for check in choose(seed, shares):
         try:
-            found = verdict(check, case)
+            problem = verdict(check, case)
         except NotRunError:
             continue
         out.checks[check] = 1
-        if found is not None:
-            out.failures.append(_store(case, check, found, seed, folder))
+        if problem is not None:
+            out.failures.append(_store(case, check, problem, seed, folder))
     return out
 
 
-def _store(case: Case, check: str, found: Verdict, seed: int, folder: Path) -> dict[str, Any]:
+def _store(case: Case, check: str, problem: Verdict, seed: int, folder: Path) -> dict[str, Any]:
     def fails_alike(candidate: Case) -> bool:
         try:
             again = verdict(check, candidate)
         except NotRunError:
             return False
-        return again is not None and again.kind == found.kind
+        return again is not None and again.kind == problem.kind
 
     small = shrink(case, fails_alike)
-    again = verdict(check, small) or found
+    again = verdict(check, small) or problem
     path = folder / f"{check}-{seed}.py"
     with atomic_path(path) as temporary:
         temporary.write_text(program(small, check, again.says, seed))
@@ -121,13 +121,13 @@ def resume(folder: Path, seed: int, shares: dict[str, float]) -> Progressed:
     if not path.is_file():
         return Progressed(seed, shares)
     stored = json.loads(path.read_text())
-    found = Progressed(**{name: stored[name] for name in Progressed.__dataclass_fields__})
-    if (found.seed, found.shares) != (seed, shares):
+    past = Progressed(**{name: stored[name] for name in Progressed.__dataclass_fields__})
+    if (past.seed, past.shares) != (seed, shares):
         raise ValueError(
-            f"{path}: a run with --seed {found.seed} and shares {found.shares}; these are {seed} and "
+            f"{path}: a run with --seed {past.seed} and shares {past.shares}; these are {seed} and "
             f"{shares}. Give the same ones to go on, or another --out."
         )
-    return found
+    return past
 
 
 def save(done: Progressed, folder: Path, command: str) -> None:

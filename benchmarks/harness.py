@@ -76,8 +76,8 @@ def kept(path: Path, what: str, measure: Callable[[], dict[str, Any]]) -> dict[s
     if not path.is_file():
         records.write_json(measure(), path)
         print(what, flush=True)
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    stored: dict[str, Any] = json.loads(path.read_text())
+    return stored
 
 
 @dataclass(frozen=True)

@@ -77,12 +77,12 @@ def measure(name: str, seed: int, data: Dataset, folder: Path) -> list[dict[str,
 
     def quantized(bits: int, method: str) -> dict[str, Any]:
         naive = method == "max"
-        found = quantize(graph, messages, recipe, bits=bits, method="max" if naive else "search")
-        network: Network = found.network
+        rounded = quantize(graph, messages, recipe, bits=bits, method="max" if naive else "search")
+        network: Network = rounded.network
         if method == "fine-tuned":
             tuning = replace(TUNING[data.name], seed=seed)
-            network = finetune(found, few, tuning, graph=graph).network
-        unit = replace(recipe, output_unit=found.losses[-1].unit)
+            network = finetune(rounded, few, tuning, graph=graph).network
+        unit = replace(recipe, output_unit=rounded.losses[-1].unit)
         result = classify(Deployed(Network(network.layers, unit)), data.test)
         return {
             "network": name,
@@ -92,7 +92,7 @@ def measure(name: str, seed: int, data: Dataset, folder: Path) -> list[dict[str,
             "float_accuracy": real,
             "integer_accuracy": result.accuracy,
             "digest": network.digest,
-            "agreement": [loss.agreement for loss in found.losses],
+            "agreement": [loss.agreement for loss in rounded.losses],
             "overflow": result.overflow,
         }
 
@@ -150,7 +150,7 @@ def main(
         for name in names:
             data = load(NETWORKS[name].dataset, data_root)
             cells += measure(name, seed, data, work / f"{name.replace(' ', '-')}-{seed}")
-    found = summary(cells)
+    averages = summary(cells)
     result = {
         "command": command("quantization", only=only, data_root=data_root),
         "settings": {name: NETWORKS[name].options() for name in names},
@@ -158,13 +158,13 @@ def main(
         "tuning_images": TUNING_IMAGES,
         "calibration_images": CALIBRATION,
         "limits": {str(bits): limit for bits, limit in LIMITS.items()},
-        "summary": found,
+        "summary": averages,
         "cells": cells,
     }
     rows = []
     for name in names:
         for bits in BITS:
-            row = [c for c in found if (c["network"], c["bits"]) == (name, bits)]
+            row = [c for c in averages if (c["network"], c["bits"]) == (name, bits)]
             rows.append(
                 (
                     name if bits == BITS[0] else "",

@@ -139,14 +139,14 @@ def speed_rows(speed: dict[str, Any]) -> list[str]:
     }
     rows = []
     for network, name in SPEED_NAMES.items():
-        one, many = cells[network, 1], cells[network, 32]
-        recorded = many["lava, all spikes"]["median"] / many["engine, all spikes"]["median"]
+        batch_1, batch_32 = cells[network, 1], cells[network, 32]
+        recorded = batch_32["lava, all spikes"]["median"] / batch_32["engine, all spikes"]["median"]
         ratios = (
-            one["lava"]["times_engine"],
-            many["lava"]["times_engine"],
+            batch_1["lava"]["times_engine"],
+            batch_32["lava"]["times_engine"],
             recorded,
-            many["norse"]["times_engine"],
-            many["slayer"]["times_engine"],
+            batch_32["norse"]["times_engine"],
+            batch_32["slayer"]["times_engine"],
         )
         shown = " | ".join(f"{_two_digits(ratio):,}x" for ratio in ratios)
         rows.append(f"| {name} | {shown} |")
@@ -180,13 +180,13 @@ def energy_rows(results: list[dict[str, Any]]) -> list[str]:
     """
     rows = []
     for result in results:
-        found = {row["label"]: row for row in result["summary"]}
+        by_label = {row["label"]: row for row in result["summary"]}
         for label in ENERGY_NETWORKS:
-            row = found[label]
+            row = by_label[label]
             levels = energy_report.LEVELS
             ann = row["ann_accuracy"][levels]
             skipping = row["ratio"][levels + energy_report.SKIPS][0]
-            one, two = (
+            loihi1, loihi2 = (
                 row["energy"].get(device, {})
                 for device in ("loihi1-davies2018", "loihi2-derived-pilotnet")
             )
@@ -194,8 +194,10 @@ def energy_rows(results: list[dict[str, Any]]) -> list[str]:
                 f"{result['name']}, {label}",
                 f"{100 * row['accuracy']:.1f} / {100 * ann:.1f} %",
                 f"{row['spikes_per_synapse']:.2g}; {energy_report.numbers(row['break_even'][levels])}",
-                "; ".join(energy_report.joules(one[part]) for part in ("dynamic", "total") if one),
-                energy_report.joules(two["dynamic"]),
+                "; ".join(
+                    energy_report.joules(loihi1[part]) for part in ("dynamic", "total") if loihi1
+                ),
+                energy_report.joules(loihi2["dynamic"]),
                 f"{energy_report.numbers(row['ratio'][levels])}; {skipping:.3g}",
             )
             rows.append(f"| {' | '.join(shown)} |")

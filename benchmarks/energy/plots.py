@@ -63,15 +63,15 @@ class Point(NamedTuple):
 
 def points(rows: Rows, series: Series) -> list[Point]:
     """The networks of a series that have its energy, by steps."""
-    found = []
+    networks = []
     for row in rows:
         energy: Any = row
         for key in series.path:
             energy = None if energy is None else energy.get(key)
         if row["coding"] == series.coding and energy is not None:
             accuracy = row["ann_accuracy"][series.ann] if series.ann else row["accuracy"]
-            found.append(Point(row["steps"], accuracy, energy))
-    return sorted(found)
+            networks.append(Point(row["steps"], accuracy, energy))
+    return sorted(networks)
 
 
 def pareto(costs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -115,9 +115,9 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
 def _energy_of_steps(axes: Axes, rows: Rows) -> None:
     for series in LOIHI:
-        found = points(rows, series)
-        steps = [point.steps for point in found]
-        value, low, high = ([point.energy[i] for point in found] for i in range(3))
+        networks = points(rows, series)
+        steps = [point.steps for point in networks]
+        value, low, high = ([point.energy[i] for point in networks] for i in range(3))
         axes.plot(steps, value, label=series.name, **series.style)
         axes.fill_between(steps, low, high, color=series.style["color"], alpha=0.15, lw=0)
     _over_steps(axes, rows, "energy per inference [J]")
@@ -125,10 +125,10 @@ def _energy_of_steps(axes: Axes, rows: Rows) -> None:
 
 def _spikes_of_steps(axes: Axes, rows: Rows) -> None:
     for coding, name, color in (("poisson", "Poisson", "C0"), ("direct", "direct", "C2")):
-        found = sorted(
+        spikes = sorted(
             (row["steps"], row["spikes_per_synapse"]) for row in rows if row["coding"] == coding
         )
-        axes.plot(*zip(*found, strict=True), "o-", ms=4, color=color, label=f"SNN, {name}")
+        axes.plot(*zip(*spikes, strict=True), "o-", ms=4, color=color, label=f"SNN, {name}")
     for ann, style, name in (
         (LEVELS, "x--", "break-even with an ANN"),
         (LEVELS + SKIPS, "+:", "... that skips zeros"),
@@ -160,18 +160,18 @@ def _over_steps(axes: Axes, rows: Rows, what: str) -> None:
 
 def _errors(axes: Axes, rows: Rows, lines: Sequence[Series]) -> None:
     for series in lines:
-        found = points(rows, series)
-        if not found:
+        networks = points(rows, series)
+        if not networks:
             continue
-        values, lows, highs = ([point.energy[i] for point in found] for i in range(3))
-        errors = [100 * (1 - point.accuracy) for point in found]
+        values, lows, highs = ([point.energy[i] for point in networks] for i in range(3))
+        errors = [100 * (1 - point.accuracy) for point in networks]
         style = {**series.style, "ls": "none"}
         axes.plot(values, errors, label=series.name, **style)
         axes.hlines(errors, lows, highs, color=style["color"], lw=0.5)
         front = pareto(list(zip(values, errors, strict=True)))
         axes.step(*zip(*front, strict=True), where="post", color=style["color"], lw=1, alpha=0.6)
         if series.numbered:
-            for point, x, y in zip(found, values, errors, strict=True):
+            for point, x, y in zip(networks, values, errors, strict=True):
                 axes.annotate(
                     str(point.steps), (x, y), (5, 5), textcoords="offset points", fontsize=7
                 )

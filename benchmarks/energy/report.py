@@ -98,9 +98,9 @@ def _opponent(rows: Sequence[dict[str, Any]], bits: int, skips: bool, part: str)
     )
 
 
-def _mean(found: Iterable[Ends | None]) -> list[float] | None:
+def _mean(intervals: Iterable[Ends | None]) -> list[float] | None:
     """The means of values, lows and highs; None where any is missing."""
-    known = list(found)
+    known = list(intervals)
     if any(ends is None for ends in known):
         return None
     return [mean(ends[i] for ends in known if ends is not None) for i in range(3)]

@@ -107,14 +107,14 @@ def spiking(bench: Bench, name: str) -> dict[str, Any]:
         mapping = map_network(network, chip)
         chips[chip] = {"violations": [f"{v.where}: {v.what}" for v in mapping.violations]}
         if not mapping.violations:
-            found = run_on(deployed, bench.data.test, chip, _of(chip))
-            counts, accuracy = found.evaluation.counts, found.evaluation.accuracy
+            on_chip = run_on(deployed, bench.data.test, chip, _of(chip))
+            counts, accuracy = on_chip.evaluation.counts, on_chip.evaluation.accuracy
             chips[chip] |= {
                 "cores": {layer.name: layer.cores for layer in mapping.layers},
                 "chips": counts.chips,
                 "tiles": counts.tiles,
                 "counts": _totals(counts),
-                "prices": {d.id: _price(found.price(d)) for d in _of(chip)},
+                "prices": {d.id: _price(on_chip.price(d)) for d in _of(chip)},
             }
     return {
         "coding": settings.coding.name,
@@ -223,8 +223,8 @@ def twin(bench: Bench) -> dict[str, Any]:
 def measured(bench: Bench) -> dict[str, Any]:
     """The ANN on the processors of this machine."""
     images = bench.data.train.images[:CALIBRATION]
-    found = baselines(bench.ann, bench.data.test, calibration=images, progress=print)
-    return {"baselines": found, **records.environment()}
+    rows = baselines(bench.ann, bench.data.test, calibration=images, progress=print)
+    return {"baselines": rows, **records.environment()}
 
 
 def main(

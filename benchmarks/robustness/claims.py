@@ -71,11 +71,11 @@ def summary(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
             "network": network,
             "victim": victim,
             "figure": figure,
-            "values": found,
-            "mean": mean(found),
-            "spread": stdev(found) if len(found) > 1 else None,
+            "values": by_seed,
+            "mean": mean(by_seed),
+            "spread": stdev(by_seed) if len(by_seed) > 1 else None,
         }
-        for (experiment, network, victim, figure), found in values.items()
+        for (experiment, network, victim, figure), by_seed in values.items()
     ]
 
 
@@ -156,21 +156,21 @@ CLAIMS = (
 
 
 def claims(
-    found: list[dict[str, Any]], images: int, of: Sequence[Claim] = CLAIMS
+    figures: list[dict[str, Any]], images: int, of: Sequence[Claim] = CLAIMS
 ) -> list[dict[str, Any]]:
     """What holds here of the claims `of`: "yes", "no" (neither way), "opposite", None (not measured).
 
     The standard error of a difference is that over the seeds, or the binomial one of two independent
     accuracies on `images`, whichever is larger.
     """
-    cells = {tuple(c[k] for k in ("experiment", "network", "victim", "figure")): c for c in found}
+    cells = {tuple(c[k] for k in ("experiment", "network", "victim", "figure")): c for c in figures}
     out = []
     for claim in of:
         row: dict[str, Any] = {"claim": claim.text, "source": claim.source}
         if claim.second is None and claim.first in cells:
-            found_here = cells[claim.first]["mean"]
-            holds = "yes" if found_here >= claim.by else "no"
-            row |= {"first": found_here, "second": None, "holds": holds}
+            measured = cells[claim.first]["mean"]
+            holds = "yes" if measured >= claim.by else "no"
+            row |= {"first": measured, "second": None, "holds": holds}
         elif claim.first in cells and claim.second in cells:
             first, second = cells[claim.first], cells[claim.second]
             pairs = list(zip(first["values"], second["values"], strict=False))
@@ -221,10 +221,10 @@ _COLUMNS = {
 }
 
 
-def tables(found: list[dict[str, Any]]) -> Iterator[Table]:
+def tables(figures: list[dict[str, Any]]) -> Iterator[Table]:
     """One table per experiment: accuracies in %, mean and spread over the seeds."""
-    for experiment in dict.fromkeys(c["experiment"] for c in found):
-        cells = [c for c in found if c["experiment"] == experiment]
+    for experiment in dict.fromkeys(c["experiment"] for c in figures):
+        cells = [c for c in figures if c["experiment"] == experiment]
         groups = [cells]
         if experiment == "certificates":
             norms = dict.fromkeys(_norm(c["figure"]) for c in cells if c["figure"] != "single_draw")

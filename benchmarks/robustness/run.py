@@ -131,15 +131,15 @@ class Bench(Seeded):
         if every:
             attacks += [APGD(self.epsilon, "dlr", steps=40, eot=eot)]
             attacks += [Square(self.epsilon, queries=500)]
-        found = [self.attack(victim, how) for how in attacks]
-        tried = [(of.after, of.adversarial) for of in found]
+        results = [self.attack(victim, how) for how in attacks]
+        tried = [(of.after, of.adversarial) for of in results]
         worst = worst_case(victim, tried, self.labels, Plan(seed=self.seed))
         judged: dict[str, Any] = {
             "victim": victim.name,
             "digest": victim.digest,
-            "clean": found[0].clean.accuracy,
-            "clean_voted": found[0].clean.voted,
-            "attacks": {_name(how): _figures(of) for how, of in zip(attacks, found, strict=True)},
+            "clean": results[0].clean.accuracy,
+            "clean_voted": results[0].clean.voted,
+            "attacks": {_name(how): _figures(of) for how, of in zip(attacks, results, strict=True)},
             "worst": worst.accuracy,
             "worst_voted": worst.voted,
         }
@@ -208,8 +208,8 @@ def averaging(bench: Bench) -> Iterator[Row]:
         def measure(label: str = label, settings: Settings = settings) -> dict[str, Any]:
             victim = FloatVictim(bench.trained(settings, label))
             attacks = {k: PGD(bench.epsilon, steps=20, eot=k) for k in AVERAGES}
-            found = {k: bench.attack(victim, how).accuracy for k, how in attacks.items()}
-            return {"averages": {str(k): accuracy for k, accuracy in found.items()}}
+            accuracies = {k: bench.attack(victim, how).accuracy for k, how in attacks.items()}
+            return {"averages": {str(k): accuracy for k, accuracy in accuracies.items()}}
 
         yield label, measure
 
@@ -350,7 +350,7 @@ def certificates(bench: Bench) -> Iterator[Row]:
                 victims.append(FloatVictim(net))
             cells = []
             for victim in victims:
-                found = certify(
+                certified = certify(
                     victim,
                     bench.images[:count],
                     bench.labels[:count],
@@ -359,21 +359,21 @@ def certificates(bench: Bench) -> Iterator[Row]:
                     folder=bench.folder / "votes" / file_name(f"{label}, {victim.name}"),
                     progress=True,
                 )
-                exact = found.method == "phase"
-                kind = claims.PHASE_NORM if exact else found.norm
+                exact = certified.method == "phase"
+                kind = claims.PHASE_NORM if exact else certified.norm
                 units = settings.coding.grid if exact else 1
                 cells.append(
                     {
                         "victim": victim.name,
                         "digest": victim.digest,
-                        "method": found.method,
+                        "method": certified.method,
                         "norm": kind,
                         "images": count,
-                        "runs": found.runs,
-                        "single_draw": found.single_draw_accuracy,
-                        "abstained": found.abstained,
+                        "runs": certified.runs,
+                        "single_draw": certified.single_draw_accuracy,
+                        "abstained": certified.abstained,
                         "radii": RADII[kind],
-                        "accuracy": [found.accuracy(units * radius) for radius in RADII[kind]],
+                        "accuracy": [certified.accuracy(units * radius) for radius in RADII[kind]],
                     }
                 )
             return {"certified": cells}
@@ -396,8 +396,8 @@ def measured(bench: Bench, name: str) -> list[dict[str, Any]]:
     """The rows of an experiment; those measured before are read from the work folder."""
     rows = []
     for label, measure in EXPERIMENTS[name](bench):
-        found = bench.cell(f"{name}-{label}", measure)
-        rows.append({"experiment": name, "label": label, "seed": bench.seed, **found})
+        cell = bench.cell(f"{name}-{label}", measure)
+        rows.append({"experiment": name, "label": label, "seed": bench.seed, **cell})
     return rows
 
 
@@ -423,8 +423,8 @@ def main(
     kept = json.loads(path.read_text())["rows"] if only and path.is_file() else []
     rows += [row for row in kept if row["experiment"] not in (only or ())]
     rows.sort(key=lambda row: list(EXPERIMENTS).index(row["experiment"]))
-    found = claims.summary(rows)
-    judged = claims.claims(found, TEST_IMAGES[data])
+    figures = claims.summary(rows)
+    judged = claims.claims(figures, TEST_IMAGES[data])
     there = [name for name in EXPERIMENTS if any(row["experiment"] == name for row in rows)]
     partly = there if len(there) < len(EXPERIMENTS) else None
     result = {
@@ -441,8 +441,8 @@ def main(
         "certified_images": CERTIFIED_IMAGES[data],
         "settings": BASE[data].options(),
         "claims": judged,
-        "summary": found,
+        "summary": figures,
         "rows": rows,
     }
-    tables = [*claims.tables(found), claims.claims_table(judged)]
+    tables = [*claims.tables(figures), claims.claims_table(judged)]
     finish(result, path, tables, width=140, work=work)

@@ -28,8 +28,8 @@ class Lava:
         self.parts: list[dict[str, float]] = []
         self.steps = 2
         self._ask(1, get=False)  # compiles
-        one = max(self._ask(2, get=False)["run"] / 2, 1e-4)
-        self.steps = int(min(33, max(3, 0.8 / one)))
+        step_seconds = max(self._ask(2, get=False)["run"] / 2, 1e-4)
+        self.steps = int(min(33, max(3, 0.8 / step_seconds)))
 
     def _ask(self, steps: int, *, get: bool) -> dict[str, float]:
         assert self._process.stdin is not None
@@ -39,16 +39,16 @@ class Lava:
             self._process.stdin.flush()
         for line in self._process.stdout:
             if line.startswith("SPEED "):
-                found: dict[str, float] = json.loads(line[6:])
-                return found
+                seconds: dict[str, float] = json.loads(line[6:])
+                return seconds
         raise LavaError(f"Lava ended:\n{self._log.read_text()[-2000:]}")
 
     def measure(self) -> float:
         """Seconds per step: a long run less a run of one step, and what reading the sinks takes."""
-        one, many = self._ask(1, get=False), self._ask(self.steps, get=True)
-        run = (many["run"] - one["run"]) / (self.steps - 1)
-        self.parts.append({"run": run, "get": many["get"]})
-        return run + many["get"]
+        short, long = self._ask(1, get=False), self._ask(self.steps, get=True)
+        run = (long["run"] - short["run"]) / (self.steps - 1)
+        self.parts.append({"run": run, "get": long["get"]})
+        return run + long["get"]
 
 
 @contextmanager

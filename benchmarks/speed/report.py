@@ -51,8 +51,8 @@ def goals(result: dict[str, Any]) -> list[dict[str, Any]]:
     cells = {(c["network"], c["rate"], c["batch"]): c["contenders"] for c in result["cells"]}
     rows: list[dict[str, Any]] = []
     for goal in GOALS:
-        found = cells.get((goal.network, GOAL_RATE, goal.batch), {})
-        pair = [found.get(name, {}).get("median") for name in (goal.other, goal.ours)]
+        contenders = cells.get((goal.network, GOAL_RATE, goal.batch), {})
+        pair = [contenders.get(name, {}).get("median") for name in (goal.other, goal.ours)]
         if None not in pair:
             what = f"{goal.network}, batch {goal.batch}: {goal.ours} against {goal.other}"
             rows.append(_row(what, pair[0] / pair[1], goal.times, "x"))
@@ -61,10 +61,10 @@ def goals(result: dict[str, Any]) -> list[dict[str, Any]]:
         rows.append(
             _row(f"{fresh['network']}: import and first call", seconds, FIRST_CALL_GOAL, "s")
         )
-    for one in result["cells"]:
-        if (one["rate"], one["batch"]) == (GOAL_RATE, GOAL_BATCH) and "machine" in one:
-            what = f"{one['network']}, batch {GOAL_BATCH}: share of the machine's limit"
-            rows.append(_row(what, one["machine"]["share"], SHARE_GOAL, ""))
+    for cell in result["cells"]:
+        if (cell["rate"], cell["batch"]) == (GOAL_RATE, GOAL_BATCH) and "machine" in cell:
+            what = f"{cell['network']}, batch {GOAL_BATCH}: share of the machine's limit"
+            rows.append(_row(what, cell["machine"]["share"], SHARE_GOAL, ""))
     return rows
 
 
@@ -77,17 +77,17 @@ def tables(result: dict[str, Any]) -> Iterator[Any]:
     """The run as tables."""
     names = (*CONTENDERS, LAVA, LAVA_RECORDED)
     rows = []
-    for one in result["cells"]:
-        shown = [one["contenders"].get(name, {}) for name in names]
+    for cell in result["cells"]:
+        shown = [cell["contenders"].get(name, {}) for name in names]
         ratios = [
             "left out" if "left_out" in c else f"{c['times_engine']:.3g}" if c else "-"
             for c in shown
         ]
-        seconds = one["contenders"][OURS].get("median")
-        machine = one.get("machine", {})
+        seconds = cell["contenders"][OURS].get("median")
+        machine = cell.get("machine", {})
         rows.append(
             (
-                f"{one['network']} {100 * one['rate']:g} % x{one['batch']}",
+                f"{cell['network']} {100 * cell['rate']:g} % x{cell['batch']}",
                 "-" if seconds is None else f"{1e6 * seconds:.3g} us",
                 *ratios[1:],
                 f"{100 * machine['share']:.0f} % {machine['limit']}" if machine else "-",
@@ -95,9 +95,9 @@ def tables(result: dict[str, Any]) -> Iterator[Any]:
         )
     title = "time of the others / engine's; engine per sample and step; its share of the machine"
     yield table(title, ("", *names, "share"), rows)
-    for what, found in result["growth"].items():
-        if isinstance(found, list):
-            base = found[0]
+    for what, growth in result["growth"].items():
+        if isinstance(growth, list):
+            base = growth[0]
             yield table(
                 f"engine against {what}",
                 (what, "ms", f"times {base['value']:g}'s", "synops per sample-step"),
@@ -108,7 +108,7 @@ def tables(result: dict[str, Any]) -> Iterator[Any]:
                         f"{row['seconds'] / base['seconds']:.2f}",
                         f"{row['synops_per_sample_step']:,.0f}",
                     )
-                    for row in found
+                    for row in growth
                 ],
             )
     yield table(

@@ -210,16 +210,16 @@ def children(setup: Setup, plan: Plan) -> dict[str, Any]:
         def fresh(record: str) -> dict[str, Any]:
             command = [sys.executable, "-m", "spikeship.benchmarks.speed.child", name, record]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-            found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-            return found
+            measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+            return measured
 
         memory = {}
         for batch in setup.memory_batches:
             np.save(folder / "input.npy", random_input(plan.input_shape, 0.05, batch, plan.steps))
             memory[str(batch)] = {
-                record: {k: found[k] for k in ("peak_bytes", "input_bytes")}
+                record: {k: measured[k] for k in ("peak_bytes", "input_bytes")}
                 for record in ("counts", "spikes")
-                for found in (fresh(record),)
+                for measured in (fresh(record),)
             }
         np.save(folder / "input.npy", random_input(plan.input_shape, 0.05, 1, plan.steps))
         calls = [fresh("counts") for _ in range(1 + setup.fresh_calls)][1:]
@@ -316,10 +316,12 @@ def run(setup: Setup, part: Path, console: Console) -> dict[str, Any]:
         for what, values in setup.sweeps.items():
             bar.update(task, description=f"growth with {what}")
             sweeps[what] = stored_or(what, partial(sweep, setup.plans["mlp"], what, values))
-    for one in cells:
-        engine_seconds = one["contenders"][OURS].get("median")
+    for measured in cells:
+        engine_seconds = measured["contenders"][OURS].get("median")
         if engine_seconds is not None:
-            one["machine"] = machine.share(engine_seconds, one["work_per_sample_step"], limits)
+            measured["machine"] = machine.share(
+                engine_seconds, measured["work_per_sample_step"], limits
+            )
     return {
         "unit": "seconds per sample and step",
         "machine_limits": limits,
