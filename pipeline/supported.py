@@ -115,8 +115,8 @@ def _field(made: type, example: dict[str, Any], name: str, hint: Any) -> Field:
     try:
         made(**{**example, name: np.full(shape, 1 << 40)})
     except NetworkError as refusal:
-        found = re.search(r"is outside \[(-?\d+), (-?\d+)\]", str(refusal))
-        if found:
-            return Field(name, int(found[1]), int(found[2]), optional=optional)
+        limits = re.search(r"is outside \[(-?\d+), (-?\d+)\]", str(refusal))
+        if limits:
+            return Field(name, int(limits[1]), int(limits[2]), optional=optional)
         raise
     raise AssertionError(f"{made.__name__}.{name} takes any number")

@@ -18,9 +18,9 @@ def si_prefix(value: float) -> tuple[float, str]:
     return next(((f, p) for f, p in _PREFIXES if abs(value) >= f), _PREFIXES[-1])
 
 
-def span(found: Interval, unit: str) -> str:
+def span(bounds: Interval, unit: str) -> str:
     """The same of any interval; without a unit there is no prefix either."""
-    value, low, high = found.ends
+    value, low, high = bounds.ends
     factor, prefix = si_prefix(value) if unit else (1.0, "")
     text = f"{value / factor:.3g} {prefix}{unit}".rstrip()
     return text if low == high else f"{text} [{low / factor:.3g}, {high / factor:.3g}]"

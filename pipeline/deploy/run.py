@@ -292,8 +292,8 @@ def evaluate(
         counts = more if counts is None else counts + more
         blocks.append(replace(block, trace=Trace(overflow=block.trace.overflow)))
     assert counts is not None
-    found = _classification(network, blocks)
-    return Evaluation(**vars(found), counts=counts)
+    classification = _classification(network, blocks)
+    return Evaluation(**vars(classification), counts=counts)
 
 
 def track(

@@ -83,8 +83,8 @@ class Opponent:
 
     @property
     def break_even(self) -> Interval | None:
-        found = [case.break_even for case in self.cases if case.break_even is not None]
-        return _span(found) if found else None
+        intervals = [case.break_even for case in self.cases if case.break_even is not None]
+        return _span(intervals) if intervals else None
 
 
 @dataclass(frozen=True)
@@ -152,9 +152,9 @@ def fair(counts: Counts, network: Network, work: Work, steps: int | None = None)
 
 def _energy(terms: Callable[[Dataflow], Terms]) -> Energy:
     """The first dataflow's, within all."""
-    found = [terms(flow) for flow in DATAFLOWS]
-    total = _span([sum(each.values()) for each in found])
-    parts = {name: _span([each[name] for each in found]).ends for name in found[0]}
+    by_flow = [terms(flow) for flow in DATAFLOWS]
+    total = _span([sum(each.values()) for each in by_flow])
+    parts = {name: _span([each[name] for each in by_flow]).ends for name in by_flow[0]}
     bases = dict.fromkeys(parts, "derived")
     return Energy(total.value, total.low, total.high, SCOPE, DEVICE, parts, bases=bases)
 

@@ -279,21 +279,21 @@ def run_on(
     mapping = None if chip == LAYERS else map_network(network, chip)
     placement = layer_per_core(network) if mapping is None else mapping.placement
     name = chip.id if isinstance(chip, Chip) else chip
-    here = [d for d in devices if (d.chip or LAYERS) == name]
-    found: dict[str, list[NDArray[np.float64]]] = {d.id: [] for d in here}
+    devices_on_chip = [d for d in devices if (d.chip or LAYERS) == name]
+    by_device: dict[str, list[NDArray[np.float64]]] = {d.id: [] for d in devices_on_chip}
 
     def observe(activity: Activity) -> None:
-        for device in here:
+        for device in devices_on_chip:
             times = step_times(activity, placement, device)
             if times is not None:
-                found[device.id].append(times)
+                by_device[device.id].append(times)
 
     evaluation = evaluate(
         deployed, split, samples, placement=placement, observe=observe, progress=progress
     )
     seconds = {
         name: inference_seconds(np.concatenate(times, axis=1)) if times else None
-        for name, times in found.items()
+        for name, times in by_device.items()
     }
     return OnChip(deployed.network, evaluation, mapping, seconds)
 
@@ -337,18 +337,18 @@ def _comparisons(
     """Each of the network's energies over each of the ANN's, where their scopes allow it."""
     theirs: list[tuple[str, Energy | None]] = [(energy.device, energy) for energy in twin.energies]
     theirs += [(_row(row), _measured(row)) for row in twin.baselines]
-    for one in prices:
+    for priced in prices:
         for name, other in theirs:
-            mine = one.total or one.dynamic
+            mine = priced.total or priced.dynamic
             scopes = mine.scope, NONE if other is None else other.scope
             try:
                 value = ratio(
                     mine, other, allow_mixed_scope=allow_mixed_scope, allow_lower_bound=True
                 )
             except ScopeError as error:
-                yield Comparison(one.device, name, *scopes, None, str(error))
+                yield Comparison(priced.device, name, *scopes, None, str(error))
             else:
-                yield Comparison(one.device, name, *scopes, value)
+                yield Comparison(priced.device, name, *scopes, value)
 
 
 def _row(row: Baseline) -> str:

@@ -152,9 +152,9 @@ def _rows(
         best = min(tried, key=lambda t: t.seconds)
         for t in tried:
             if batches is not None or t.batch in (1, best.batch):
-                found = timed(works(t.kernels, t.batch))
+                measurement = timed(works(t.kernels, t.batch))
                 yield replace(
-                    _with(row, found, t.batch),
+                    _with(row, measurement, t.batch),
                     best=t is best,
                     copies=copies,
                     kernels=t.kernels,
@@ -162,10 +162,10 @@ def _rows(
                 )
 
 
-def _with(row: Baseline, found: Measurement, batch: int) -> Baseline:
+def _with(row: Baseline, measurement: Measurement, batch: int) -> Baseline:
     """`row` with what was measured of a call on `batch` images, per image."""
-    seconds = _per(found.seconds, batch)
-    energy, idle = found.energy, found.idle.watts
+    seconds = _per(measurement.seconds, batch)
+    energy, idle = measurement.energy, measurement.idle.watts
     if energy.joules is not None:
         energy = replace(energy, joules=energy.joules / batch)
     rate = row.macs / seconds.value
@@ -174,16 +174,16 @@ def _with(row: Baseline, found: Measurement, batch: int) -> Baseline:
     return replace(
         row,
         energy=replace(energy, seconds=seconds.value),
-        energy_error=None if found.energy_error is None else found.energy_error / batch,
+        energy_error=None if measurement.energy_error is None else measurement.energy_error / batch,
         idle_joules=None if energy.joules is None or idle is None else idle * seconds.value,
-        dynamic=None if found.dynamic is None else _per(found.dynamic, batch),
+        dynamic=None if measurement.dynamic is None else _per(measurement.dynamic, batch),
         seconds=seconds,
         batch=batch,
         macs_per_second=rate,
         utilisation=None if peak is None else rate / peak,
         no_peak=unknown if peak is None else "",
         threads=torch.get_num_threads() if row.processor == "cpu" else None,
-        measurement=found,
+        measurement=measurement,
     )
 
 

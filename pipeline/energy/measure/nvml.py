@@ -59,12 +59,12 @@ class Nvml:
                 handle = nvml.nvmlDeviceGetHandleByUUID(self.index)
             else:
                 handle = nvml.nvmlDeviceGetHandleByIndex(self.index)
-            found = nvml.nvmlDeviceGetName(handle)
+            name = nvml.nvmlDeviceGetName(handle)
         except nvml.NVMLError as error:
             raise Unavailable(f"no GPU {self.index} ({error}); see nvidia-smi -L.") from None
-        if self.expected and found != self.expected:
+        if self.expected and name != self.expected:
             raise Unavailable(
-                f"GPU {self.index} is {found!r} to the driver and {self.expected!r} to CUDA: set "
+                f"GPU {self.index} is {name!r} to the driver and {self.expected!r} to CUDA: set "
                 f"CUDA_DEVICE_ORDER=PCI_BUS_ID."
             )
         return handle

@@ -68,16 +68,16 @@ def sweep(
 
     if batches is not None:
         return tuple(tried(batch) for batch in sorted(set(batches)))
-    found = [tried(1)]
-    best, worse = found[0].seconds, 0
-    while worse < 2 and 2 * found[-1].batch <= MOST_BATCH:
+    tries = [tried(1)]
+    best, worse = tries[0].seconds, 0
+    while worse < 2 and 2 * tries[-1].batch <= MOST_BATCH:
         try:
-            found.append(tried(2 * found[-1].batch))
+            tries.append(tried(2 * tries[-1].batch))
         except torch.cuda.OutOfMemoryError:
             break
-        worse = 0 if found[-1].seconds < GAIN * best else worse + 1
-        best = min(best, found[-1].seconds)
-    return tuple(found)
+        worse = 0 if tries[-1].seconds < GAIN * best else worse + 1
+        best = min(best, tries[-1].seconds)
+    return tuple(tries)
 
 
 def _seconds(call: Work, least: float, synchronize: Work, clock: Callable[[], float]) -> float:

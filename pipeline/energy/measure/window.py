@@ -183,11 +183,11 @@ def _mean(values: Sequence[float]) -> Mean:
 
 def _missing(windows: Sequence[Reading]) -> Reading | None:
     """The first window without energy, which leaves the whole without."""
-    for i, found in enumerate(windows, 1):
-        if found.joules is None:
-            same = all(w.reason == found.reason for w in windows)
+    for i, reading in enumerate(windows, 1):
+        if reading.joules is None:
+            same = all(w.reason == reading.reason for w in windows)
             where = "" if same else f"window {i} of {len(windows)}: "
-            return replace(found, reason=where + found.reason)
+            return replace(reading, reason=where + reading.reason)
     return None
 
 
