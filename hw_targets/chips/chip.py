@@ -55,7 +55,7 @@ class Site:
     population: Population
     following: Population | None
     boxes: tuple[Box, ...] = ()
-    """of the cores that hold `following`"""
+    """boxes of the cores that hold `following`"""
 
     @cached_property
     def weight_bits(self) -> int:

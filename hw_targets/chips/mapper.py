@@ -28,7 +28,7 @@ class Load:
 
     @property
     def fraction(self) -> float:
-        """Of the limit, in the fullest core."""
+        """How much of the limit the fullest core takes; above 1 it does not fit."""
         return self.most / self.limit.value
 
 
@@ -156,7 +156,7 @@ def _cut(chip: Chip, site: Site) -> tuple[tuple[Box, ...], list[Amounts]]:
         return max((amount / limit for amount, limit, counts in rows if counts), default=0.0)
 
     def fullest(size: Shape) -> float:
-        """Of a core in the middle, where nearly always it is."""
+        """`overfull` of a core in the middle, where the fullest nearly always is."""
         middle = _around_the_middle(shape, size)
         return overfull(chip.amounts(site, middle, _cores(shape, size)))
 

@@ -19,7 +19,7 @@ PAYLOADS: Mapping[str, Payload] = MappingProxyType(
         ),
     }
 )
-"""Of the chips that ship, and of Lava, which has no cores."""
+"""What a message may carry, by target: the chips that ship, and Lava, which has no cores."""
 
 
 def message_problems(network: Network, target: str | Payload) -> list[str]:

@@ -38,7 +38,7 @@ class Lines(NamedTuple):
 
     length: int
     places: Integers
-    """of the first element of each line among the messages"""
+    """place of the first element of each line among the messages"""
     synops: NDArray[np.signedinteger[Any]]
     """(reached core, 64 elements and line and element): synapses of non-zero weight, or 0"""
     bands: Integers
@@ -48,13 +48,13 @@ class Lines(NamedTuple):
     ends: Integers
     """(segment, 2): first element, and the one behind the last"""
     owner: Ints
-    """of each segment, -1 for the input"""
+    """core that each segment is on, -1 for the input"""
     cores: Ints
     """(segment, reached core), -1 where fewer are reached"""
     rows: NDArray[np.int16]
     """(message, core) where all elements reach the same many cores; then `synops` is empty"""
     reached_by_all: Ints
-    """these cores"""
+    """the cores of `rows`"""
 
 
 class Counter:
@@ -73,7 +73,7 @@ class Counter:
         cores = [self.placement.of(p.index) for p in network.populations]
         ends = np.cumsum([0, *map(len, cores)])
         self.columns = [slice(*pair) for pair in pairwise(ends)]
-        """of each population, where its cores are when all are ordered by population"""
+        """where the cores of each population are when all are ordered by population"""
         place = np.argsort(np.concatenate(cores)).astype(np.int32)
         self._owners = [place[owner] for owner in self.placement.owners(network)]
         self._routes = [
@@ -87,7 +87,7 @@ class Counter:
         self.lines = cache(self._lines)
 
     def _lines(self, source: int, planes: bool) -> Lines:
-        """Of the input (source 0) or population source - 1; `planes`: channels one after another."""
+        """`Lines` of the input (source 0) or of population source - 1; `planes`: channel by channel."""
         shape = self.network.populations[source - 1].shape if source else self.network.input_shape
         owner = self._owners[source - 1] if source else np.full(shape, -1, np.int32)
         elements = arrangement(shape, planes)
@@ -170,7 +170,7 @@ def _lines(route: Routes, owner: Ints, elements: Integers, places: Integers) -> 
 
 
 def _depth(reached: NDArray[np.bool_]) -> Integers:
-    """Of (core, band, element), how many in each 64 elements of a band."""
+    """The most cores that one of 64 elements reaches: (core, band, element) to (band, 64 elements)."""
     cores, bands, length = reached.shape
     padded = np.pad(reached, ((0, 0), (0, 0), (0, -length % 64)))
     most: Integers = padded.reshape(cores, bands, padded.shape[2] // 64, 64).any(axis=3).sum(axis=0)
@@ -185,7 +185,7 @@ def _in_blocks(synops: NDArray[Any]) -> NDArray[Any]:
 
 
 def _rows(synops: Ints, elements: Integers, places: Integers) -> NDArray[np.int16]:
-    """Of each message, in the messages' order, the synops by core, padded as `kernels` has rows."""
+    """Synops (message, core), in the messages' order and flat, padded as `kernels` has rows."""
     length = elements.shape[1]
     size = -(-(int(places[-1]) + length) // 64) * 64
     out = np.zeros((size, -(-len(synops) // 32) * 32), np.int16)
@@ -286,7 +286,7 @@ class Part:
         for load in self._loads:  # where a run of these samples was given up
             load[:] = 0
         self._sent, self.active = run.zeros()
-        """of each population, the steps in which a neuron was active, in the engine's order"""
+        """steps in which each neuron was active, by population, in the engine's order"""
 
     def window(self, source: int, start: int, steps: int) -> tuple[int, int]:
         """Which of the columns start .. start + steps - 1 count: (first, behind last) of these."""

@@ -71,7 +71,7 @@ class Coefficient:
     low: float
     high: float
     unit: str
-    """as written in the file"""
+    """unit as written in the file"""
     basis: str
     source: str
     trust: str

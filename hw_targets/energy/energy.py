@@ -30,7 +30,7 @@ class Energy:
     unpriced: tuple[Unpriced, ...] = ()
     """what belongs to the scope and has no figure, unless it did not happen"""
     bases: Mapping[str, str] = field(default_factory=dict)
-    """of each term: measured, simulated, regression, derived, datasheet or assumed"""
+    """how each term is known: measured, simulated, regression, derived, datasheet or assumed"""
     lower_bound: bool = False
     notes: tuple[str, ...] = ()
 

@@ -49,7 +49,7 @@ class Population:
 
     @property
     def neuron(self) -> Neuron:
-        """Its neurons; where the layer stores none, netx's default."""
+        """The layer's neurons; where it stores none, netx's default."""
         return Integrator() if self.layer.neuron is None else self.layer.neuron
 
     @property

@@ -106,7 +106,7 @@ class Neuron(Stored, ABC):
     layers: ClassVar[tuple[str, ...]] = ("Dense", "Conv")
     """which layers may have such neurons"""
     has_bias: ClassVar[bool] = True
-    """its layer may have a bias"""
+    """whether the layer of such neurons may have a bias"""
     has_two_sums: ClassVar[bool] = False
     """two sums reach it, of real and of imaginary weights; all others get one"""
     constant_is_bias: ClassVar[bool] = False

@@ -50,4 +50,4 @@ class Timing:
 
 
 AS_INPUT = Timing()
-"""As many steps as the input has, without resets, with the messages as they are."""
+"""Run as many steps as the input has, without resets, with the messages as they are."""

@@ -273,7 +273,7 @@ class _Buffers:
         return np.zeros((self.samples, self.columns + 1, padded), np.int32 if graded else np.int8)
 
     def clear(self) -> None:
-        """As before the first step."""
+        """Forget everything, as before the first step."""
         for messages in (self.source, *self.sent):
             messages[:, 0] = 0
         for array in (*self.state, *self.ring):
@@ -473,7 +473,7 @@ class _Block:
         return not self.run_.layers[i - 1].population.graded if i else self.run_.binary
 
     def _step_slowly(self, i: int, start: int, steps: int) -> None:
-        """The same in the reference."""
+        """Run a layer in the reference, because no compiled row is right for its neurons or sums."""
         run, layer, reference = self.run_, self.run_.layers[i], self.slow[i]
         population = layer.population
         before = self.sent[i - 1] if i else self.source

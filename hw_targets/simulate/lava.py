@@ -1,4 +1,4 @@
-"""The same function as `reference.simulate`, through Lava's own fixed-point CPU backend.
+"""Running a network on Lava's own fixed-point CPU backend, as `reference.simulate` would.
 
 lava-dl's `netx.hdf5.Network` loads the very file that the network was read from where that is given;
 else a file that we write, in which an error of our own reading would not show. Needs Python 3.10 with

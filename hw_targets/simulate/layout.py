@@ -34,7 +34,7 @@ Array = NDArray[Any]
 class Row(NamedTuple):
     """The compiled row of `kernels` that runs some neurons, and its numbers.
 
-    Of CUBA the decays and thresholds are neuron by neuron; all others have one number for all.
+    CUBA has decays and thresholds neuron by neuron; all other kinds have one number for all.
     """
 
     kind: int
@@ -252,8 +252,8 @@ class Bounds:
             int(np.maximum(weight, 0).sum(axis=1).max()),
             int(np.maximum(-weight, 0).sum(axis=1).max()),
         )
-        """of single spikes: all excitatory or all inhibitory inputs at once"""
+        """largest sum of single spikes: all excitatory or all inhibitory inputs at once"""
         self.graded = int(np.abs(weight).sum(axis=1).max())
-        """of messages up to 1 in size"""
+        """largest sum of messages up to 1 in size"""
         self.stored = int(np.abs(mantissa).sum(axis=1).max())
-        """the same before Lava's weight exponent is taken off, where sums wrap at 32 bit"""
+        """`graded` before Lava's weight exponent is taken off, where sums wrap at 32 bit"""

@@ -203,7 +203,7 @@ class _Matrix:
 
 
 class _DelayedMatrix(_Matrix):
-    """The same with delays; here each product wraps at 32 bit, and the sum after its shift."""
+    """A `_Matrix` whose synapses have delays: each product wraps at 32 bit, and the shifted sum again."""
 
     def __init__(self, stored: arithmetic.SynapseFormat, delays: IntArray) -> None:
         super().__init__(stored)

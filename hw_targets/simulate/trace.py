@@ -104,7 +104,7 @@ class Trace:
         return f"<Trace by {self.backend}: {'; '.join(parts) or 'nothing recorded'}>"
 
     def aligned(self, network: Network, steps: int) -> Trace:
-        """The same trace with layer latencies taken out.
+        """This trace with layer latencies taken out.
 
         Column c of every layer is then its answer to input step c (columns 0 .. steps - 1). The run
         must have at least `steps + network.latency` steps. `counts` are of the whole run and go.
