@@ -192,7 +192,7 @@ def work(ann: Classifier, images: Tensor, batch: int = 500) -> Work:
 
 
 def _layer_work(name: str, layer: nn.Linear | nn.Conv2d, x: Tensor) -> LayerWork:
-    """Of one batch; `nonzero_macs` is a sum over it."""
+    """`LayerWork` of a layer that reads the batch x; `nonzero_macs` is a sum over the batch."""
     weight = layer.weight
     dense = _products(layer, torch.ones_like(x[:1]), torch.ones_like(weight))
     effective = _products(layer, (x != 0).to(weight), (weight != 0).to(weight))

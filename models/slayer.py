@@ -24,9 +24,10 @@ THRESHOLD = 2.0
 SCALE = 64
 """Integers per 1.0 of a weight: they are even and within [-256, 254], so [-4, 4) in steps of 1/32."""
 FIRST_THRESHOLD_MAX = 1 << 13
-"""Of the first layer, whose input is graded, in integers: a sixteenth of what its states hold."""
+"""Largest threshold of the first layer, in integers, a sixteenth of what its states hold: its input
+is graded."""
 GAIN = 2.0
-"""Of the first weights, over torch's: nothing normalizes the currents, and the threshold is 2."""
+"""Initial weights over torch's own: nothing normalizes the currents, and the threshold is 2."""
 TAU_GRAD = 0.005
 """SLAYER's surrogate is exp(-|v - threshold| / tau), tau = 100 * tau_grad * threshold: half of it."""
 
@@ -81,11 +82,11 @@ def snn(
 ) -> SlayerClassifier:
     """The SLAYER twin of `networks.snn`, for inputs of `levels` per 1.0.
 
-    The same widths, kernels and neurons, with these differences. No biases: a norm's bias, the only
-    one SLAYER has, is within +-4, an eighth of the first layer's threshold at 16 levels. The CNN
-    has no batch norm, and strides of 2 in its convolutions where the Norse one averages 2x2 (SLAYER's
-    pooling is a layer of spiking neurons): after each, the shape is that after the pooling (one more row
-    and column where it leaves some out).
+    Widths, kernels and neurons are those of the Norse network, with these differences. No biases: a
+    norm's bias, the only one SLAYER has, is within +-4, an eighth of the first layer's threshold at 16
+    levels. The CNN has no batch norm, and strides of 2 in its convolutions where the Norse one averages
+    2x2 (SLAYER's pooling is a layer of spiking neurons): after each, the shape is that after the pooling
+    (one more row and column where it leaves some out).
 
     Raises ValueError, SlayerMissingError.
     """

@@ -43,7 +43,7 @@ Gradient: TypeAlias = Pointwise | Literal["rate", "activation"]
 
 @dataclass(frozen=True)
 class Fixed:
-    """The same surrogate everywhere: height * surrogate(sharpness * x)."""
+    """One surrogate for all layers and steps: height * surrogate(sharpness * x)."""
 
     surrogate: Surrogate
     sharpness: float = 1.0

@@ -69,7 +69,7 @@ class Classifier(lightning.LightningModule):
     def encode(self, images: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
         """What the network is fed: frames (steps, sample, C, H, W), of an ANN the images.
 
-        Of events, an ANN sees how often each pixel has one, (sample, C, H, W).
+        Where the coding is events, an ANN sees how often each pixel has one, (sample, C, H, W).
         """
         if self.settings.spiking:
             return encoding.real(self.settings.coding, images, draws)
@@ -341,7 +341,7 @@ def load(path: str | Path) -> Classifier:
 
 
 def _settings(stored: dict[str, Any]) -> Settings:
-    """Those of a checkpoint; fields that an older version did not have are as they were then."""
+    """The settings in a checkpoint; fields that an older version did not have are as they were then."""
     settings = dict(stored["hyper_parameters"]["settings"])
     for name in ("shape", "widths"):
         settings[name] = None if settings[name] is None else tuple(settings[name])
