@@ -159,7 +159,7 @@ def samples_are_alone(case: Case) -> str | None:
 
 
 def types_mean_the_same(case: Case) -> str | None:
-    """The same numbers in another type of array."""
+    """Inputs in another type of array give what they gave in their own."""
     whole = by_engine(case)
     for kind in TYPES:
         if fits(case.inputs.astype(np.int64), kind):

@@ -162,7 +162,7 @@ STYLES = [
     "zero",
     "same",
 ]
-"""Of weights."""
+"""What the weights of a drawn layer may look like."""
 
 
 def _weights(rng: Rng, *shape: int) -> Array:

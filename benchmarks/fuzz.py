@@ -171,17 +171,19 @@ def networks_(
         int | None,
         typer.Option(help="Stop at so many networks of this seed, earlier runs included."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Other networks.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Which networks are drawn.", min=0)] = 0,
     checks: Annotated[
         str,
-        typer.Option(help=f"Only these, comma-separated, of {', '.join(CHECKS)}. Default: all."),
+        typer.Option(help=f"Checks to run, comma-separated, of {', '.join(CHECKS)}. Default: all."),
     ] = "",
     lava_share: Annotated[
         float,
-        typer.Option(help="Of the networks, how many run on Lava (a second each).", min=0, max=1),
+        typer.Option(
+            help="Share of the networks that run on Lava too (a second each).", min=0, max=1
+        ),
     ] = 0.0,
     twin_share: Annotated[
-        float, typer.Option(help="How many run on the twin.", min=0, max=1)
+        float, typer.Option(help="Share of the networks that run on the twin too.", min=0, max=1)
     ] = CHECKS["twin"].of,
     out: Annotated[Path, typer.Option(help="Folder of fuzz.json and of what fails.")] = Path(
         "runs/fuzz"

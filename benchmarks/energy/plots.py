@@ -75,7 +75,7 @@ def points(rows: Rows, series: Series) -> list[Point]:
 
 
 def pareto(costs: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Of pairs of costs those that no other beats in one without being worse in the other, sorted."""
+    """The pairs of costs that no other beats in one without being worse in the other, sorted."""
     front: list[tuple[float, float]] = []
     for first, second in sorted(set(costs)):
         if not front or second < front[-1][1]:

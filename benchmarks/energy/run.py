@@ -54,7 +54,7 @@ POISSON_LEVELS = {"digits": 16, "mnist": 255, "fashion_mnist": 255}
 STEPS = (1, 2, 4, 8, 16)
 CHIPS = ("loihi1", "loihi2")
 BITS = 8
-"""Of all weights, the spiking networks' and the quantized ANN's."""
+"""Bits of every weight, the spiking networks' and the quantized ANN's."""
 CALIBRATION = 128
 """Training images on which scales are chosen, of the spiking networks and of the quantized ANN."""
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from ...hw_targets.printed import table
 
 PHASE_NORM = "L1, exact"
-"""Of phase certificates; radii in pixel units, as all others."""
+"""Norm of phase certificates; their radii are in pixel units, as all others."""
 Key: TypeAlias = tuple[str, str, str, str]
 """Experiment, network, victim, figure."""
 

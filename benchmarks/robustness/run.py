@@ -65,7 +65,7 @@ CURVE = (0.0, 0.5, 1.0, 1.5, 2.0)
 """Strengths of the curves under QTE, in units of EPSILON."""
 BITS = (8, 6, 4, 3)
 TUNING_EPOCHS = {"digits": 20, "mnist": 3, "fashion_mnist": 3}
-"""Of the robust fine-tuning of converted networks."""
+"""Epochs of the robust fine-tuning of converted networks."""
 AVERAGES = (1, 2, 4, 8, 16, 32)
 SPARSITY = {"digits": 0.01, "mnist": 0.01, "fashion_mnist": 0.01}
 """Weight of SR: of 0.003, 0.01, 0.03 and 0.1 the one with which digits gained most (on test images)."""
@@ -87,7 +87,7 @@ class Bench(Seeded):
 
     @property
     def hardened(self) -> Settings:
-        """Of the networks that are trained for robustness: the voltage readout has finer logits."""
+        """Settings of networks trained for robustness: the voltage readout has finer logits."""
         return replace(self.base, readout="voltage", epsilon=self.epsilon)
 
     @property
