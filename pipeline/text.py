@@ -19,7 +19,7 @@ def si_prefix(value: float) -> tuple[float, str]:
 
 
 def span(bounds: Interval, unit: str) -> str:
-    """The same of any interval; without a unit there is no prefix either."""
+    """1.23 uJ [1.1, 1.5], for any interval; without a unit there is no prefix either."""
     value, low, high = bounds.ends
     factor, prefix = si_prefix(value) if unit else (1.0, "")
     text = f"{value / factor:.3g} {prefix}{unit}".rstrip()

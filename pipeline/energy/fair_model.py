@@ -16,11 +16,11 @@ from ...hw_targets.network.network import Network, Population
 from ...models.quantized_ann import IMAGE_BITS, LayerWork, Work
 
 STATE_BITS = 24
-"""Of Loihi's states u and v, and of the spiking network's sums."""
+"""Bits of Loihi's states u and v, and of the spiking network's sums."""
 SUM_BITS = 32
-"""Of sums, biases and scales of an ANN in integers."""
+"""Bits of sums, biases and scales of an ANN in integers."""
 DECAY_BITS, BIAS_BITS, PAYLOAD_BITS = 12, 13, 24
-"""Of a decay and a bias of Loihi-style neurons, and of the payload of a graded message."""
+"""Bits of a decay and a bias of Loihi-style neurons, and of the payload of a graded message."""
 
 Terms: TypeAlias = dict[str, float]
 """Joules per inference, by what they are spent on."""
@@ -157,7 +157,7 @@ def _payload(network: Network, index: int) -> int:
 def spiking_energy(
     layers: Sequence[SpikingLayer], bits: int, flow: Dataflow, activity: float = 1.0
 ) -> Terms:
-    """Of one inference; `activity`: with so many times the messages and deliveries."""
+    """Joules of an inference of the spiking network; `activity`: times the messages and deliveries."""
     return _sum([_spiking_energy(layer, bits, flow, activity) for layer in layers])
 
 
@@ -183,7 +183,7 @@ def _spiking_energy(s: SpikingLayer, bits: int, flow: Dataflow, activity: float)
 def ann_energy(
     work: Work, bits: int, activation_bits: int, skips_zeros: bool, flow: Dataflow
 ) -> Terms:
-    """Of one inference; the first layer reads an image of `IMAGE_BITS`."""
+    """Joules of an inference of the ANN; the first layer reads an image of `IMAGE_BITS`."""
     reads = [IMAGE_BITS, *[activation_bits] * (len(work.layers) - 1)]
     return _sum(
         [

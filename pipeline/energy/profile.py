@@ -88,7 +88,7 @@ class Comparison:
 
     @property
     def mixed(self) -> bool:
-        """Of different scopes: a part over a whole, taken only if asked for."""
+        """Whether the scopes differ: a part over a whole, taken only if asked for."""
         return self.snn_scope != self.ann_scope
 
 
@@ -123,7 +123,7 @@ class Profile(Printed):
 
     @property
     def first_counts(self) -> Counts:
-        """Of one chip: what layers count is the same on all."""
+        """`Counts` on the first chip; what layers count is the same on all."""
         return next(iter(self.counts.values()))
 
     def counts_for(self, device: Device) -> Counts:
@@ -252,8 +252,8 @@ class OnChip:
     seconds: Mapping[str, Interval | None]
 
     def price(self, device: Device, step_seconds: float | None = None) -> Price:
-        """Of one inference, one following the other without gap; an answer takes the network's latency
-        longer. `step_seconds`: time of a step in place of what the device says."""
+        """`Price` of an inference where one follows the other without gap; an answer takes the network's
+        latency longer. `step_seconds`: time of a step in place of what the device says."""
         counts = self.evaluation.counts
         seconds = self.seconds[device.id]
         if step_seconds is not None:

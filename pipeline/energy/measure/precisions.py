@@ -14,7 +14,7 @@ from .reading import Unavailable
 Processor: TypeAlias = Literal["cpu", "cuda"]
 Precision: TypeAlias = Literal["float32", "float16", "int8"]
 _INT8_KERNELS = ("fbgemm", "x86")
-"""Of torch.ao: FBGEMM; and x86, which takes oneDNN where that should be faster. Neither always is."""
+"""Engines of torch.ao: FBGEMM; x86 takes oneDNN where that should be faster. Neither always is."""
 
 
 def variants(
@@ -37,7 +37,7 @@ def variants(
 
 
 def input_dtype(precision: Precision) -> torch.dtype:
-    """Of the images that a variant takes; int8 networks quantize float32 images themselves."""
+    """The dtype of images that a variant takes; int8 networks quantize float32 images themselves."""
     return torch.float16 if precision == "float16" else torch.float32
 
 
