@@ -67,7 +67,7 @@ class Site:
 
     @cached_property
     def targets(self) -> NDArray[np.int64]:
-        """For each neuron the number of cores of the following layer that its messages reach."""
+        """Cores of the following layer that each neuron's messages reach, in the population's shape."""
         out = np.zeros(self.population.shape, np.int64)
         if self.following is not None:
             for box in self.boxes:

@@ -97,7 +97,11 @@ class Counter:
         return _lines(self._routes[source], owner.ravel(), elements, places)
 
     def begin(self, network: Network, samples: int, steps: int, planes: bool) -> Collected:
-        """Room for the counts of a run of so many steps. Raises NetworkError."""
+        """Room for the counts of a run.
+
+        `planes`: the channels of its input lie one after another. Raises NetworkError for another
+        network, and where `steps` are too few for the counter's own.
+        """
         if network.digest != self.network.digest:
             raise NetworkError(
                 f"the counter is for network {self.network.digest[:12]}, this is "
@@ -112,7 +116,7 @@ class Counter:
 
 
 def arrangement(shape: Shape, planes: bool = False) -> Integers:
-    """The elements of a layer, numbered in (C, H, W) order, in the engine's lines.
+    """The elements of a layer, numbered in (C, H, W) order, in the engine's lines: (line, element).
 
     A line is a row of the image, all its channels side by side; with `planes` one of a channel alone.
     """
@@ -237,19 +241,19 @@ class Collected:
         return Part(self, low, high)
 
     def zeros(self) -> tuple[list[Ints], list[Ints]]:
-        """For each element of the input and the populations, in lines, and for each neuron."""
+        """Zeros for each element of the input and the populations, in lines, and for each neuron."""
         lines = [len(part.places) * -(-part.length // 64) * 64 for part in self.lines]
         neurons = [math.prod(shape) for shape in self.shapes[1:]]
         return [np.zeros(n, np.int32) for n in lines], [np.zeros(n, np.int32) for n in neurons]
 
     def add(self, sent: Sequence[Ints], active: Sequence[Ints]) -> None:
-        """Take over what was counted of some samples."""
+        """Take over what was counted of some samples, in arrays such as `zeros` makes."""
         with self._lock:
             for total, more in zip((*self._sent, *self._active), (*sent, *active), strict=True):
                 total += more
 
     def activity(self) -> Activity:
-        """Everything, in (C, H, W) order."""
+        """Everything that was counted, in (C, H, W) order."""
         sent = [
             part.reshape(-1, len(lines.places), 64)
             .swapaxes(0, 1)

@@ -127,7 +127,7 @@ class Counts:
         return self.total("synops") * self.steps / max(1, self.total("dense_ops"))
 
     def __add__(self, other: Counts) -> Counts:
-        """Counts of two batches of the same network on the same placement."""
+        """Counts of two batches of a network on one placement; NetworkError where these differ."""
         same = ("digest", "steps", "chip")
         if any(getattr(self, name) != getattr(other, name) for name in same) or (
             len(self.cores) != len(other.cores)
@@ -168,7 +168,7 @@ def _sum(a: Any, b: Any) -> Any:
 def activity_of(network: Network, inputs: Whole, trace: Trace, placement: Placement) -> Activity:
     """The activity of a run, read from its spikes: slow and obvious, what `Counter` must equal.
 
-    Arguments as of `count`. `active` needs all states in the trace, and is None elsewhere.
+    Arguments and errors as of `count`. `active` needs all states in the trace, and is None elsewhere.
     """
     if trace.spikes is None:
         raise NetworkError("counting needs a trace with spikes: record='spikes'.")
@@ -217,7 +217,10 @@ def _active(population: Population, trace: Trace) -> Integers | None:
 
 
 def tally(network: Network, activity: Activity, placement: Placement | None = None) -> Counts:
-    """`Counts` of an activity that was collected on this placement (None: each layer one core)."""
+    """`Counts` of an activity that was collected on this placement (None: each layer one core).
+
+    Raises NetworkError for a placement of another network.
+    """
     placement = placement or layer_per_core(network)
     owners, n = placement.owners(network), len(placement.cores)
     pairs = np.zeros((n, n), np.int64)  # messages from core to core
@@ -327,7 +330,8 @@ def count(
     `inputs`: what the network was given, (sample, time, *input shape); `trace`: of the same time
     span with spikes, usually `trace.aligned(network, steps)`; with all states where active updates are
     to be counted. `placement`: None: each layer one core. Source of the definitions: NeuroBench 2.3,
-    lava's Loihi2Activity and SANA-FE 2.2, see `LayerCounts` and `CoreCounts`.
+    lava's Loihi2Activity and SANA-FE 2.2, see `LayerCounts` and `CoreCounts`. Raises NetworkError for a
+    trace without spikes, or of another time span than the inputs.
     """
     placement = placement or layer_per_core(network)
     return tally(network, activity_of(network, inputs, trace, placement), placement)

@@ -72,7 +72,10 @@ class Placement:
         return tuple(k for k, core in enumerate(self.cores) if core.population == population)
 
     def owners(self, network: Network) -> tuple[NDArray[np.int32], ...]:
-        """For every population the core of each neuron, in the layer's shape. Raises NetworkError."""
+        """For every population the core of each neuron, int32 in the layer's shape.
+
+        Raises NetworkError where a core's box is not in the network, or a neuron not on exactly one core.
+        """
         out = [np.full(p.shape, -1, np.int32) for p in network.populations]
         for k, core in enumerate(self.cores):
             if not 0 <= core.population < len(out):

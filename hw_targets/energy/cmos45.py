@@ -20,7 +20,7 @@ SRAM_JOULES = (10e-12, 20e-12, 100e-12)
 
 
 def add(bits: int) -> float:
-    """An integer addition of 8 to 32 bits; raises ValueError for others."""
+    """Joules of an integer addition of 8 to 32 bits; raises ValueError for others."""
     if not ADD_BITS[0] <= bits <= ADD_BITS[-1]:
         raise ValueError(
             f"an addition of {bits} bits; {ADD_BITS[0]} to {ADD_BITS[-1]} have a price."
@@ -29,7 +29,7 @@ def add(bits: int) -> float:
 
 
 def multiply(bits: int, other: int) -> float:
-    """An integer multiplication of two widths: as their product, 0.2 pJ * bits * other / 64.
+    """Joules of an integer multiplication, by the product of its widths: 0.2 pJ * bits * other / 64.
 
     An array of one-bit adders grows so; at 32 x 32 bits it gives 3.2 pJ, the table says 3.1.
     """
@@ -37,7 +37,7 @@ def multiply(bits: int, other: int) -> float:
 
 
 def sram(bits: float, size: float, *, whole_words: bool = False) -> float:
-    """Reading, or writing, `bits` of a memory of `size` bytes.
+    """Joules of reading, or writing, `bits` of a memory of `size` bytes.
 
     Its share of a 64-bit access, as neighbours are used together; `whole_words`: accesses of its own.
     A memory below 8 KB costs what one of 8 KB costs, one above 1 MB is made of banks of 1 MB. Writes

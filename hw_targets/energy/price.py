@@ -94,14 +94,18 @@ def estimate(counts: Counts, device: Device) -> Energy:
 def estimate_macs(macs: int, device: Device, neurons: int | None = None) -> Energy:
     """Energy of one pass of a network with so many multiply-adds (and neurons) on a processor.
 
-    E = e_mac x macs (+ e_neuron x neurons where the device prices neurons).
+    E = e_mac x macs (+ e_neuron x neurons where the device prices neurons). Raises DeviceError for
+    devices that price other things.
     """
     events: dict[str, float | None] = {"macs": macs}
     return price_events(events if neurons is None else {**events, "neurons": neurons}, device)
 
 
 def price_events(events: Events, device: Device) -> Energy:
-    """Energy of counted events, by the names of `device.COUNTERS`; None: not known."""
+    """Energy of counted events, by the names of `device.COUNTERS`; None: not known.
+
+    Raises DeviceError for devices that price other things, or none that is known.
+    """
     return _energy((events,), device)
 
 

@@ -18,7 +18,7 @@ def step_seconds(
 
     t = max over cores(t_synop x synops + t_neuron x neurons + t_in x messages) + barrier(tiles): the
     slowest core decides. None where the device has no times, none for so many tiles, or where the
-    placement is on no chip.
+    placement is on no chip. Raises DeviceError for a device of another chip.
     """
     same_chip(device, placement.chip)
     times = device.of("time")
@@ -44,6 +44,9 @@ def step_seconds(
 
 
 def inference_seconds(steps: NDArray[np.float64]) -> Interval:
-    """Mean time of an inference, from what `step_seconds` gave: its steps one after the other."""
+    """Mean time of an inference in seconds, its steps one after the other.
+
+    `steps`: from `step_seconds`, (3, sample, step).
+    """
     value, low, high = steps.sum(axis=2).mean(axis=1).tolist()
     return Interval(value, low, high)

@@ -52,46 +52,50 @@ def decay(state: Integers, by: int | Integers) -> Integers:
 def wrap_current(u: Integers) -> Integers:
     """u - 2^24 where u > 2^23, u + 2^24 where u <= -2^23, else u.
 
-    One wrap only, as Lava does it: 2^23 itself is kept, and |u| >= 3 * 2^23 stays out of range.
+    In any shape. One wrap only, as Lava does it: 2^23 itself is kept, and |u| >= 3 * 2^23 stays out of
+    range.
     """
     once = np.where(u > STATE_LIMIT, u - 2 * STATE_LIMIT, u)
     return np.where(once <= -STATE_LIMIT, u + 2 * STATE_LIMIT, once)
 
 
 def clip_voltage(v: Integers) -> Integers:
-    """v limited to -(2^23 - 1) .. 2^23 - 1."""
+    """v, in any shape, limited to -(2^23 - 1) .. 2^23 - 1."""
     return np.clip(v, -STATE_LIMIT + 1, STATE_LIMIT - 1)
 
 
 def wrap24(x: Integers) -> Integers:
-    """((x + 2^23) mod 2^24) - 2^23: what Lava's convolution does to its sums."""
+    """((x + 2^23) mod 2^24) - 2^23, in any shape: what Lava's convolution does to its sums."""
     return ((x + STATE_LIMIT) % (2 * STATE_LIMIT)) - STATE_LIMIT
 
 
 def convolved(x: Integers) -> Integers:
     """What a convolution of Lava makes of its sums x: `wrap24`, or 0 for those beyond 32 bits.
 
-    Lava takes sums in float64 and casts them to int32; C leaves beyond 32 bits open what comes out. On
-    x86 it is -2^31, which wraps to 0. Source: `lava.proc.conv.utils.conv`, `signed_clamp`.
+    In any shape. Lava takes sums in float64 and casts them to int32; C leaves beyond 32 bits open what
+    comes out. On x86 it is -2^31, which wraps to 0. Source: `lava.proc.conv.utils.conv`, `signed_clamp`.
     """
     return wrap24(np.where((x >= -(1 << 31)) & (x < 1 << 31), x, 0))
 
 
 def wrap32(x: Integers) -> NDArray[np.int32]:
-    """x modulo 2^32 as a signed 32-bit integer."""
+    """x, in any shape, modulo 2^32 as a signed 32-bit integer."""
     return x.astype(np.int64).astype(np.int32)
 
 
 @dataclass(frozen=True)
 class SynapseFormat:
-    """How netx and Lava store a dense weight matrix: sums of mantissas are shifted by `shift`."""
+    """How netx and Lava store a dense weight matrix: sums of mantissas are shifted by `shift`.
+
+    `mantissa`: (out, in).
+    """
 
     mantissa: NDArray[np.int64]
     shift: int
 
     @property
     def weight(self) -> NDArray[np.int64]:
-        """The weights Lava really applies to single binary spikes, rounded down."""
+        """The weights (out, in) Lava really applies to single binary spikes, rounded down."""
         if self.shift < 0:
             return self.mantissa << -self.shift
         return self.mantissa >> self.shift
@@ -122,7 +126,7 @@ def synapse_format(weight: Integers) -> SynapseFormat:
 
 
 def synapse_formats(*parts: Integers) -> tuple[SynapseFormat, ...]:
-    """`synapse_format` of matrices that share one scaling: the two of a recurrent layer.
+    """`synapse_format` of matrices (out, in) that share one scaling: the two of a recurrent layer.
 
     netx scales them side by side; Lava then clips and truncates each by its own signs.
     """

@@ -178,6 +178,7 @@ class Coding:
         """What one's own integer inputs (sample, time, *input shape) are: nothing is drawn.
 
         Single spikes where all are 0 or 1, else messages of the bits that these need, sign included.
+        Raises NetworkError for other arrays.
         """
         if messages.ndim < 3 or messages.size == 0 or not np.issubdtype(messages.dtype, np.integer):
             raise NetworkError(
@@ -216,7 +217,7 @@ def check_known(name: str) -> None:
 
 
 def whole_number(name: str, value: Any, low: int, high: int) -> int:
-    """A whole number of any type as an int, or NetworkError."""
+    """A whole number of any type within [low, high] as an int, or NetworkError."""
     number = value.item() if isinstance(value, np.generic) else value
     whole = isinstance(number, int | float) and not isinstance(number, bool) and number % 1 == 0
     if not whole or not low <= number <= high:

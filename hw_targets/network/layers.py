@@ -219,7 +219,10 @@ def _freeze_synapses(layer: Dense | Conv, ndim: int, axes: str) -> None:
 
 
 def weight_matrices(layer: Layer) -> tuple[IntArray, ...]:
-    """All weights of a layer: those of its input, then recurrent and imaginary ones; none of Input."""
+    """All weights of a layer: those of its input, then recurrent and imaginary ones; none of Input.
+
+    Shapes as in `Dense` and `Conv`.
+    """
     if not isinstance(layer, Dense | Conv):
         return ()
     others = (layer.recurrent, layer.imaginary) if isinstance(layer, Dense) else ()

@@ -65,7 +65,11 @@ class Population:
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """A chain of layers; `recipe` says how it is meant to be run. Equal when all integers are."""
+    """A chain of layers; `recipe` says how it is meant to be run. Equal when all integers are.
+
+    Raises NetworkError for layers that do not follow each other, where none has neurons, and where
+    `spike_exp` differs.
+    """
 
     layers: tuple[Layer, ...]
     recipe: Recipe | None = None

@@ -71,7 +71,8 @@ def read_layer(
 ) -> Layer:
     """The layer in a group; what lava-dl would ignore, and we do, is told to `ignored`.
 
-    `before`: output shape of the layer before, where it is known; only a pool needs it.
+    `before`: output shape of the layer before, where it is known; only a pool needs it. Raises
+    NetworkError for what is damaged, or unknown to netx.
     """
     try:
         return _read_layer(group, options, first, before, ignored)
@@ -231,7 +232,7 @@ def _read_pool(group: h5py.Group, neuron: Any, before: Shape | None, lower: bool
 
 
 def check_shape(group: h5py.Group, shape: Shape) -> None:
-    """Refuse a stored shape that is not the one that weights and layers before give."""
+    """Refuse a stored shape that is not the one that weights and layers before give: NetworkError."""
     stored = array(group, "shape")
     if stored is None:
         return
@@ -351,7 +352,7 @@ def _missing(group: h5py.Group, name: str) -> NetworkError:
 
 
 def needed(group: h5py.Group, name: str) -> NDArray[Any]:
-    """A dataset as an array of numbers."""
+    """A dataset as an array of numbers, as it is stored. Raises NetworkError where there are none."""
     stored = array(group, name)
     if stored is None:
         raise _missing(group, name)
@@ -359,7 +360,7 @@ def needed(group: h5py.Group, name: str) -> NDArray[Any]:
 
 
 def array(group: h5py.Group, name: str) -> NDArray[Any] | None:
-    """A dataset as an array of numbers; None where it is absent."""
+    """A dataset as an array of numbers; None where it is absent. Raises NetworkError for other things."""
     item = group.get(name)
     if item is None:
         return None

@@ -19,14 +19,14 @@ from ..network.neurons import NEURONS, IntArray, NetworkError, Neuron
 
 
 def check_layer(layer: Layer) -> None:
-    """Refuse what Lava cannot load, or would change: for weights see `arithmetic.synapse_formats`."""
+    """Refuse what Lava cannot load, or would change: NetworkError. See `arithmetic.synapse_formats`."""
     check_loadable(layer)
     for parts in _scaled_together(layer):
         _check_weights(parts)
 
 
 def check_loadable(layer: Layer) -> None:
-    """Refuse what lava-dl cannot load."""
+    """Refuse what lava-dl cannot load: NetworkError."""
     neuron = None if isinstance(layer, Flatten) else layer.neuron
     if neuron is not None and type(neuron) not in NEURONS:
         raise NetworkError(
@@ -71,7 +71,7 @@ def _check_weights(parts: dict[str, IntArray]) -> None:
 
 
 def write_layer(group: h5py.Group, layer: Layer, shape: Shape) -> None:
-    """Fill an empty group."""
+    """Write a layer of output shape `shape` into an empty group."""
     kind = type(layer).__name__.lower()
     if isinstance(layer, Dense) and layer.recurrent is not None:
         kind = "dense_rec"

@@ -113,11 +113,14 @@ class RunningLayer:
             self._states = {name: np.zeros_like(x) for name, x in self._states.items()}
 
     def state(self, name: str) -> Array:
-        """The state that a trace calls `name` ("u", "v", "residue")."""
+        """The state that a trace calls `name` ("u", "v", "residue"), int32 (sample, *layer shape)."""
         return self._states[self._names[name]]
 
     def step(self, message: Array) -> Array:
-        """Advance by one step; `message` is what the layer before sends in this very step."""
+        """Advance by one step, and say what the layer sends in it, (sample, *layer shape).
+
+        `message`: what the layer before sends in this very step, (sample, *its shape).
+        """
         if self._synapses is None:  # Input neurons take their input without delay
             return self._send([message.astype(np.int32)])
         sent = self._send(self._synapses.arriving())

@@ -106,8 +106,9 @@ class Trace:
     def aligned(self, network: Network, steps: int) -> Trace:
         """This trace with layer latencies taken out.
 
-        Column c of every layer is then its answer to input step c (columns 0 .. steps - 1). The run
-        must have at least `steps + network.latency` steps. `counts` are of the whole run and go.
+        Column c of every layer is then its answer to input step c (columns 0 .. steps - 1). `counts`
+        are of the whole run and go. Raises NetworkError where the run has fewer steps than
+        `steps + network.latency`.
         """
 
         def cut(name: str) -> Recorded | None:
