@@ -102,7 +102,10 @@ def write(content: dict[str, Any], path: Path) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What `write` wrote; tensors on the CPU. Raises whatever, also where a single bit has changed."""
+    """What `write` wrote; tensors on the CPU.
+
+    Raises what zipfile and torch raise for a damaged file, also where a single bit has changed.
+    """
     with zipfile.ZipFile(path) as file:  # torch.load does not look at the checksums
         if damaged := file.testzip():
             raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")

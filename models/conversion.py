@@ -107,7 +107,10 @@ def calibrate(net: SpikingClassifier, frames: Frames, percentile: float = 99.7) 
 
 @torch.no_grad()
 def scale_thresholds(net: SpikingClassifier, scale: float) -> None:
-    """Multiplies every threshold, and what a spike stands for, by `scale`."""
+    """Multiplies every threshold, and what a spike stands for, by `scale`.
+
+    Raises ValueError for a scale that is not above 0, and for a network with fixed thresholds.
+    """
     if not scale > 0:
         raise ValueError(f"scale = {scale}; thresholds need a scale above 0.")
     for place in _spiking(net):

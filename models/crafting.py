@@ -16,7 +16,10 @@ PGD_REACH = 2.5
 
 
 def project(moved: Tensor, images: Tensor, epsilon: float) -> Tensor:
-    """The nearest point to `moved` with |x - images| <= epsilon and 0 <= x <= 1, elementwise."""
+    """The nearest point to `moved` with |x - images| <= epsilon and 0 <= x <= 1, elementwise.
+
+    Both are of the same shape, (sample, *shape), and so is the point.
+    """
     near = torch.minimum(torch.maximum(moved, images - epsilon), images + epsilon)
     return near.clamp(0, 1)
 

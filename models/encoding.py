@@ -33,7 +33,10 @@ def real(coding: Coding, images: torch.Tensor, generator: torch.Generator) -> to
 
 
 def integers(coding: Coding, images: torch.Tensor, generator: torch.Generator) -> NDArray[np.int32]:
-    """Input spikes (sample, steps, C, H, W): frames in units of 1 / levels."""
+    """Input spikes (sample, steps, C, H, W): frames in units of 1 / levels.
+
+    `images`: (sample, C, H, W). Raises ValueError where a draw does not fit into the message bits.
+    """
     whole = messages(coding, images.detach(), generator)
     return np.ascontiguousarray(whole.cpu().numpy().astype(np.int32))
 
@@ -41,7 +44,7 @@ def integers(coding: Coding, images: torch.Tensor, generator: torch.Generator) -
 def messages(coding: Coding, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """`integers` as a float64 tensor with the gradient of the real form: levels per 1.0.
 
-    Raises ValueError where a draw does not fit into the message bits.
+    Shapes and errors as there.
     """
     whole = unlimited(coding, images, generator)
     if coding.name in (*_THRESHOLDS, "events"):
@@ -56,7 +59,7 @@ def messages(coding: Coding, images: torch.Tensor, generator: torch.Generator) -
 
 
 def unlimited(coding: Coding, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """`messages`, also where a draw does not fit into the message bits."""
+    """`messages` (sample, steps, C, H, W), also where a draw does not fit into the message bits."""
     check_known(coding.name)
     if coding.name == "events":
         return _events(coding, images).double()
@@ -69,7 +72,10 @@ def unlimited(coding: Coding, images: torch.Tensor, generator: torch.Generator) 
 
 
 def phase_messages(coding: Coding, images: torch.Tensor, phase: int) -> NDArray[np.int8]:
-    """The integers (sample, steps, C, H, W) of the phase code at one phase of 0 .. grid - 1."""
+    """The integers (sample, steps, C, H, W) of the phase code at one phase of 0 .. grid - 1.
+
+    Raises ValueError for another phase or coding.
+    """
     if coding.name != "phase":
         raise ValueError(f"{coding.name} has no phases; only the phase code has.")
     if not 0 <= phase < coding.grid:

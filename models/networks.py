@@ -54,7 +54,7 @@ def neurons(leak: float = 0.5, learn_threshold: bool = False) -> nn.Module:
 
     1 - leak = dt / tau_mem with dt = 1 ms. `learn_threshold`: the threshold, 1 at first, is the
     parameter `threshold`, one for the layer. Backward: SuperSpike 1 / (1 + |v - threshold|)^2
-    (Norse 1.1 ignores its `alpha`).
+    (Norse 1.1 ignores its `alpha`). Raises ValueError for a leak beyond [0, 1].
     """
     if not 0 <= leak <= 1:
         raise ValueError(f"leak = {leak}; a number from 0 (no memory) to 1 (no leak) is needed.")
@@ -141,7 +141,10 @@ def _vgg(shape: Sequence[int], classes: int, channels: Sequence[int]) -> list[nn
 def ann(
     model: str, shape: Sequence[int], classes: int, widths: Sequence[int] | None = None
 ) -> nn.Sequential:
-    """The ANN twin: images (sample, C, H, W) to logits. `widths`: hidden neurons, or channels."""
+    """The ANN twin: images (sample, C, H, W) to logits (sample, classes).
+
+    `widths`: hidden neurons, or channels. Raises ValueError for a model that is not among `MODELS`.
+    """
     if model == "mlp":
         return nn.Sequential(*_mlp(shape, classes, widths or (256,)))
     if model == "cnn":
@@ -163,8 +166,9 @@ def snn(
 ) -> SpikingClassifier:
     """The Norse network: the ANN twin's layers with spiking neurons for ReLU, and a readout neuron.
 
-    `leak` and `learn_thresholds` are those of `neurons`, of all that spike; a `voltage` readout has
-    v <- (v + i) / 2.
+    Frames (steps, sample, C, H, W) to logits (sample, classes). `leak` and `learn_thresholds` are those
+    of `neurons`, of all that spike; a `voltage` readout has v <- (v + i) / 2. Raises ValueError as `ann`
+    and `neurons` do.
     """
     layers = [
         neurons(leak, learn_thresholds) if isinstance(layer, nn.ReLU) else layer

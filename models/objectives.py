@@ -28,7 +28,7 @@ class Model(Protocol):
         """What the network is fed for images (sample, C, H, W), one draw of the coding."""
 
     def run(self, inputs: Tensor) -> Activity:
-        """What it makes of what it is fed."""
+        """What the network does, given what `encode` made."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Batch:
         return self.model.run(self.inputs)
 
     def moved(self, images: Tensor) -> Batch:
-        """The batch with other images in place of these."""
+        """The batch with other images (sample, C, H, W) in place of these."""
         clean = self.images if self.clean is None else self.clean
         return Batch(self.model, images, self.labels, self.draws, self.done, clean)
 

@@ -48,7 +48,8 @@ class Quantizer(nn.Module):
 
     @classmethod
     def of(cls, values: Tensor, low: int, high: int) -> Quantizer:
-        """The one of least squared error among the `RANGES` of the largest magnitude."""
+        """The quantizer of least squared error on `values`, in any shape, among the `RANGES` of their
+        largest magnitude."""
         largest = float(values.abs().max()) or 1.0
         candidates = [cls(part * largest / high, low, high) for part in RANGES]
         return min(candidates, key=lambda q: float((q(values) - values).square().sum()))

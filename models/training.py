@@ -76,7 +76,7 @@ class Classifier(lightning.LightningModule):
         return images.float().mean(1) if self.settings.coding.name == "events" else images
 
     def run(self, inputs: torch.Tensor) -> Activity:
-        """Activity of the network on what `encode` gives; logits for the softmax.
+        """Activity of the network on what `encode` gives; logits (sample, classes) for the softmax.
 
         Faster than `logits`, whose values it has up to the rounding of float32 sums.
         """
@@ -324,7 +324,10 @@ def save(classifier: Classifier, path: str | Path) -> None:
 
 
 def load(path: str | Path) -> Classifier:
-    """A trained network from its checkpoint, in evaluation mode. Raises ValueError."""
+    """A trained network from its checkpoint, in evaluation mode.
+
+    Raises FileNotFoundError, and ValueError for a file that `train` did not write.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")

@@ -32,7 +32,7 @@ def cifar10(root: str | Path, part: Literal["train", "test"]) -> Split:
 
     `root` holds torchvision's `cifar-10-batches-py`, or `cifar10_jpeg.zip`, in itself or in a folder
     `cifar10_jpeg`: JPEG files `train/<class>/*.jpg`, `test/<class>/*.jpg`. JPEG is lossy: say so beside
-    results on it.
+    results on it. Raises DatasetError where neither is there, or it is damaged.
     """
     root = Path(root)
     if (root / "cifar-10-batches-py").is_dir():

@@ -31,13 +31,14 @@ def read_nmnist(data_root: str | Path | None, steps: int) -> Dataset:
 def nmnist(
     root: str | Path, steps: int = EVENT_STEPS
 ) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
-    """N-MNIST (Orchard et al. 2015): spikes (sample, steps, 2, 34, 34) of 0 and 1, and labels.
+    """N-MNIST (Orchard et al. 2015): spikes (sample, steps, 2, 34, 34) of 0 and 1, labels (sample,).
 
     `root` holds `nmnist_small.tar`, in itself or in a folder `nmnist_small`: files
     `train/{number}.bs2` and the list `train/train1K.txt` of numbers and classes. An event has 40
     bits: x (8), y (8), polarity (1: brighter), time in microseconds (23). Each of the `steps` steps is
     300 ms / steps long (300 steps: 1 ms); channel 0 is darker, 1 brighter, (y, x) as in an image.
-    Several events of a pixel within a step are one spike; those after 300 ms are left out.
+    Several events of a pixel within a step are one spike; those after 300 ms are left out. Raises
+    DatasetError where the file is not there, or damaged, and for fewer steps than 1.
     """
     if steps < 1:
         raise DatasetError(f"steps = {steps}; give 1 or more.")
