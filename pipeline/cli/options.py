@@ -73,7 +73,7 @@ class CodingOptions:
 
 
 def load_array(path: Path) -> Any:
-    """The one array of numbers in a .npy file."""
+    """The one array of numbers in a .npy file; other files end the command."""
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     try:

@@ -70,7 +70,10 @@ class SubjectOptions:
     out: Annotated[Path | None, typer.Option(help="File that gets the result as JSON, too.")] = None
 
     def load(self, on: Form | None = None) -> Subject:
-        """The network in the form `on` (None: that of the file), and its data set."""
+        """The network in the form `on` (None: that of the file), and its data set.
+
+        Options that do not go together, and a file that is not there, end the command.
+        """
         is_net = self.file.suffix == ".net"
         if not self.file.is_file():
             raise FileNotFoundError(f"{self.file}: no such file.")

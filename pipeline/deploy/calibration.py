@@ -15,5 +15,8 @@ CALIBRATION_SEED = 20_000
 
 
 def calibration_messages(coding: Coding, images: torch.Tensor, seed: int = 0) -> NDArray[np.int32]:
-    """Images in [0, 1] as integer inputs, with noise that no evaluation draws."""
+    """Images (sample, C, H, W) in [0, 1] as integer inputs, with noise that no evaluation draws.
+
+    Shape (sample, steps, C, H, W). Raises ValueError where a draw does not fit into the message bits.
+    """
     return encoding.integers(coding, images, generator(CALIBRATION_SEED + seed))

@@ -107,7 +107,10 @@ class Deployed(Printed):
         return str(self.path) if self.path is not None else f"network {self.digest[:12]}"
 
     def dataset(self, name: str | None = None, data_root: str | Path | None = None) -> Dataset:
-        """The data set that the network was made for, or the one called `name`, from `data_root`."""
+        """The data set that the network was made for, or the one called `name`, from `data_root`.
+
+        Raises NetworkError where neither is known, DatasetError where it cannot be loaded.
+        """
         from ...models.data.load import load
 
         name = name or self.recipe.provenance.get("dataset")
@@ -128,7 +131,10 @@ class Deployed(Printed):
     def encoded(
         self, split: Split, limit: int | None = None
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """All (or the first `limit`) samples encoded as the recipe says, and their labels."""
+        """All (or the first `limit`) samples encoded as the recipe says, and their labels (sample,).
+
+        Inputs are (sample, steps, *input shape).
+        """
         messages, labels = zip(*self.blocks(split, limit), strict=True)
         return np.concatenate(messages), np.concatenate(labels)
 

@@ -50,9 +50,10 @@ def run(
     counter: Counter | None = None,
     file: str | Path | None = None,
 ) -> Trace:
-    """`engine.simulate`, or the same by the reference or on Lava; arguments as there.
+    """`engine.simulate`, or the reference or Lava in its place; arguments and errors as there.
 
-    Only the engine counts. `file`: the netx file of the network, if it has one, for Lava to load.
+    Only the engine counts: NetworkError for a `counter` with another target. `file`: the netx file of
+    the network, if it has one, for Lava to load.
     """
     functions: dict[Target, Callable[..., Trace]] = {
         "engine": partial(engine.simulate, counter=counter),
@@ -70,7 +71,7 @@ def run(
 
 
 def needed_recipe(network: Network) -> Recipe:
-    """The network's recipe, or an error that says how to give what it holds."""
+    """The network's recipe, or a NetworkError that says what to do without one."""
     if network.recipe is None:
         raise NetworkError(
             "this file has no recipe (it was not written by `spikeship export`), so the input coding "
@@ -108,7 +109,10 @@ def run_recipe(
 
 
 def check_single_spikes(network: Network, messages: NDArray[Any]) -> None:
-    """Refuse graded input where the recipe says single spikes: `simulate` would take it for those."""
+    """Refuse graded input (sample, steps, *input shape) where the recipe says single spikes.
+
+    `simulate` would take it for those. Raises NetworkError.
+    """
     first = network.layers[0]
     if not messages.size or (isinstance(first, Input) and first.neuron is not None):
         return
@@ -187,7 +191,7 @@ def output_scores(network: Network, messages: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True, repr=False)
 class Classification(Printed):
-    """A network's answers on a data set, and the seconds that simulating took."""
+    """A network's answers (sample,) on a data set, and the seconds that simulating took."""
 
     predictions: NDArray[np.int64]
     accuracy: float
@@ -261,7 +265,7 @@ def _classification(network: Network, blocks: Sequence[_Block]) -> Classificatio
 def classify(
     deployed: Deployed, split: Split, limit: int | None = None, *, progress: bool = False
 ) -> Classification:
-    """Answers for (the first `limit` samples of) a data set."""
+    """Answers for (the first `limit` samples of) a data set. Raises NetworkError where it is empty."""
     blocks = list(_blocks(deployed, split, limit, None, progress))
     return _classification(deployed.network, blocks)
 
@@ -278,7 +282,8 @@ def evaluate(
     """Answers and counted events, of the input steps alone (latency taken out, as the recipe runs).
 
     `placement`: on these cores; None: each layer one core. `observe` is given the activity of each
-    block of samples, in order.
+    block of samples, in order. Raises NetworkError for an empty data set, and for a placement of another
+    network.
     """
     network = deployed.network
     counter = Counter(network, placement, deployed.recipe.coding.steps)

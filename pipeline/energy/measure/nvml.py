@@ -70,7 +70,7 @@ class Nvml:
         return handle
 
     def sample(self) -> Sample:
-        """The board's counter, and its power where NVML tells it."""
+        """The board's counter (J), and its power (W) where NVML tells it. Raises Unavailable."""
         handle, nvml = self._handle, self._library
         where = f"NVML's energy counter of GPU {self.index}"
         try:

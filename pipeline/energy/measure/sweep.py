@@ -42,7 +42,7 @@ def work(net: nn.Module, images: torch.Tensor, processor: Processor, copies: boo
 
 
 def filled(images: torch.Tensor, batch: int) -> torch.Tensor:
-    """`batch` images, repeated from the first on where there are fewer."""
+    """`batch` images (sample, *shape), repeated from the first on where there are fewer."""
     return images[torch.arange(batch) % len(images)]
 
 
