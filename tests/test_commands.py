@@ -267,7 +267,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (("simulate", "plain.net", "--input", "x.npy", "--out", "t.npz", "--record", "w"), 'cannot record "w"'),
     (("train", "--epsilon", 0), "--epsilon 0.0; it must be above 0."),
     (("train", "--attack-steps", 0), "--attack-steps 0; it must be above 0."),
-    (("train", "--coding", "rsc1", "--sigma", 0), "coding 'rsc1' with --sigma 0.0: rsc1 and rsc2 need a sigma above 0"),
+    (("train", "--coding", "rsc1", "--sigma", 0), "coding rsc1 with --sigma 0.0: rsc1 and rsc2 need a sigma above 0"),
     (("train", "--noise-periods", 9, "--steps", 4), "--noise-periods 9 of 4 steps."),
     (("train", "--data", "mnist"), "give the folder that holds MNIST/raw as --data-root"),
     (("train", "--framework", "slayer", "--sparsity", 1), "--sparsity-step 0.01: SLAYER networks see whole numbers"),
