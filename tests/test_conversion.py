@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from spikeship.hw_targets.network.coding import Coding
 from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.hw_targets.netx.file import read_netx
-from spikeship.models import conversion, networks, training
+from spikeship.models import conversion, encoding, networks, training
 from spikeship.models.activity import activity
 from spikeship.models.data.dataset import Dataset
 from spikeship.models.encoding import generator
@@ -180,7 +180,7 @@ def test_norms_are_moved_and_estimated_again() -> None:
     for norm in norms:
         norm.register_forward_pre_hook(lambda norm, x: seen[norm].append(x[0]))
     for batch in images().split(8):
-        activity(net, EIGHT.real(batch, generator(0)), norms_over_steps=True)
+        activity(net, encoding.real(EIGHT, batch, generator(0)), norms_over_steps=True)
     for a, b, inputs in zip(theirs, ours, seen.values(), strict=True):
         assert torch.equal(a.weight, b.weight)
         assert torch.equal(a.bias, b.bias)
@@ -214,7 +214,7 @@ def test_folded_and_unfolded_norms_spike_identically() -> None:
         conv.weight.data *= gain[:, None, None, None]
         conv.bias.data = (conv.bias - norm.running_mean) * gain + norm.bias
     body[1] = body[5] = nn.Identity()
-    frames = EIGHT.real(images().double(), generator(0))
+    frames = encoding.real(EIGHT, images().double(), generator(0))
     graph = from_norse(net, (1, 8, 8))
     assert sum("BatchNorm" in type(layer).__name__ for layer in net.body) == 2
     by_graph = execute(lower(graph), frames.transpose(0, 1)).spikes

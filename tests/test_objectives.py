@@ -379,12 +379,12 @@ def test_the_snn_crafted_attack_is_autograd_straight_through(model: str) -> None
     coding = Coding.of("poisson", 6, grid=256)
 
     x = images.clone().requires_grad_()
-    loss = functional.cross_entropy(net(coding.real(x, generator(3))), labels)
+    loss = functional.cross_entropy(net(encoding.real(coding, x, generator(3))), labels)
     (straight,) = torch.autograd.grad(loss, x)
 
     outs: list[Tensor] = []
     hook = first.register_forward_hook(lambda module, inputs, out: outs.append(out))
-    spikes = coding.real(images, generator(3))
+    spikes = encoding.real(coding, images, generator(3))
     loss = functional.cross_entropy(net(spikes), labels)
     hook.remove()
     over_time = torch.stack(torch.autograd.grad(loss, outs)).sum(0)
