@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from spikeship.hw_targets.counts.counts import count
 from spikeship.hw_targets.counts.placement import Core, Mesh, Placement, layer_per_core
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError
+from spikeship.hw_targets.simulate.engine import simulate
 
 NEURON = CubaLIF(1024, 512, 90)
 NETWORK = Network(
@@ -57,6 +59,10 @@ def test_owners_follow_the_boxes() -> None:
 def test_wrong_boxes_are_refused(cores: tuple[Core, ...], says: str) -> None:
     with pytest.raises(NetworkError, match=says):
         Placement(cores).owners(NETWORK)
+    inputs = np.zeros((1, 2, *NETWORK.input_shape), np.int64)
+    trace = simulate(NETWORK, inputs, record="spikes")
+    with pytest.raises(NetworkError, match=says):
+        count(NETWORK, inputs, trace, placement=Placement(cores))
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,7 @@ def activity_of(network: Network, inputs: Whole, trace: Trace, placement: Placem
     """
     if trace.spikes is None:
         raise NetworkError("counting needs a trace with spikes: record='spikes'.")
+    placement.owners(network)  # refuses the placement of another network
     samples, steps = trace.spikes[0].shape[:2]
     if inputs.shape[:2] != (samples, steps):
         raise NetworkError(
@@ -331,7 +332,7 @@ def count(
     span with spikes, usually `trace.aligned(network, steps)`; with all states where active updates are
     to be counted. `placement`: None: each layer one core. Source of the definitions: NeuroBench 2.3,
     lava's Loihi2Activity and SANA-FE 2.2, see `LayerCounts` and `CoreCounts`. Raises NetworkError for a
-    trace without spikes, or of another time span than the inputs.
+    trace without spikes or of another time span than the inputs, and for a placement of another network.
     """
     placement = placement or layer_per_core(network)
     return tally(network, activity_of(network, inputs, trace, placement), placement)
