@@ -82,7 +82,7 @@ def assert_runs_as(
 
 
 def trained(data: Dataset, folder: Path, **settings: Any) -> training.Classifier:
-    chosen = replace(QUICK, epochs=2, **settings)
+    chosen = QUICK.changed(epochs=2, **settings)
     return training.train(chosen, data, folder, progress=False)[0]
 
 
