@@ -47,13 +47,7 @@ def integers(net: slayer.SlayerClassifier, coding: Coding) -> Network:
         else:
             padding = 0 if min(net.shape[1:]) >= 16 else 1
             layers.append(Conv(whole, neuron=neuron, stride=(2, 2), padding=(padding, padding)))
-    steps = coding.steps
-    recipe = Recipe(
-        Coding(coding.name, steps, levels=coding.levels, message_bits=coding.message_bits),
-        reset_interval=steps,
-        reset_offset=1,
-    )
-    return Network(layers, recipe)
+    return Network(layers, Recipe(coding, reset_interval=coding.steps, reset_offset=1))
 
 
 def assert_equal_spikes(
