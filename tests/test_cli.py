@@ -161,7 +161,16 @@ def test_export_of_a_user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with torch.no_grad():
         model[1].weight.mul_(8)
     torch.save(model.state_dict(), "weights.pt")
-    out = ok("export", "mynet:build", "--checkpoint", "weights.pt", "--out", "mine.net")
+    out = ok(
+        "export",
+        "mynet:build",
+        "--checkpoint",
+        "weights.pt",
+        "--data",
+        "digits",
+        "--out",
+        "mine.net",
+    )
     network = read_netx("mine.net")
     assert out["digest"] == network.digest
     dense = network.layers[-1]
@@ -182,7 +191,7 @@ def test_a_failed_export_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Monk
         "    return n.SequentialState(torch.nn.Flatten(), torch.nn.Linear(64, 9), torch.nn.ReLU(),\n"
         "                             torch.nn.Linear(9, 2), n.LIFBoxCell())\n"
     )
-    result = call("export", "relu:build", "--out", "bad.net")
+    result = call("export", "relu:build", "--data", "digits", "--out", "bad.net")
     assert result.exit_code == 1
     assert "module 2 is a ReLU, which is not supported" in result.stderr
     assert sorted(p.name for p in tmp_path.iterdir() if p.suffix != "" and p.suffix != ".py") == []

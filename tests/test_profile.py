@@ -249,7 +249,7 @@ def test_map_command(net: Path) -> None:
     assert "2 of 128 cores" in text("map", net, "--chip", "loihi1")
     assert "2 of 128 cores" in text("map", net, "--cores-per-chip", 128)
     assert "--packet and" in text("map", net, "--chip", "loihi1", "--packet", 48, status=1)
-    assert "packet = 50; 48 or 64" in text("map", net, "--packet", 50, status=1)
+    assert "--packet 50; 48 or 64" in text("map", net, "--packet", 50, status=1)
 
 
 def test_map_command_ends_with_status_1_where_it_does_not_fit(tmp_path: Path) -> None:
