@@ -93,7 +93,7 @@ def test_evaluate(trained: Path) -> None:
     assert result["samples_per_second"] > 0
     text = call("evaluate", trained / "net.net", "--limit", 50).stdout
     assert "% on 50 test samples of digits" in text
-    assert "samples per second, 8 steps each" in text
+    assert "samples per second, 4 steps each" in text
 
 
 @pytest.mark.slow

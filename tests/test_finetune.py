@@ -32,7 +32,7 @@ QUICK = Tuning(epochs=2, layer_epochs=1, batch=32, learning_rate=0.05)
 
 
 @pytest.fixture(scope="module")
-def digits() -> Dataset:
+def few_digits() -> Dataset:
     whole = load("digits")
     images, labels = whole.train[list(range(320))]
     return replace(whole, train=Split(images, labels))
@@ -48,25 +48,25 @@ class Trained:
 
 
 @pytest.fixture(scope="module", params=["spike count", "mean voltage"])
-def trained(request: Any, digits: Dataset) -> Trained:
+def quantized_twice(request: Any, few_digits: Dataset) -> Trained:
     torch.manual_seed(0)
     readout = "spikes" if request.param == "spike count" else "voltage"
-    net = networks.snn("mlp", digits.shape, digits.classes, readout, (24,))
+    net = networks.snn("mlp", few_digits.shape, few_digits.classes, readout, (24,))
     optimizer = torch.optim.Adam(net.parameters(), 0.02)
-    frames = digits.train.images[:, None].expand(-1, 6, -1, -1, -1).transpose(0, 1)
+    frames = few_digits.train.images[:, None].expand(-1, 6, -1, -1, -1).transpose(0, 1)
     for _ in range(40):
         optimizer.zero_grad()
         logits = module.LOGIT_SCALE[readout] * net(frames)
-        nn.functional.cross_entropy(logits, digits.train.labels).backward()
+        nn.functional.cross_entropy(logits, few_digits.train.labels).backward()
         optimizer.step()
-    graph = from_norse(net.eval(), digits.shape)
+    graph = from_norse(net.eval(), few_digits.shape)
     recipe = Recipe(
         Coding("rsc1", 6, levels=16, sigma=0.1, message_bits=8),
         reset_interval=6,
         reset_offset=1,
         decode=request.param,
     )
-    calibration = np.concatenate([x for x, _ in encoded(recipe, digits.train, 64)])
+    calibration = np.concatenate([x for x, _ in encoded(recipe, few_digits.train, 64)])
     fine = quantize(graph, calibration, recipe)
     real = [replace(r, bits=2, step=128) for r in fine.real]
     layers = list(fine.network.layers)
@@ -78,7 +78,7 @@ def trained(request: Any, digits: Dataset) -> Trained:
     return Trained(graph, fine, coarse)
 
 
-only_spikes = pytest.mark.parametrize("trained", ["spike count"], indirect=True)
+only_spikes = pytest.mark.parametrize("quantized_twice", ["spike count"], indirect=True)
 
 
 def accuracy(network: Network, split: Split) -> float:
@@ -86,14 +86,14 @@ def accuracy(network: Network, split: Split) -> float:
 
 
 @pytest.mark.parametrize("objective", ["labels", "teacher"])
-def test_two_bits_recover(trained: Trained, digits: Dataset, objective: Any) -> None:
-    start = trained.coarse
+def test_two_bits_recover(quantized_twice: Trained, few_digits: Dataset, objective: Any) -> None:
+    start = quantized_twice.coarse
     tuning = replace(QUICK, epochs=6, objective=objective)
     said: list[str] = []
-    tuned = finetune(start, digits, tuning, graph=trained.graph, progress=said.append)
-    eight = accuracy(trained.fine.network, digits.validation)
-    assert tuned.before == accuracy(start.network, digits.validation) < eight - 0.2
-    assert tuned.after == accuracy(tuned.network, digits.validation) > eight - 0.1
+    tuned = finetune(start, few_digits, tuning, graph=quantized_twice.graph, progress=said.append)
+    eight = accuracy(quantized_twice.fine.network, few_digits.validation)
+    assert tuned.before == accuracy(start.network, few_digits.validation) < eight - 0.2
+    assert tuned.after == accuracy(tuned.network, few_digits.validation) > eight - 0.1
     assert tuned.after == max(tuned.history)
     assert len(tuned.history) == 1 + 2 + 6
     assert len(tuned.losses) == len(said) == 2 + 6
@@ -107,51 +107,55 @@ def test_two_bits_recover(trained: Trained, digits: Dataset, objective: Any) -> 
 
 
 @only_spikes
-def test_never_worse_than_the_start(trained: Trained, digits: Dataset) -> None:
+def test_never_worse_than_the_start(quantized_twice: Trained, few_digits: Dataset) -> None:
     """A learning rate that destroys everything changes nothing."""
-    start = trained.fine
-    tuned = finetune(start, digits, Tuning(epochs=2, batch=64, learning_rate=300.0))
+    start = quantized_twice.fine
+    tuned = finetune(start, few_digits, Tuning(epochs=2, batch=64, learning_rate=300.0))
     assert min(tuned.history) < tuned.before == tuned.after
     assert tuned.network == start.network
 
 
-def test_a_network_alone_is_enough(trained: Trained, digits: Dataset) -> None:
-    start = trained.coarse
+def test_a_network_alone_is_enough(quantized_twice: Trained, few_digits: Dataset) -> None:
+    start = quantized_twice.coarse
     recipe = replace(start.network.recipe, output_unit=start.losses[-1].unit)
     network = Network(start.network.layers, recipe)
-    tuned = finetune(network, digits, Tuning(epochs=3, batch=32, learning_rate=1.0))
+    tuned = finetune(network, few_digits, Tuning(epochs=3, batch=32, learning_rate=1.0))
     assert tuned.after > tuned.before + 0.1
     assert tuned.network.recipe == recipe
 
 
 @only_spikes
-def test_what_netx_cannot_hold_is_no_candidate(trained: Trained, digits: Dataset) -> None:
-    lesson = module._Lesson(QUICK, trained.fine.network.recipe, 1.0, None)
-    assert lesson.judge(trained.fine.network, digits.validation)[0] > 0.8
+def test_what_netx_cannot_hold_is_no_candidate(
+    quantized_twice: Trained, few_digits: Dataset
+) -> None:
+    lesson = module._Lesson(QUICK, quantized_twice.fine.network.recipe, 1.0, None)
+    assert lesson.judge(quantized_twice.fine.network, few_digits.validation)[0] > 0.8
     silent = [
         replace(x, weight=x.weight * 0) if isinstance(x, Dense) else x
-        for x in trained.fine.network.layers
+        for x in quantized_twice.fine.network.layers
     ]
-    network = Network(silent, trained.fine.network.recipe)
-    assert lesson.judge(network, digits.validation) == (0.0, -np.inf)
+    network = Network(silent, quantized_twice.fine.network.recipe)
+    assert lesson.judge(network, few_digits.validation) == (0.0, -np.inf)
 
 
 @only_spikes
-def test_same_tuning_same_integers(trained: Trained, digits: Dataset, tmp_path: Path) -> None:
-    start = trained.coarse
-    one, other = (finetune(start, digits, QUICK, graph=trained.graph) for _ in range(2))
+def test_same_tuning_same_integers(
+    quantized_twice: Trained, few_digits: Dataset, tmp_path: Path
+) -> None:
+    start = quantized_twice.coarse
+    one, other = (finetune(start, few_digits, QUICK, graph=quantized_twice.graph) for _ in range(2))
     assert one.network == other.network
     assert one.losses == other.losses
-    different = finetune(start, digits, replace(QUICK, seed=1), graph=trained.graph)
+    different = finetune(start, few_digits, replace(QUICK, seed=1), graph=quantized_twice.graph)
     assert different.losses != one.losses
 
 
 @only_spikes
 def test_an_interrupted_run_goes_on(
-    trained: Trained, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    quantized_twice: Trained, few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start, graph = trained.coarse, trained.graph
-    whole = finetune(start, digits, QUICK, graph=graph)
+    start, graph = quantized_twice.coarse, quantized_twice.graph
+    whole = finetune(start, few_digits, QUICK, graph=graph)
     calls = []
     loss = module._Lesson.loss
 
@@ -164,35 +168,35 @@ def test_an_interrupted_run_goes_on(
     monkeypatch.setattr(module._Lesson, "loss", interrupt)
     for _ in range(3):
         with pytest.raises(KeyboardInterrupt):
-            finetune(start, digits, QUICK, graph=graph, folder=tmp_path)
-    found = finetune(start, digits, QUICK, graph=graph, folder=tmp_path)
+            finetune(start, few_digits, QUICK, graph=graph, folder=tmp_path)
+    found = finetune(start, few_digits, QUICK, graph=graph, folder=tmp_path)
     assert (found.network, found.history, found.losses) == (
         whole.network,
         whole.history,
         whole.losses,
     )
     done = len(calls)
-    assert finetune(start, digits, QUICK, graph=graph, folder=tmp_path).network == whole.network
+    assert finetune(start, few_digits, QUICK, graph=graph, folder=tmp_path).network == whole.network
     assert len(calls) == done  # a finished run is loaded
     assert [path.name for path in tmp_path.iterdir()] == ["finetune.ckpt"]
     for changed in (replace(QUICK, seed=2), replace(QUICK, learning_rate=0.01)):
         before = len(calls)
-        finetune(start, digits, changed, graph=graph, folder=tmp_path)
+        finetune(start, few_digits, changed, graph=graph, folder=tmp_path)
         assert len(calls) > before
     other = replace(start, real=tuple(replace(r, weight=r.weight * 0.99) for r in start.real))
     before = len(calls)
-    finetune(other, digits, changed, graph=graph, folder=tmp_path)
+    finetune(other, few_digits, changed, graph=graph, folder=tmp_path)
     assert len(calls) > before
 
 
 @only_spikes
 def test_layer_epochs_bring_a_layer_nearer_to_the_float_one(
-    trained: Trained, digits: Dataset
+    quantized_twice: Trained, few_digits: Dataset
 ) -> None:
-    graph, recipe = trained.graph, trained.fine.network.recipe
-    start = trained.coarse
-    tuned = finetune(start, digits, Tuning(0, 6, batch=32), graph=graph)
-    messages, _ = next(encoded(recipe, digits.test, 200))
+    graph, recipe = quantized_twice.graph, quantized_twice.fine.network.recipe
+    start = quantized_twice.coarse
+    tuned = finetune(start, few_digits, Tuning(0, 6, batch=32), graph=graph)
+    messages, _ = next(encoded(recipe, few_digits.test, 200))
     target = execute(lower(graph), messages / recipe.coding.levels)
     apart = [
         float(np.mean(run_recipe(network, messages).spikes[0] != target.spikes[0]))
@@ -202,8 +206,8 @@ def test_layer_epochs_bring_a_layer_nearer_to_the_float_one(
     assert tuned.after > tuned.before
 
 
-def test_layers_learn_one_at_a_time(trained: Trained, digits: Dataset) -> None:
-    start = trained.coarse
+def test_layers_learn_one_at_a_time(quantized_twice: Trained, few_digits: Dataset) -> None:
+    start = quantized_twice.coarse
     twin = Twin(start.network, start.real)
     optimizer = module._optimizer(twin, 1, 0.5)
     assert [p.requires_grad for p in twin.layers[0].parameters()] == [False] * 5
@@ -215,13 +219,13 @@ def test_layers_learn_one_at_a_time(trained: Trained, digits: Dataset) -> None:
         assert rates[id(layer.threshold)] == pytest.approx(0.025 * layer.threshold.mean().item())
 
 
-def test_what_is_missing_is_named(trained: Trained, digits: Dataset) -> None:
-    start = trained.coarse
+def test_what_is_missing_is_named(quantized_twice: Trained, few_digits: Dataset) -> None:
+    start = quantized_twice.coarse
     for tuning in (Tuning(layer_epochs=1), Tuning(objective="teacher")):
         with pytest.raises(ValueError, match="need the float network: give `graph`"):
-            finetune(start, digits, tuning)
+            finetune(start, few_digits, tuning)
     with pytest.raises(ValueError, match="this file has no recipe"):
-        finetune(Network(start.network.layers), digits)
+        finetune(Network(start.network.layers), few_digits)
 
 
 def test_voltage_readouts_imitate_up_to_a_factor() -> None:

@@ -517,7 +517,7 @@ def test_sigma_delta_has_the_gradient_of_its_relu() -> None:
         Dense(two, None, Sigma()),
     ]
     x = tensor(rng.integers(-30, 30, (5, 6))).requires_grad_()
-    trace = Twin(Network(layers))(x, 6, record=("spikes", "v"))
+    trace = Twin(Network(layers))(x, Timing(6), record=("spikes", "v"))
     trace.spikes[-1][:, -1].sum().backward()
     active = (trace.v[1][:, -2] > 0).double()  # what the readout has heard of
     assert 0.3 < active.mean() < 0.7

@@ -34,6 +34,7 @@ from rich.progress import Progress
 
 from ...hw_targets.counts.counts import count
 from ...hw_targets.network.network import Network
+from ...hw_targets.network.timing import Timing
 from ...hw_targets.netx.file import write_netx
 from ...hw_targets.simulate import engine
 from ...hw_targets.simulate import lava as lava_cpu
@@ -246,7 +247,11 @@ def sweep(plan: Plan, what: str, values: tuple[float, ...]) -> list[dict[str, fl
         else:
             network = build(replace(plan, dense=(int(value), *plan.dense[1:])), rate)
         x = random_input(plan.input_shape, rate, batch, steps)
-        call = timed(partial(engine.simulate, network, x), steps, 1, SHORTEST)
+
+        def simulated(steps: int, network: Network = network, x: Any = x) -> Any:
+            return engine.simulate(network, x, Timing(steps))
+
+        call = timed(simulated, steps, 1, SHORTEST)
         call()
         seconds = steps * median(call() for _ in range(5))
         spikes = engine.simulate(network, x[:8], record="spikes")
