@@ -155,14 +155,15 @@ def test_results_name_versions_and_machine(name: str) -> None:
 
 def test_the_readme_says_what_the_fuzzer_ran() -> None:
     stored = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("fuzz_*.json"))]
-    assert [run["failures"] for run in stored] == [[]] * 4
-    assert len({run["seed"] for run in stored}) == 4
+    assert not any(run["failures"] for run in stored)
+    assert len({run["seed"] for run in stored}) == len(stored) >= 4
     engine, lava, twin = (
         sum(run["checks"].get(name, 0) for run in stored) for name in ("engine", "lava", "twin")
     )
     text = " ".join((REPOSITORY / "README.md").read_text().split())
     assert (
-        f"({engine:,} networks so far, {lava} on Lava, {twin:,} on the twin, nothing found" in text
+        f"({engine:,} networks so far, {lava:,} on Lava, {twin:,} on the twin, nothing found"
+        in text
     )
 
 
