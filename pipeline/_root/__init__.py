@@ -278,24 +278,12 @@ def simulate(
     >>> [layer.shape for layer in trace.spikes]
     [(5, 8, 256), (5, 8, 10)]
     """
-    from dataclasses import replace
-
-    from .hw_targets.network.timing import AS_INPUT
-    from .pipeline.deploy.run import check_single_spikes, run
+    from .pipeline.deploy.run import own_timing, run
 
     network = _network(chip)
-    usual = AS_INPUT if network.recipe is None else network.recipe.timing()
-    timing = replace(usual, steps=steps)
-    if timing.message_bits == 0:
-        check_single_spikes(network, inputs)
-    return run(
-        network,
-        inputs,
-        timing,
-        target=target,
-        record=record,
-        file=getattr(chip, "path", None),
-    )
+    timing = own_timing(network, inputs, steps)
+    file = getattr(chip, "path", None)
+    return run(network, inputs, timing, target=target, record=record, file=file)
 
 
 def verify(
@@ -423,7 +411,9 @@ def _data(data: Any, chip: Any = None) -> Dataset:
 
 
 def _network(chip: Deployed | Network) -> Network:
-    return chip if (network := getattr(chip, "network", None)) is None else network  # type: ignore[return-value]
+    from .pipeline.deploy.deployed import Deployed
+
+    return chip.network if isinstance(chip, Deployed) else chip
 
 
 def _victim(chip: Any) -> Any:

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from ...hw_targets.network.arithmetic import MESSAGE_BITS
 from ...hw_targets.network.network import Network
-from ...hw_targets.network.timing import AS_INPUT, Timing
 from ...hw_targets.netx.file import read_netx
 from ...hw_targets.printed import table
 from ...hw_targets.simulate.inputs import parse_record
@@ -89,22 +88,20 @@ def simulate(
     ] = "engine",
 ) -> Output:
     """Run a netx file on an input, bit for bit as Lava does."""
-    from ..deploy.run import check_single_spikes, run
+    from ..deploy.run import own_timing, run
     from .tables import overflow_lines
 
     network = read_netx(net, spike_exp=spike_exp)
     inputs = load_array(input_)
     wanted = tuple(part.strip() for part in record.split(","))
     parse_record(wanted, network)
-    recipe = network.recipe
-    usual = AS_INPUT if recipe is None else recipe.timing()
-    if message_bits is None and usual.message_bits == 0:
-        check_single_spikes(network, inputs)
-    timing = Timing(
+    timing = own_timing(
+        network,
+        inputs,
         steps,
-        (usual.reset_interval if reset_interval is None else reset_interval) or None,
-        usual.reset_offset if reset_offset is None else reset_offset,
-        usual.message_bits if message_bits is None else message_bits,
+        reset_interval=reset_interval,
+        reset_offset=reset_offset,
+        message_bits=message_bits,
     )
     if steps is None and inputs.ndim == 1 + len(network.input_shape):
         fail(f"{input_} is constant in time (shape {inputs.shape}): give --steps.")

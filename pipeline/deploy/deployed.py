@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,14 +120,6 @@ class Deployed(Printed):
             )
         return load(name, data_root, self.recipe.coding.steps)
 
-    def blocks(
-        self, split: Split, limit: int | None = None
-    ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
-        """Blocks of encoded inputs (sample, steps, *input shape) and labels, see `run.encoded`."""
-        from .run import encoded
-
-        return encoded(self.recipe, split, limit)
-
     def encoded(
         self, split: Split, limit: int | None = None
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
@@ -135,7 +127,9 @@ class Deployed(Printed):
 
         Inputs are (sample, steps, *input shape).
         """
-        messages, labels = zip(*self.blocks(split, limit), strict=True)
+        from .run import encoded
+
+        messages, labels = zip(*encoded(self.recipe, split, limit), strict=True)
         return np.concatenate(messages), np.concatenate(labels)
 
     def views(self) -> Sequence[View]:
@@ -148,9 +142,3 @@ class Deployed(Printed):
             *recipe_lines(self.network.recipe),
             message_summary(self.network),
         ]
-
-    def scores(self, inputs: NDArray[Any]) -> NDArray[Any]:
-        """Scores (sample, outputs) of encoded inputs (sample, steps, *input shape), by the engine."""
-        from .run import output_scores
-
-        return output_scores(self.network, inputs)

@@ -70,6 +70,31 @@ def run(
     )
 
 
+def own_timing(
+    network: Network,
+    inputs: NDArray[Any],
+    steps: int | None = None,
+    *,
+    reset_interval: int | None = None,
+    reset_offset: int | None = None,
+    message_bits: int | None = None,
+) -> Timing:
+    """How a network with or without recipe is run on `inputs` (sample, time, *input shape).
+
+    What is None is as the recipe says, or without one as `AS_INPUT`; `reset_interval` 0: none. Raises
+    NetworkError where the recipe alone says single spikes and the inputs are not 0 and 1.
+    """
+    usual = AS_INPUT if network.recipe is None else network.recipe.timing()
+    if message_bits is None and usual.message_bits == 0:
+        check_single_spikes(network, inputs)
+    return Timing(
+        steps,
+        (usual.reset_interval if reset_interval is None else reset_interval) or None,
+        usual.reset_offset if reset_offset is None else reset_offset,
+        usual.message_bits if message_bits is None else message_bits,
+    )
+
+
 def needed_recipe(network: Network) -> Recipe:
     """The network's recipe, or a NetworkError that says what to do without one."""
     if network.recipe is None:
