@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -30,7 +31,7 @@ PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """Python, machine and package versions (None where a package is not installed)."""
+    """Python, machine (with the GPU that torch sees) and package versions (None: not installed)."""
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
@@ -42,8 +43,16 @@ def environment() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
+        **_gpu(),
         "versions": versions,
     }
+
+
+def _gpu() -> dict[str, str]:
+    torch = sys.modules.get("torch")  # what never loaded it used no GPU
+    if torch is None or not torch.cuda.is_available():
+        return {}
+    return {"gpu": torch.cuda.get_device_name()}
 
 
 def _processor() -> str:
