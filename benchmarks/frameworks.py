@@ -86,7 +86,7 @@ def measure(settings: Settings, data: Dataset, folder: Path) -> dict[str, Any]:
     with torch.no_grad():
         own = [s.numpy() for s in spikes_of(classifier.net, frames)]
     trace = run_recipe(network, messages)
-    lava = run_recipe(network, messages[:ON_LAVA], target="lava")
+    lava = run_recipe(network, messages[:ON_LAVA], backend="lava")
     assert trace.spikes is not None
     assert lava.spikes is not None
     evaluation = evaluate(deployed, data.test, progress=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -76,6 +77,12 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ok("train", "--out", folder / "snn", "--epochs", 8, "--steps", 4)
             ok("export", folder / "snn/best.ckpt", "--out", folder / "net.net")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with the most slow tests first: no process of pytest-xdist ends alone with a long one."""
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: -slow[item.path])  # stable: a file's tests stay together
 
 
 @pytest.fixture(autouse=True)

@@ -91,7 +91,7 @@ def test_evaluate(trained: Path) -> None:
     assert result["accuracy"] == run_module.evaluate(Deployed(network), split).accuracy
     assert (result["data"], result["samples"], result["steps"]) == ("digits", 359, 4)
     assert result["samples_per_second"] > 0
-    text = call("evaluate", trained / "net.net", "--limit", 50).stdout
+    text = call("evaluate", trained / "net.net", "--samples", 50).stdout
     assert "% on 50 test samples of digits" in text
     assert "samples per second, 4 steps each" in text
 
@@ -102,7 +102,7 @@ def test_events_from_training_to_evaluation(shared_data: Path, tmp_path: Path) -
     root = ("--data-root", shared_data / "datasets")
     training = ("--readout", "voltage", "--epochs", 1, "--steps", 4, "--out", tmp_path / "snn")
     refused = call("train", "--data", "nmnist", *root, *training, "--coding", "direct")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 2
     assert "nmnist is events, which are not coded again: leave out --coding" in refused.stderr
     trained = ok("train", "--data", "nmnist", *root, *training)
     assert trained["settings"]["coding"] == "events"
@@ -178,7 +178,7 @@ def test_export_of_a_user_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     exact = model[1].weight.detach().numpy()
     assert np.corrcoef(dense.weight.ravel(), exact.ravel())[0, 1] > 0.999
     missing = call("export", "mynet:nothing", "--out", "x.net")
-    assert missing.exit_code == 1
+    assert missing.exit_code == 3
     assert "Give module:function" in missing.stderr
     assert not Path("x.net").exists()
 
@@ -192,7 +192,7 @@ def test_a_failed_export_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Monk
         "                             torch.nn.Linear(9, 2), n.LIFBoxCell())\n"
     )
     result = call("export", "relu:build", "--data", "digits", "--out", "bad.net")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "module 2 is a ReLU, which is not supported" in result.stderr
     assert sorted(p.name for p in tmp_path.iterdir() if p.suffix != "" and p.suffix != ".py") == []
 
@@ -248,7 +248,7 @@ def test_a_recipe_of_single_spikes_takes_no_others(
         folder / "t.npz",
     ]
     refused = call(*words)
-    assert refused.exit_code == 1
+    assert refused.exit_code == 3
     assert "inputs reach 0 .. 3, but the recipe says single spikes" in refused.stderr.replace(
         "\n", " "
     )
@@ -274,7 +274,7 @@ def test_lava_is_given_the_file_itself(
     monkeypatch.setattr(lava_cpu, "run", on_lava)
     monkeypatch.setattr(lava_cpu, "why_unavailable", lambda: None)
     words = [folder / "dense.net", "--input", folder / "x.npy"]
-    ok("simulate", *words, "--out", folder / "t.npz", "--target", "lava")
+    ok("simulate", *words, "--out", folder / "t.npz", "--backend", "lava")
     ok("verify", *words, "--lava-samples", 1)
     assert given == [folder / "dense.net"] * 2
 
@@ -302,7 +302,7 @@ def test_inspect_and_simulate_need_no_torch(dense: tuple[Path, Network, np.ndarr
         assert done.returncode == 0, done.stderr
     verify = [sys.executable, "-c", code, "export", "none:none", "--out", "x.net"]
     done = subprocess.run(verify, cwd=folder, check=False, capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert 'pip install "spikeship[train]"' in done.stderr
 
 
@@ -320,8 +320,8 @@ def test_simulate_a_constant_input(tmp_path: Path) -> None:
         tmp_path / "t.npz",
     )
     refused = call(*words)
-    assert refused.exit_code == 1
-    assert "give --steps" in refused.stderr
+    assert refused.exit_code == 2
+    assert "give --time-steps" in refused.stderr
     ok(*words, "--steps", 9)
     trace = Trace.load(tmp_path / "t.npz")
     expected = simulate(SMALL, x, Timing(9), record="spikes")
@@ -349,9 +349,9 @@ def test_the_engine_is_the_default_and_a_missing_lava_says_why(
     result = call(*words)
     assert result.exit_code == 0
     assert "run on engine" in result.stdout
-    assert "run on reference" in call(*words, "--target", "reference").stdout
-    refused = call(*words, "--target", "lava")
-    assert refused.exit_code == 1
+    assert "run on reference" in call(*words, "--backend", "reference").stdout
+    refused = call(*words, "--backend", "lava")
+    assert refused.exit_code == 3
     assert "Lava needs Python 3.10" in refused.stderr
 
 
@@ -359,7 +359,7 @@ def test_a_lava_that_fails_and_a_file_that_cannot_be_written_are_words(
     dense: tuple[Path, Network, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, _, _ = dense
-    words = ("simulate", folder / "dense.net", "--input", folder / "x.npy", "--target")
+    words = ("simulate", folder / "dense.net", "--input", folder / "x.npy", "--backend")
 
     def fail(*_: object, **__: object) -> Trace:
         raise lava_cpu.LavaError("Lava ended with status 1")
@@ -369,7 +369,7 @@ def test_a_lava_that_fails_and_a_file_that_cannot_be_written_are_words(
     broken = call(*words, "lava", "--out", folder / "t.npz")
     unwritable = call(*words, "engine", "--out", folder / "x.npy" / "t.npz")
     for result, message in ((broken, "error: Lava ended with status 1"), (unwritable, "x.npy")):
-        assert result.exit_code == 1
+        assert result.exit_code == 3
         assert message in result.stderr
         assert isinstance(result.exception, SystemExit)  # not a traceback
 
@@ -401,7 +401,7 @@ def test_lower_writes_what_lava_can_load_and_says_what_it_ignores(tmp_path: Path
         neuron["type"], neuron["refDelay"] = "CUBA", 2
         neuron["iDecay"], neuron["vDecay"], neuron["vThMant"] = 4096, 4096, 100
     refused = call("inspect", tmp_path / "pool.net")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 3
     assert "a depthwise convolution: `spikeship lower` makes it one." in refused.stderr
     done = call("lower", tmp_path / "pool.net", "--out", tmp_path / "conv.net")
     assert done.exit_code == 0
@@ -420,7 +420,7 @@ def test_simulate_on_lava(dense: tuple[Path, Network, np.ndarray]) -> None:
     folder, network, x = dense
     result = ok(
         "simulate", folder / "dense.net", "--input", folder / "x.npy", "--out", folder / "t.npz",
-        "--record", "spikes,u,v", "--target", "lava",
+        "--record", "spikes,u,v", "--backend", "lava",
     )  # fmt: skip
     assert result["backend"] == "lava"
     expected = simulate(network, x, record=("spikes", "u", "v"))
@@ -457,7 +457,7 @@ def test_errors_are_words_and_status_1(
     np.savez("two.npz", a=x, b=x)
     np.save("half.npy", x + 0.5)
     result = call(*words)
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert f"error: {message}" in result.stderr or message in result.stderr
     assert "Traceback" not in result.stderr
     assert not Path("t.npz").exists()

@@ -69,7 +69,7 @@ def test_a_nir_file_becomes_integers_on_ones_own_inputs(nir_file: Path) -> None:
 
 def test_the_time_step_is_not_guessed(nir_file: Path) -> None:
     result = call("export", nir_file, "--input", "x.npy", "--out", "out.net")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "the time step dt is not known" in result.stderr
     assert "in the unit of its time constants: --dt 1e-3." in result.stderr
     assert not Path("out.net").exists()
@@ -78,7 +78,7 @@ def test_the_time_step_is_not_guessed(nir_file: Path) -> None:
 def test_reset_by_subtraction_is_approximated_only_on_request(nir_file: Path) -> None:
     words = ["export", nir_file, "--dt", 1e-4, "--reset", "subtract", "--input", "x.npy", "--out"]
     refused = call(*words, "out.net")
-    assert refused.exit_code == 1
+    assert refused.exit_code == 3
     assert "no exact image of b (reset 'subtract'); d (reset 'subtract')" in refused.stderr
     assert "or allow --approximate-reset" in refused.stderr
     layers = ok(*words, "out.net", "--approximate-reset")["layers"]
@@ -112,20 +112,22 @@ def test_bits_and_budgets(nir_file: Path, words: list[object], bits: list[int] |
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "message", "status"),
     [
-        (["--bits", "4", "--size-budget", "9"], "exclude each other"),
-        (["--bits", "four"], "give whole numbers, separated by commas"),
-        (["--bits", "9"], "--bits 9; weights have 2 to 8 bits"),
-        (["--bits", "8,8,8"], "the network has 2 layers with neurons"),
-        (["--fine-tune", "1"], "--fine-tune needs labels"),
-        (["--checkpoint", "x.npy"], "--checkpoint x.npy: it goes with module:function"),
-        (["--data", "digits"], "--data and --input exclude each other"),
+        (["--bits", "4", "--size-budget", "9"], "exclude each other", 2),
+        (["--bits", "four"], "give whole numbers, separated by commas", 2),
+        (["--bits", "9"], "--bits 9; weights have 2 to 8 bits", 3),
+        (["--bits", "8,8,8"], "the network has 2 layers with neurons", 3),
+        (["--fine-tune", "1"], "--fine-tune needs labels", 2),
+        (["--checkpoint", "x.npy"], "--checkpoint x.npy: it goes with module:function", 3),
+        (["--data", "digits"], "--data and --input exclude each other", 2),
     ],
 )
-def test_what_cannot_be_is_said(nir_file: Path, words: list[str], message: str) -> None:
+def test_what_cannot_be_is_said(
+    nir_file: Path, words: list[str], message: str, status: int
+) -> None:
     result = call("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "o.net", *words)
-    assert result.exit_code == 1
+    assert result.exit_code == status
     assert message in " ".join(result.stderr.split())
     assert not Path("o.net").exists()
 
@@ -133,7 +135,7 @@ def test_what_cannot_be_is_said(nir_file: Path, words: list[str], message: str) 
 def test_inputs_must_be_integers(nir_file: Path) -> None:
     np.save("real.npy", np.zeros((2, 3, 20)))
     result = call("export", nir_file, "--dt", 1e-4, "--input", "real.npy", "--out", "o.net")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "type float64; integers (sample, time, *input shape) are needed" in result.stderr
 
 
@@ -183,7 +185,7 @@ def test_weights_that_do_not_fit_the_network_are_an_error(
     )
     torch.save({"1.weight": torch.zeros(3, 3)}, "w.pt")
     result = call("export", "small_net:build", "--checkpoint", "w.pt", "--out", "o.net")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "w.pt" in result.stderr
     result = call("export", "small_net:number", "--out", "o.net")
     assert "small_net:number returns an object of type int, which no frontend" in result.stderr
@@ -213,7 +215,7 @@ def test_a_target_takes_the_input_or_nothing_is_written(
         "    return n.SequentialState(torch.nn.Flatten(), torch.nn.Linear(64, 10), n.LIFBoxCell())\n"
     )
     monkeypatch.delitem(sys.modules, "tiny_net", raising=False)
-    given = ("--data", "digits", "--coding", coding, "--target", target)
+    given = ("--data", "digits", "--coding", coding, "--chip", target)
     words = ("export", "tiny_net:build", *given, "--out", "o.net")
     if says is None:
         ok(*words)
@@ -223,7 +225,7 @@ def test_a_target_takes_the_input_or_nothing_is_written(
         assert bool(shown["target_problems"]["loihi1"]) == (coding == "direct")
     else:
         result = call(*words)
-        assert result.exit_code == 1
+        assert result.exit_code == 3
         assert says in result.stderr
         assert not list(tmp_path.glob("o.*"))
 
@@ -244,7 +246,7 @@ def test_an_ann_becomes_a_spiking_network(
     assert {*tuned["test_accuracy"]} == {"ann", "converted", "fine-tuned"}
     assert tuned["thresholds"] != found["thresholds"]
     assert ok("export", "snn/best.ckpt", "--out", "o.net")["net"] == "o.net"
-    assert call("convert", "snn/best.ckpt").exit_code == 1
+    assert call("convert", "snn/best.ckpt").exit_code == 3
 
 
 @pytest.mark.slow

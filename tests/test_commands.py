@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -194,7 +195,7 @@ def test_a_command_from_outside() -> None:
     told = call("fails", of=app_of(fails))
     assert (told.exit_code, told.stdout, told.stderr) == (1, "a table\n", "error: it is wrong.\n")
     told = call("fails", "--steps", 4, of=app_of(fails))
-    assert told.exit_code == 1
+    assert told.exit_code == 3
     assert told.stderr == "error: --steps 4; --coding rsc1 has 9 of them, not steps = 5.\n"
 
 
@@ -260,27 +261,27 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize(("words", "says"), [
-    (("evaluate", "plain.net"), "this file has no recipe"),
-    (("map", "plain.net", "--cores-per-chip", 0), "--cores-per-chip 0"),
-    (("map", "plain.net", "--chip", "loihi1", "--packet", 48), "--packet and --cores-per-chip are for --chip loihi2"),
-    (("simulate", "plain.net", "--input", "x.npy", "--out", "t.npz", "--record", "w"), 'cannot record "w"'),
-    (("train", "--epsilon", 0), "--epsilon 0.0; it must be above 0."),
-    (("train", "--attack-steps", 0), "--attack-steps 0; it must be above 0."),
-    (("train", "--coding", "rsc1", "--sigma", 0), "coding rsc1 with --sigma 0.0: rsc1 and rsc2 need a sigma above 0"),
-    (("train", "--noise-periods", 9, "--steps", 4), "--noise-periods 9 of 4 steps."),
-    (("train", "--data", "mnist"), "give the folder that holds MNIST/raw as --data-root"),
-    (("train", "--framework", "slayer", "--sparsity", 1), "--sparsity-step 0.01: SLAYER networks see whole numbers"),
-    (("export", "builtins:dict", "--out", "o.net", "--checkpoint", "w.pt"), "a NIR graph, a torch network with Norse modules or"),
-    (("export", "net.nir", "--input", "x.npy", "--data", "digits", "--out", "o.net"), "--data and --input exclude each other"),
+@pytest.mark.parametrize(("words", "says", "status"), [
+    (("evaluate", "plain.net"), "this file has no recipe", 3),
+    (("map", "plain.net", "--cores-per-chip", 0), "--cores-per-chip 0", 3),
+    (("map", "plain.net", "--chip", "loihi1", "--packet", 48), "--packet and --cores-per-chip are for --chip loihi2", 2),
+    (("simulate", "plain.net", "--input", "x.npy", "--out", "t.npz", "--record", "w"), 'cannot record "w"', 3),
+    (("train", "--epsilon", 0), "--epsilon 0.0; it must be above 0.", 3),
+    (("train", "--attack-steps", 0), "--attack-steps 0; it must be above 0.", 3),
+    (("train", "--coding", "rsc1", "--sigma", 0), "coding rsc1 with --sigma 0.0: rsc1 and rsc2 need a sigma above 0", 3),
+    (("train", "--noise-periods", 9, "--steps", 4), "--noise-periods 9 of 4 steps.", 3),
+    (("train", "--data", "mnist"), "give the folder that holds MNIST/raw as --data-root", 3),
+    (("train", "--framework", "slayer", "--sparsity", 1), "--sparsity-step 0.01: SLAYER networks see whole numbers", 3),
+    (("export", "builtins:dict", "--out", "o.net", "--checkpoint", "w.pt"), "a NIR graph, a torch network with Norse modules or", 3),
+    (("export", "net.nir", "--input", "x.npy", "--data", "digits", "--out", "o.net"), "--data and --input exclude each other", 2),
 ])  # fmt: skip
 def test_errors_of_commands_name_flags(
-    plain: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...], says: str
+    plain: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...], says: str, status: int
 ) -> None:
     monkeypatch.chdir(plain)
     monkeypatch.delenv("SPIKESHIP_DATA_ROOT", raising=False)
     result = call(*words)
-    assert result.exit_code == 1, result.exception
+    assert result.exit_code == status, result.exception
     assert says in result.stderr
     assert result.stdout == ""
 
@@ -300,7 +301,11 @@ def test_the_package_is_a_command() -> None:
         (["--show-completion", "bash"], "_SPIKESHIP_COMPLETE"),
     ):
         done = subprocess.run(
-            [sys.executable, "-c", code, *words], check=False, capture_output=True, text=True
+            [sys.executable, "-c", code, *words],
+            env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
+            check=False,
+            capture_output=True,
+            text=True,
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert says in done.stdout

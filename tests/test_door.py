@@ -81,8 +81,8 @@ def test_results_print_themselves_as_tables(result: str, names: dict[str, object
         "verify": lambda: spikeship.verify(chip, data, samples=20, lava_samples=0),
         "map": lambda: spikeship.map(chip),
         "profile": lambda: spikeship.profile(chip, data, samples=20),
-        "attack": lambda: spikeship.attack(chip, data, spikeship.FGSM(0.1), limit=4, draws=2),
-        "certify": lambda: spikeship.certify(chip, data, limit=2, n0=5, n=20),
+        "attack": lambda: spikeship.attack(chip, data, spikeship.FGSM(0.1), samples=4, draws=2),
+        "certify": lambda: spikeship.certify(chip, data, samples=2, n0=5, n=20),
     }[result]()
     text = str(value)
     assert repr(value) == text

@@ -137,7 +137,7 @@ chip.save("digits.net"); chip = spikeship.load("digits.net")
 print(chip)
 print(spikeship.verify(chip, data, lava_samples=0, samples=20))
 print(spikeship.profile(chip, data, samples=20))
-print(spikeship.attack(chip, data, spikeship.PGD(0.1, steps=1), limit=4, draws=2))
+print(spikeship.attack(chip, data, spikeship.PGD(0.1, steps=1), samples=4, draws=2))
 """
 
 

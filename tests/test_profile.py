@@ -233,8 +233,8 @@ def test_profile_command(net: Path) -> None:
     assert [p["device"] for p in stored["profile"]["prices"]] == list(default_devices(network()))
     assert len(stored["checklist"]) == 12
     assert "float spiking network not available" in stored["checklist"][1]["text"]
-    assert "--measure measures the ANN" in text("profile", net, "--measure", status=1)
-    assert "microseconds above 0" in text("profile", net, "--step-time", 0, status=1)
+    assert "--measure measures the ANN" in text("profile", net, "--measure", status=2)
+    assert "microseconds above 0" in text("profile", net, "--step-time", 0, status=2)
     shown = text("profile", net, "--samples", 20, "--step-time", 50, "--device", "loihi1-sanafe")
     assert "loihi1-sanafe" in shown
     assert "davies" not in shown
@@ -248,8 +248,8 @@ def test_map_command(net: Path) -> None:
     assert [layer["cores"] for layer in stored["mapping"]["layers"]] == [1, 1]
     assert "2 of 128 cores" in text("map", net, "--chip", "loihi1")
     assert "2 of 128 cores" in text("map", net, "--cores-per-chip", 128)
-    assert "--packet and" in text("map", net, "--chip", "loihi1", "--packet", 48, status=1)
-    assert "--packet 50; 48 or 64" in text("map", net, "--packet", 50, status=1)
+    assert "--packet and" in text("map", net, "--chip", "loihi1", "--packet", 48, status=2)
+    assert "--packet 50; 48 or 64" in text("map", net, "--packet", 50, status=3)
 
 
 def test_map_command_ends_with_status_1_where_it_does_not_fit(tmp_path: Path) -> None:
@@ -270,5 +270,5 @@ def test_devices_command(tmp_path: Path) -> None:
     bad.write_text(
         'schema = 1\n[cost.synop]\nvalue = 1.0\nlow = 2.0\nhigh = 3.0\nunit = "furlongs"\n'
     )
-    assert "bad.toml" in text("devices", bad, status=1)
-    assert "unknown device 'brain'" in text("devices", "brain", status=1)
+    assert "bad.toml" in text("devices", bad, status=3)
+    assert "unknown device 'brain'" in text("devices", "brain", status=3)

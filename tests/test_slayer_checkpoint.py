@@ -219,7 +219,7 @@ def test_export_names_what_differs(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     Path("users_net.py").write_text(USERS)
     torch.save(trained(NETWORKS["norm and delays"][1], LINE).state_dict(), "w.pt")
     result = call("export", "users_net:build", "--checkpoint", "w.pt", "--out", "o.net")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "w.pt: not the weights of this network" in result.stderr
     assert "blocks.0.synapse.weight" in result.stderr
     assert not Path("o.net").exists()

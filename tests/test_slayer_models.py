@@ -62,7 +62,7 @@ def assert_runs_as(
     net: slayer.SlayerClassifier, network: Network, messages: np.ndarray, target: Any = "engine"
 ) -> None:
     """SLAYER's own forward pass and the aligned trace: each spike of each layer."""
-    trace = run_recipe(network, messages, target=target, record=("spikes",))
+    trace = run_recipe(network, messages, backend=target, record=("spikes",))
     frames = torch.tensor(messages / network.recipe.coding.levels, dtype=torch.float32).transpose(
         0, 1
     )
@@ -113,7 +113,7 @@ def test_the_trained_network_runs_on_lava(
     net = trained(digits, tmp_path, model=model, widths=widths)
     coding = net.settings.coding
     messages = encoding.integers(coding, digits.test.images[:3], generator(7))
-    assert_equal_spikes(net.net, coding, messages, target="lava")
+    assert_equal_spikes(net.net, coding, messages, backend="lava")
 
 
 def test_larger_images_have_larger_kernels() -> None:

@@ -224,7 +224,7 @@ def test_a_backend_that_differs_is_seen(dense: Network, monkeypatch: pytest.Monk
     """One state of one neuron off by one in the reference: not ok, and the place is named."""
 
     def off(network: Network, messages: Any, *, target: Target = "engine", **options: Any) -> Any:
-        trace = run_recipe(network, messages, target=target, **options)
+        trace = run_recipe(network, messages, backend=target, **options)
         if target == "reference":
             assert trace.v is not None
             arrays = [a.copy() for a in trace.v]

@@ -39,7 +39,7 @@ def payload_of(target: str | Payload) -> Payload:
     if isinstance(target, Payload):
         return target
     if target not in PAYLOADS:
-        raise NetworkError(f"no target {target!r}; known: {', '.join(PAYLOADS)}.")
+        raise NetworkError(f"no chip {target!r}; known: {', '.join(PAYLOADS)}.")
     return PAYLOADS[target]
 
 

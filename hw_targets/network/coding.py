@@ -84,6 +84,7 @@ class Coding:
     steps: int = field(
         metadata={
             "help": "Time steps per sample; events (nmnist) have 30 unless this is given.",
+            "flag": "--time-steps --steps",
             "min": 1,
         }
     )

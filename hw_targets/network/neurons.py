@@ -34,6 +34,8 @@ def integers(
     Refused: not a number, fractions, anything outside [low, high].
     """
     array = np.asarray(values)
+    if array.dtype == np.float16:  # too short for the bounds
+        array = array.astype(np.float32)
     if array.dtype.kind not in "biuf":
         raise NetworkError(f"{what} has dtype {array.dtype}; integers are needed. {fix}")
     if scalar and array.size != 1:

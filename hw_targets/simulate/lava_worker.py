@@ -9,14 +9,49 @@ answers "finished" to each.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+
+def _bear_newer_versions() -> None:
+    """Let Lava run on Python 3.11 and later, and on numpy 2.4 and later; what it computes stays.
+
+    One module has dataclasses with instances of one another as defaults, which must be hashable there:
+    they are made so while it is imported. numpy's `reshape` lost the name `newshape`, which Lava's ports
+    use: it gets it back, in this process alone. Lava's files stay as they are.
+    """
+    reshape = np.reshape
+
+    def by_either_name(a: Any, *shape: Any, newshape: Any = None, **options: Any) -> Any:
+        return (
+            reshape(a, *shape, **options) if newshape is None else reshape(a, newshape, **options)
+        )
+
+    np.reshape = by_either_name
+    with suppress(
+        ValueError
+    ):  # all that the module imports is then there, and is not touched below
+        import lava.magma.compiler.var_model
+    usual = dataclasses.dataclass
+    dataclasses.dataclass = partial(usual, unsafe_hash=True)
+    try:
+        import lava.magma.compiler.var_model  # noqa: F401
+    finally:
+        dataclasses.dataclass = usual
+
+
+if sys.version_info >= (3, 11):
+    _bear_newer_versions()
+
 from lava.lib.dl import netx
 from lava.magma.core.decorator import implements, requires, tag
 from lava.magma.core.model.py.model import PyLoihiProcessModel

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from .models.data.dataset import Dataset, Split
     from .models.training import Classifier
     from .pipeline.deploy.deployed import Deployed
-    from .pipeline.deploy.run import Classification, Target
+    from .pipeline.deploy.run import Backend, Classification
     from .pipeline.energy.profile import Profile
     from .pipeline.robustness import (
         APGD,
@@ -245,9 +245,9 @@ def load(path: str | Path, graph: str | Path | None = None) -> Deployed:
 
 
 def evaluate(
-    chip: Deployed, data: Dataset | str | None = None, limit: int | None = None
+    chip: Deployed, data: Dataset | str | None = None, samples: int | None = None
 ) -> Classification:
-    """Accuracy of the integers on (the first `limit`) test samples, by the engine.
+    """Accuracy of the integers on (the first `samples`) test samples, by the engine.
 
     `data`: by default the data set that the network was made for.
 
@@ -256,7 +256,7 @@ def evaluate(
     """
     from .pipeline.deploy.run import classify
 
-    return classify(chip, _data(data, chip).test, limit)
+    return classify(chip, _data(data, chip).test, samples)
 
 
 def simulate(
@@ -265,13 +265,13 @@ def simulate(
     steps: int | None = None,
     *,
     record: str | Collection[str] = ("counts", "spikes"),
-    target: Target = "engine",
+    backend: Backend = "engine",
 ) -> Trace:
     """Run a network on integers (sample, time, *input shape), bit for bit as Lava does.
 
     Width of the messages and resets are those of the network's recipe, if it has one. `steps`: longer
     than the input means no input at the end. `record`: counts, spikes, u, v, residue, of all layers, or
-    of one as `"v.2"`. `target`: engine, reference or lava; the results are the same. Raises NetworkError.
+    of one as `"v.2"`. `backend`: engine, reference or lava, which give the same. Raises NetworkError.
 
     >>> messages, labels = chip.encoded(data.test, 5)
     >>> trace = simulate(chip, messages, record="spikes")
@@ -283,7 +283,7 @@ def simulate(
     network = _network(chip)
     timing = own_timing(network, inputs, steps)
     file = getattr(chip, "path", None)
-    return run(network, inputs, timing, target=target, record=record, file=file)
+    return run(network, inputs, timing, backend=backend, record=record, file=file)
 
 
 def verify(
@@ -352,25 +352,25 @@ def attack(
     data: Dataset | str | None,
     how: Attack,
     *,
-    limit: int = 100,
+    samples: int = 100,
     draws: int = 20,
     seed: int = 0,
     progress: bool = False,
 ) -> Attacked:
-    """Attack a network on the first `limit` test images, judged on `draws` draws that no attack saw.
+    """Attack a network on the first `samples` test images, judged on `draws` draws that no attack saw.
 
     `how`: an attack such as `PGD(0.1)`, `SAPGD(0.1)`, `Square(0.1)`, its radius in L-infinity for
     images in [0, 1]. A `Deployed` is attacked as it runs: gradients through its twin, answers from the
     engine.
 
     >>> import spikeship
-    >>> found = attack(chip, data, spikeship.PGD(0.1, steps=2), limit=10, draws=2)
+    >>> found = attack(chip, data, spikeship.PGD(0.1, steps=2), samples=10, draws=2)
     >>> found.accuracy <= found.clean.accuracy
     True
     """
     from .pipeline.robustness.attacks.attack import attack
 
-    split = _data(data, chip).test.first(limit)
+    split = _data(data, chip).test.first(samples)
     victim = _victim(chip)
     return attack(
         victim, how, split.images, split.labels, draws=draws, seed=seed, progress=progress
@@ -381,21 +381,21 @@ def certify(
     chip: Deployed | Classifier,
     data: Dataset | str | None = None,
     *,
-    limit: int = 100,
+    samples: int = 100,
     **options: Any,
 ) -> Certified:
-    """Certify the vote of a network with a random coding on the first `limit` test images.
+    """Certify the vote of a network with a random coding on the first `samples` test images.
 
     Within a radius around each image no image changes the vote: for the phase code exactly, for other
     codings with a stated probability. `options`: `method`, `n0`, `n`, `alpha`, `seed`, `folder`, see
     `pipeline.robustness.certificates.certify.certify`.
 
-    >>> certify(chip, data, limit=5, n0=10, n=100).abstained <= 1
+    >>> certify(chip, data, samples=5, n0=10, n=100).abstained <= 1
     True
     """
     from .pipeline.robustness.certificates.certify import certify
 
-    split = _data(data, chip).test.first(limit)
+    split = _data(data, chip).test.first(samples)
     return certify(_victim(chip), split.images, split.labels, **options)
 
 

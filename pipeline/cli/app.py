@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from .attack import attack
 from .certify import certify
@@ -19,7 +21,7 @@ from .inspect import inspect, lower
 from .map import map_
 from .profile import profile
 from .robustness import robustness
-from .screen import Output, command
+from .screen import MISUSED, Output, command, tell
 from .simulate import simulate
 from .supported import supported
 from .train import train
@@ -33,7 +35,30 @@ COMMANDS: dict[str, tuple[Callable[..., Output], ...]] = {
 }
 """Panels of the help. A new command is a function that returns an `Output`, and its name here."""
 
+(_UsageError,) = (base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
+"""Of click, or of the copy of it that newer Typers have inside."""
+
+
+class _Commands(TyperGroup):
+    """The commands, whose words that cannot be read are told as every other error."""
+
+    def main(self, *args: Any, standalone_mode: bool = True, **more: Any) -> Any:
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **more)
+        try:
+            status = super().main(*args, standalone_mode=False, **more)
+        except _UsageError as error:
+            command = error.ctx.command_path if error.ctx else self.name
+            if type(error).__name__ == "NoArgsIsHelpError":  # typed alone: told what there is
+                error.show()
+            else:
+                tell(f"{error.format_message().rstrip('.')}. See `{command} --help`.")
+            status = MISUSED
+        sys.exit(status if isinstance(status, int) else 0)
+
+
 app = typer.Typer(
+    cls=_Commands,
     help="Trained spiking networks to lava-dl netx files, bit-accurate simulation, and numbers to trust.",
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},

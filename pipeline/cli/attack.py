@@ -33,7 +33,7 @@ def attack(
         list[str] | None,
         typer.Option("--attack", help="Attack to run, by name; repeatable. Default: pgd."),
     ] = None,
-    steps: Annotated[
+    attack_steps: Annotated[
         int | None,
         typer.Option(help="Steps of attacks that take steps. Default: 20; 100 for sa-pgd.", min=1),
     ] = None,
@@ -56,9 +56,9 @@ def attack(
 
     subject = given.load(on)
     victim, data = subject.victim, subject.dataset.name
-    strength = how.strength(how.eot or (EOT if victim.stochastic else 1), steps, restarts)
+    strength = how.strength(how.eot or (EOT if victim.stochastic else 1), attack_steps, restarts)
     chosen = [named(name, strength) for name in attack_ or ["pgd"]]
-    split = subject.dataset.test.first(given.limit)
+    split = subject.dataset.test.first(given.samples)
     results: list[Attacked] = []
     with threads(victim):
         for each in chosen:

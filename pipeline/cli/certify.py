@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
-from .screen import Output, bars
+from .screen import Output, bars, resumes
 from .victim import On, SubjectOptions, threads
 from .victim_tables import certificate_tables, network_name
 
@@ -40,7 +40,9 @@ def certify(
 
     subject = given.load(on)
     victim, data = subject.victim, subject.dataset.name
-    split = subject.dataset.test.first(given.limit)
+    if folder is not None:
+        resumes(folder)
+    split = subject.dataset.test.first(given.samples)
     with threads(victim):
         certified = run(
             victim,

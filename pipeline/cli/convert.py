@@ -9,7 +9,7 @@ import typer
 
 from ...models.settings import Readout
 from .options import CodingOptions, DataRoot, Seed
-from .screen import Output, bars
+from .screen import Output, bars, resumes
 
 
 def convert(
@@ -17,7 +17,9 @@ def convert(
         Path, typer.Argument(help="An ANN of `spikeship train --ann`.", metavar="ANN.ckpt")
     ],
     coding: CodingOptions,
-    out: Annotated[Path, typer.Option(help="Folder for the checkpoints.")] = Path("runs/converted"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the checkpoints.")] = Path(
+        "runs/converted"
+    ),
     levels: Annotated[
         int | None, typer.Option(help="Input grid: grey levels per 1.0. Default: the ANN's.", min=1)
     ] = None,
@@ -61,6 +63,7 @@ def convert(
     training.save(network, path)
     networks = {"ann": ann, "converted": network}
     if fine_tune:
+        resumes(out)
         settings = conversion.fine_tuning(network.settings, epsilon, epochs=fine_tune)
         networks["fine-tuned"], path = training.train(
             settings, dataset, out, start=network, progress=bars()

@@ -14,7 +14,7 @@ from .. import records
 from ..text import interval, percent
 from .options import Seed
 from .profile import missing
-from .screen import Output, say
+from .screen import Output, resumes, say
 
 if TYPE_CHECKING:
     from ..energy.profile import Profile
@@ -70,7 +70,7 @@ def run_demo(
     }
     if checked.to_lava is not None:
         messages, labels = deployed.encoded(data.test, lava_samples)
-        on_lava = run_recipe(deployed.network, messages, target="lava", file=net)
+        on_lava = run_recipe(deployed.network, messages, backend="lava", file=net)
         right = scores(deployed.network, on_lava).argmax(axis=1) == labels
         result["accuracy"]["lava"] = float(right.mean())
     records.write_json({**result, **records.environment()}, out / "demo.json")
@@ -114,15 +114,16 @@ def _table(result: dict[str, Any]) -> Table:
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for everything the demo makes.")] = Path(
-        "runs/demo"
-    ),
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for everything the demo makes.")
+    ] = Path("runs/demo"),
     seed: Seed = 0,
     lava_samples: Annotated[
         int, typer.Option(help="Samples checked bit for bit on Lava.", min=1)
     ] = 20,
 ) -> Output:
     """Train, export, simulate, check on Lava and price a digits classifier: the whole path."""
+    resumes(out)
     result, tables = run_demo(out, seed, lava_samples, say=say)
     problem = "" if result["ok"] else "the simulator and Lava disagree; see the table."
     return Output(result, *tables, problem=problem)

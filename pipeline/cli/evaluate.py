@@ -13,7 +13,7 @@ from .screen import Output, bars
 def evaluate(
     net: NetArgument,
     data: DataOptions,
-    limit: Annotated[
+    samples: Annotated[
         int | None,
         typer.Option(help="How many test samples are run, from the first on. Default: all.", min=1),
     ] = None,
@@ -26,7 +26,7 @@ def evaluate(
 
     deployed = Deployed.load(net)
     dataset = data.of(deployed)
-    result = classify(deployed, dataset.test, limit, progress=bars())
+    result = classify(deployed, dataset.test, samples, progress=bars())
     samples = len(result.predictions)
     rate = samples / result.seconds
     return Output(

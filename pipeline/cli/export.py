@@ -9,7 +9,7 @@ import typer
 
 from ...hw_targets.chips.messages import PAYLOADS, payload_of
 from .options import CodingOptions, DataRoot, Seed, load_array
-from .screen import Output, fail, say
+from .screen import Output, misused, resumes, say
 
 
 def export(
@@ -22,7 +22,8 @@ def export(
         ),
     ],
     out: Annotated[
-        Path, typer.Option(help="The netx file; the float graph goes beside it as .nir.")
+        Path,
+        typer.Option("--out", "-o", help="The netx file; the float graph goes beside it as .nir."),
     ],
     coding: CodingOptions,
     checkpoint: Annotated[
@@ -48,10 +49,10 @@ def export(
             help="Integers per 1.0 of the network's input. Default: 16; with --input 1.", min=1
         ),
     ] = None,
-    target: Annotated[
+    chip: Annotated[
         str | None,
         typer.Option(
-            help="Target whose messages must carry input and spikes, else nothing is written: "
+            help="Chip (or Lava) whose messages must carry input and spikes, else nothing is written: "
             f"{', '.join(PAYLOADS)}; see `spikeship inspect`."
         ),
     ] = None,
@@ -137,13 +138,16 @@ def export(
     from .tables import loss_tables, network_table
 
     if data and input_:
-        fail("--data and --input exclude each other.")
+        misused("--data and --input exclude each other.")
     if sum((bits != "8", size_budget is not None, max_loss is not None)) > 1:
-        fail("--bits, --size-budget and --max-loss exclude each other.")
+        misused("--bits, --size-budget and --max-loss exclude each other.")
     if fine_tune and input_ is not None:
-        fail("--fine-tune needs labels: give --data instead of --input.")
-    if target is not None:
-        payload_of(target)  # known before anything is computed
+        misused("--fine-tune needs labels: give --data instead of --input.")
+    if chip is not None:
+        payload_of(chip)  # known before anything is computed
+    tuning = out.with_suffix(".tuning")
+    if fine_tune:
+        resumes(tuning)
     sizes = None if input_shape is None else _numbers(input_shape, "--input-shape")
     deployed = deploy(
         source,
@@ -163,10 +167,10 @@ def export(
         approximate_current_bias=approximate_current_bias,
         approximate_reset=approximate_reset,
         data_root=data_root,
-        folder=out.with_suffix(".tuning"),
+        folder=tuning,
         seed=seed,
         progress=say,
-    ).save(out, target=target)
+    ).save(out, chip=chip)
     graph = None if deployed.graph is None else out.with_suffix(".nir")
     return Output(
         {"net": out, "graph": graph, "digest": deployed.digest, "layers": deployed.losses},
@@ -181,5 +185,5 @@ def _numbers(text: str, option: str) -> int | list[int]:
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        fail(f"{option} {text}: give whole numbers, separated by commas.")
+        misused(f"{option} {text}: give whole numbers, separated by commas.")
     return numbers[0] if len(numbers) == 1 else numbers

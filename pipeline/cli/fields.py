@@ -19,10 +19,11 @@ def options(parameter: Parameter) -> Iterator[Parameter]:
 
     A parameter whose type is a dataclass, or `partial` of one, stands for an option per field. A field
     says its option as a parameter does, `Annotated[..., typer.Option(...)]`, or in its metadata: `help`,
-    and where needed `min`, `max`, `name` (of the option, else the field's), `flag` (else made of the
-    name), `type` (what can be typed, where that is less than what the field holds) and `panel` (of the
-    help page). A field without is no option; one that is a dataclass itself stands for its fields.
-    Defaults are those of the fields, or of the instance that is the parameter's default.
+    and where needed `min`, `max`, `name` (of the option, else the field's), `flag` (several with
+    spaces between; else made of the name), `type` (what can be typed, where that is less than what the
+    field holds) and `panel` (of the help page). A field without is no option; one that is a dataclass
+    itself stands for its fields. Defaults are those of the fields, or of the instance that is the
+    parameter's default.
     """
     kind = _dataclass(parameter.annotation)
     if kind is None:
@@ -83,7 +84,9 @@ def _fields(kind: Any) -> Iterator[tuple[Field[Any], Any]]:
         elif "help" in field.metadata:
             said = {k: v for k, v in field.metadata.items() if k in ("help", "min", "max")}
             flag = field.metadata.get("flag", "--" + _name(field).strip("_").replace("_", "-"))
-            option = typer.Option(flag, rich_help_panel=field.metadata.get("panel"), **said)
+            option = typer.Option(
+                *flag.split(), rich_help_panel=field.metadata.get("panel"), **said
+            )
             yield field, Annotated[field.metadata.get("type", hint), option]
 
 

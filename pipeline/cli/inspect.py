@@ -36,7 +36,7 @@ def inspect(net: NetArgument) -> Output:
 
 def lower(
     net: NetArgument,
-    out: Annotated[Path, typer.Option(help="The netx file to write.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The netx file to write.")],
 ) -> Output:
     """Turn SLAYER's pool layers into convolutions, so that lava-dl can load the file."""
     from .tables import network_table

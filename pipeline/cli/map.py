@@ -11,7 +11,7 @@ from ...hw_targets.chips.mapper import map_network
 from ...hw_targets.chips.table import CHIPS, chip_named
 from ...hw_targets.netx.file import read_netx
 from .options import NetArgument
-from .screen import Output, fail
+from .screen import Output, misused
 
 ChipOption = Annotated[str, typer.Option(help=f"Chip to map on: {', '.join(CHIPS)}.")]
 
@@ -46,7 +46,9 @@ def map_(
     options = {"delay_field": delay_field, "packet": packet, "cores": cores_per_chip}
     given = {name: value for name, value in options.items() if value is not None}
     if chip != "loihi2" and given:
-        fail("--delay-field, --packet and --cores-per-chip are for --chip loihi2: leave them out.")
+        misused(
+            "--delay-field, --packet and --cores-per-chip are for --chip loihi2: leave them out."
+        )
     target = loihi2(**given) if chip == "loihi2" else chip_named(chip)
     mapping = map_network(read_netx(net), target)
     ok = mapping.fits(chips or mapping.chips)

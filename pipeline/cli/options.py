@@ -61,9 +61,10 @@ class CodingOptions:
 
     coding: CodingName | None = field(default=None, metadata=_CODING["name"])
     sigma: float | None = field(default=None, metadata=_CODING["sigma"])
-    steps: Annotated[int | None, typer.Option(help="Time steps per sample. Default: 8.", min=1)] = (
-        None
-    )
+    steps: Annotated[
+        int | None,
+        typer.Option("--time-steps", "--steps", help="Time steps per sample. Default: 8.", min=1),
+    ] = None
 
     def chosen(self, levels: int | None) -> Coding | None:
         """The coding of images with so many grey levels per 1.0; None where nothing was asked for."""

@@ -17,7 +17,7 @@ from ...hw_targets.printed import table
 from ..text import interval, percent, span
 from .ann_tables import baseline_notes, baseline_table, fair_details, fair_table
 from .options import DataOptions, Devices, NetArgument
-from .screen import Output, bars, fail, say
+from .screen import Output, bars, fail, misused, say
 from .tables import overflow_lines
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def profile(
     from ..energy.profile import profile as run
 
     if step_time is not None and step_time <= 0:
-        fail(f"--step-time {step_time}: microseconds above 0 are needed.")
+        misused(f"--step-time {step_time}: microseconds above 0 are needed.")
     deployed = Deployed.load(net)
     dataset = data.of(deployed)
     twin = None if ann is None else training.load(ann)
@@ -83,7 +83,7 @@ def profile(
             f"{ann} is a spiking network; give the checkpoint of an ANN (`spikeship train --ann`)."
         )
     if measure and twin is None:
-        fail("--measure measures the ANN: give its checkpoint with --ann.")
+        misused("--measure measures the ANN: give its checkpoint with --ann.")
     result = run(
         deployed,
         dataset,

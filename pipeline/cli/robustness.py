@@ -53,7 +53,7 @@ def robustness(
             "repeatable.",
         ),
     ] = None,
-    steps: Annotated[
+    attack_steps: Annotated[
         int, typer.Option(help="Steps of PGD; twice as many are taken as a check.", min=1)
     ] = 10,
     source: Annotated[
@@ -86,7 +86,7 @@ def robustness(
     dataset = subjects[-1].dataset
     eot = how.eot or EOT
     plan = Plan(
-        steps=steps,
+        steps=attack_steps,
         eot=eot,
         draws=how.draws,
         queries=how.queries,
@@ -96,7 +96,7 @@ def robustness(
     varies = any(v.stochastic for v in victims.values())
     strength = how.strength(eot if varies else 1)
     others = {name: named(name, strength) for name in attack_ or []}
-    split = dataset.test.first(given.limit)
+    split = dataset.test.first(given.samples)
     data = DataOptions(given.data.data or dataset.name, given.data.data_root)
     with threads(*victims.values()):
         sources = {

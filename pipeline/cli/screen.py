@@ -25,19 +25,27 @@ from .flags import flag, in_flags
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
+CHECK_FAILED, MISUSED, REFUSED, INTERRUPTED = 1, 2, 3, 130
+"""Exit statuses beside 0: a check did not hold; the words do not go together; an input was refused."""
+
 _BARS: ContextVar[bool] = ContextVar("bars", default=True)
+_KEPT: ContextVar[Path | None] = ContextVar("kept", default=None)
 
 
 class Quit(Exception):
     """A command that ends with a message and a status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)
 class Output:
     """What a command found: `result` as `--json` prints it, `views` (tables and lines) for people.
 
-    `out`: a file that gets the JSON, too. `ok`: False ends with status 1; so does `problem`, an error
-    that is told after the views.
+    `out`: a file that gets the JSON, too. `ok`: False, a check did not hold, ends with status 1; so does
+    `problem`, an error that is told after the views.
     """
 
     result: Mapping[str, Any]
@@ -72,6 +80,7 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
 
     def run(context: typer.Context, json_: bool = False, **given: Any) -> None:
         bars = _BARS.set(not json_)
+        kept = _KEPT.set(None)
         values = {name.strip("_"): value for name, value in given.items()}
         try:
             with errors(lambda message: in_flags(message, flags, values)):
@@ -82,11 +91,12 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
                     records.write_json(result, output.out)
                 show(json_, result, *output.views)
                 if output.problem:
-                    fail(output.problem)
+                    raise Quit(output.problem, CHECK_FAILED)
         finally:
             _BARS.reset(bars)
+            _KEPT.reset(kept)
         if not output.ok:
-            raise typer.Exit(1)
+            raise typer.Exit(CHECK_FAILED)
 
     only = inspect.Parameter.KEYWORD_ONLY
     context = inspect.Parameter("context", only, annotation=typer.Context)
@@ -114,14 +124,31 @@ def bars() -> bool:
     return _BARS.get()
 
 
+def resumes(folder: Path) -> None:
+    """Say that work is kept in a folder from here on: an interrupted command goes on from there."""
+    _KEPT.set(folder)
+
+
 def fail(message: str) -> NoReturn:
-    """End the command with an error."""
-    raise Quit(message)
+    """End the command: what it was given is refused."""
+    raise Quit(message, REFUSED)
+
+
+def misused(message: str) -> NoReturn:
+    """End the command: its options do not go together, or one of them cannot be read."""
+    raise Quit(message, MISUSED)
+
+
+def tell(message: str) -> None:
+    """An error, the one way that errors are told: one message on standard error."""
+    Console(stderr=True, highlight=False).print(
+        f"error: {message}", style="red", markup=False, soft_wrap=True
+    )
 
 
 @contextmanager
 def errors(in_words: Callable[[str], str] = str) -> Iterator[None]:
-    """User errors as one message and exit status 1; interruption as 130; notes on standard error.
+    """User errors as one message and their exit status; interruption as 130; notes on standard error.
 
     `in_words`: a message of the library as the command says it.
     """
@@ -130,24 +157,22 @@ def errors(in_words: Callable[[str], str] = str) -> Iterator[None]:
             warnings.simplefilter("always", NetxWarning)
             warnings.showwarning = note
             yield
-    except (Quit, ValueError, OSError, LavaError, LavaMissingError) as error:
-        Console(stderr=True, highlight=False).print(
-            f"error: {in_words(str(error))}", style="red", markup=False, soft_wrap=True
-        )
-        raise typer.Exit(1) from None
+    except Quit as error:
+        tell(in_words(str(error)))
+        raise typer.Exit(error.status) from None
+    except (ValueError, OSError, LavaError, LavaMissingError) as error:
+        tell(in_words(str(error)))
+        raise typer.Exit(REFUSED) from None
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] == "spikeship":
             raise
-        Console(stderr=True, highlight=False).print(
-            f'error: {error.name} is not installed: pip install "spikeship[train]".',
-            style="red",
-            markup=False,
-            soft_wrap=True,
-        )
-        raise typer.Exit(1) from None
+        tell(f'{error.name} is not installed: pip install "spikeship[train]".')
+        raise typer.Exit(REFUSED) from None
     except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; run the same command again to go on.")
-        raise typer.Exit(130) from None
+        kept = _KEPT.get()
+        goes_on = f"run the same command again to go on from {kept}" if kept else "nothing is kept"
+        say(f"interrupted; {goes_on}.")
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:

@@ -17,7 +17,7 @@ from ...hw_targets.simulate.inputs import parse_record
 from ...hw_targets.simulate.trace import Trace
 from ..text import percent
 from .options import NetArgument, load_array
-from .screen import Output, fail, say
+from .screen import Output, misused, say
 
 
 def simulate(
@@ -33,13 +33,17 @@ def simulate(
     out: Annotated[
         Path,
         typer.Option(
-            help="Trace to write, .npz: spikes.{i}, u.{i}, v.{i} of layer i, (sample, time, *shape)."
+            "--out",
+            "-o",
+            help="Trace to write, .npz: spikes.{i}, u.{i}, v.{i} of layer i, (sample, time, *shape).",
         ),
     ],
     steps: Annotated[
         int | None,
         typer.Option(
-            help="Steps to run; after the last step of the input there is none. Default: the input's.",
+            "--time-steps",
+            "--steps",
+            help="Time steps to run; none of input after its last. Default: the input's.",
             min=1,
         ),
     ] = None,
@@ -82,7 +86,7 @@ def simulate(
             "2 alone."
         ),
     ] = "spikes",
-    target: Annotated[
+    backend: Annotated[
         Literal["engine", "reference", "lava"],
         typer.Option(help="Simulator that runs the network; all give the same, bit for bit."),
     ] = "engine",
@@ -104,14 +108,16 @@ def simulate(
         message_bits=message_bits,
     )
     if steps is None and inputs.ndim == 1 + len(network.input_shape):
-        fail(f"{input_} is constant in time (shape {inputs.shape}): give --steps.")
+        misused(f"{input_} is constant in time (shape {inputs.shape}): give --time-steps.")
     if steps is not None and inputs.ndim > 1 + len(network.input_shape) and steps < inputs.shape[1]:
-        say(f"note: --steps {steps} leaves out the last {inputs.shape[1] - steps} input steps.")
+        say(
+            f"note: --time-steps {steps} leaves out the last {inputs.shape[1] - steps} input steps."
+        )
     trace = run(
         network,
         inputs,
         timing,
-        target=target,
+        backend=backend,
         record=wanted,
         file=net,
     )
@@ -119,7 +125,7 @@ def simulate(
     names = [p.name for p in network.populations]
     result = {
         "out": out,
-        "backend": target,
+        "backend": backend,
         "digest": network.digest,
         "reset_interval": timing.reset_interval,
         "reset_offset": timing.reset_offset,

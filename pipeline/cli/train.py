@@ -11,7 +11,7 @@ import typer
 from ...hw_targets.network.coding import NOISY
 from ...models.settings import Settings
 from .options import DataRoot
-from .screen import Output, bars, fail
+from .screen import Output, bars, misused, resumes
 
 
 def train(
@@ -22,7 +22,9 @@ def train(
     start: Annotated[
         Path | None, typer.Option(help="A checkpoint of the same network to start from.")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the checkpoint.")] = Path("runs/train"),
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the checkpoint.")] = Path(
+        "runs/train"
+    ),
     data_root: DataRoot = None,
 ) -> Output:
     """Train a Norse or SLAYER network, or its ANN twin; interrupted runs go on where they stopped."""
@@ -34,10 +36,11 @@ def train(
     name = typed.get("dataset", Settings.dataset)
     dataset = load(name, data_root, typed.get("steps", EVENT_STEPS))
     if dataset.event_steps and "coding" in typed:
-        fail(f"{name} is events, which are not coded again: leave out --coding.")
+        misused(f"{name} is events, which are not coded again: leave out --coding.")
     noisy = typed.get("coding", Settings.coding.name) in NOISY
     quiet = {} if noisy else {"sigma": 0.0}
     begin = None if start is None else training.load(start)
+    resumes(out)
     network, path = training.train(
         settings(spiking=not ann, **quiet), dataset, out, start=begin, progress=bars()
     )

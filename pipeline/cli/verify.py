@@ -12,7 +12,7 @@ from rich.table import Table
 from ...hw_targets.printed import table
 from ..text import percent
 from .options import DataOptions, NetArgument, load_array
-from .screen import Output, fail, say
+from .screen import Output, fail, misused, say
 
 if TYPE_CHECKING:
     import torch
@@ -24,7 +24,7 @@ def _module(model: str | None, checkpoint: Path | None) -> torch.nn.Module | Non
     """The Norse network that `verify` is given."""
     if model is None:
         if checkpoint is not None:
-            fail("--checkpoint goes with --model module:function.")
+            misused("--checkpoint goes with --model module:function.")
         return None
     from ..frontends import frontend_of
     from ..frontends.load import load_source

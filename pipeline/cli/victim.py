@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from .options import DataOptions
-from .screen import fail
+from .screen import fail, misused
 
 if TYPE_CHECKING:
     from ...models.data.dataset import Dataset
@@ -63,11 +63,13 @@ class SubjectOptions:
             max=8,
         ),
     ] = None
-    limit: Annotated[
+    samples: Annotated[
         int, typer.Option(help="How many test images are used, from the first on.", min=2)
     ] = 100
     seed: Annotated[int, typer.Option(help="Seed of attacks, judging and certificates.")] = 0
-    out: Annotated[Path | None, typer.Option(help="File that gets the result as JSON, too.")] = None
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="File that gets the result as JSON, too.")
+    ] = None
 
     def load(self, on: Form | None = None) -> Subject:
         """The network in the form `on` (None: that of the file), and its data set.
@@ -78,13 +80,15 @@ class SubjectOptions:
         if not self.file.is_file():
             raise FileNotFoundError(f"{self.file}: no such file.")
         if self.bits is not None and (is_net or on != "deployed"):
-            fail("--bits is for a checkpoint with --on deployed; a .net file has its bits.")
+            misused("--bits is for a checkpoint with --on deployed; a .net file has its bits.")
         if is_net and on == "float" and self.float_ is None:
-            fail(
+            misused(
                 f"{self.file} holds integers: give the checkpoint that it was made from with --float."
             )
         if self.float_ is not None and not (is_net and on == "float"):
-            fail("--float goes with a .net file and --on float: the checkpoint it was made from.")
+            misused(
+                "--float goes with a .net file and --on float: the checkpoint it was made from."
+            )
         if is_net and on != "float":
             return self._integers()
         return self._trained(self.float_ or self.file, on)

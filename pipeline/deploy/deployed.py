@@ -58,16 +58,16 @@ class Deployed(Printed):
             raise FileNotFoundError(f"{graph}: no such file.")
         return cls(network, beside if beside.is_file() else None, path=path)
 
-    def save(self, path: str | Path, *, target: str | None = None) -> Deployed:
+    def save(self, path: str | Path, *, chip: str | None = None) -> Deployed:
         """Write the integers as netx and the float network beside them as `.nir`; neither on failure.
 
-        `target`: whose spikes must be able to carry the input and the layers' messages, see
+        `chip`: whose spikes must be able to carry the input and the layers' messages, see
         `check_messages`. Returns the same network with its new `path`. Files of these names are
         replaced.
         """
         path = Path(path)
-        if target is not None:
-            check_messages(self.network, target)
+        if chip is not None:
+            check_messages(self.network, chip)
         graph = self.graph
         if graph is None:
             write_netx(self.network, path)
@@ -121,15 +121,15 @@ class Deployed(Printed):
         return load(name, data_root, self.recipe.coding.steps)
 
     def encoded(
-        self, split: Split, limit: int | None = None
+        self, split: Split, samples: int | None = None
     ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """All (or the first `limit`) samples encoded as the recipe says, and their labels (sample,).
+        """All (or the first `samples`) samples encoded as the recipe says, and their labels (sample,).
 
         Inputs are (sample, steps, *input shape).
         """
         from .run import encoded
 
-        messages, labels = zip(*encoded(self.recipe, split, limit), strict=True)
+        messages, labels = zip(*encoded(self.recipe, split, samples), strict=True)
         return np.concatenate(messages), np.concatenate(labels)
 
     def views(self) -> Sequence[View]:

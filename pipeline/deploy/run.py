@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .deployed import Deployed
 
 
-Target: TypeAlias = Literal["engine", "reference", "lava"]
+Backend: TypeAlias = Literal["engine", "reference", "lava"]
 BLOCK = 256
 """Images encoded at a time, always: the noise of an image depends on its place, not on the caller."""
 
@@ -45,24 +45,24 @@ def run(
     inputs: Any,
     timing: Timing = AS_INPUT,
     *,
-    target: Target = "engine",
+    backend: Backend = "engine",
     record: str | Collection[str] = "counts",
     counter: Counter | None = None,
     file: str | Path | None = None,
 ) -> Trace:
     """`engine.simulate`, or the reference or Lava in its place; arguments and errors as there.
 
-    Only the engine counts: NetworkError for a `counter` with another target. `file`: the netx file of
+    Only the engine counts: NetworkError for a `counter` with another backend. `file`: the netx file of
     the network, if it has one, for Lava to load.
     """
-    functions: dict[Target, Callable[..., Trace]] = {
+    functions: dict[Backend, Callable[..., Trace]] = {
         "engine": partial(engine.simulate, counter=counter),
         "reference": reference.simulate,
         "lava": partial(lava_cpu.run, file=file),
     }
-    if counter is not None and target != "engine":
-        raise NetworkError(f"{target} does not count events: run on the engine.")
-    return functions[target](
+    if counter is not None and backend != "engine":
+        raise NetworkError(f"{backend} does not count events: run on the engine.")
+    return functions[backend](
         network,
         inputs,
         timing,
@@ -109,7 +109,7 @@ def run_recipe(
     network: Network,
     messages: NDArray[np.int32],
     *,
-    target: Target = "engine",
+    backend: Backend = "engine",
     record: Collection[str] = ("spikes",),
     counter: Counter | None = None,
     file: str | Path | None = None,
@@ -126,7 +126,7 @@ def run_recipe(
         network,
         messages,
         recipe.timing(network.latency),
-        target=target,
+        backend=backend,
         record=record,
         counter=counter,
         file=file,
@@ -151,13 +151,13 @@ def check_single_spikes(network: Network, messages: NDArray[Any]) -> None:
 
 
 def encoded(
-    recipe: Recipe, split: Split, limit: int | None = None
+    recipe: Recipe, split: Split, samples: int | None = None
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
     """Blocks of (messages (sample, steps, C, H, W), labels) of a data set, drawn from the seed."""
     from ...models import encoding
 
     draws = encoding.generator(recipe.seed)
-    count_ = len(split) if limit is None else min(limit, len(split))
+    count_ = len(split) if samples is None else min(samples, len(split))
     for start in range(0, count_, BLOCK):
         block = list(range(start, min(start + BLOCK, len(split))))
         images, labels = split[block]
@@ -254,16 +254,16 @@ class _Block:
 
 
 def _blocks(
-    deployed: Deployed, split: Split, limit: int | None, counter: Counter | None, progress: bool
+    deployed: Deployed, split: Split, samples: int | None, counter: Counter | None, progress: bool
 ) -> Iterator[_Block]:
-    """Simulate (the first `limit` samples of) a data set, only what is read of the output recorded."""
+    """Simulate (the first `samples` of) a data set, only what is read of the output recorded."""
     network, recipe = deployed.network, deployed.recipe
     record = output_record(recipe)
-    size = len(split) if limit is None else min(limit, len(split))
+    size = len(split) if samples is None else min(samples, len(split))
     if not size:
         raise NetworkError("no samples to evaluate.")
     warm = False
-    for messages, labels in track(encoded(recipe, split, limit), size, "simulating", progress):
+    for messages, labels in track(encoded(recipe, split, samples), size, "simulating", progress):
         if not warm:
             warm = True
             run_recipe(network, messages[:1], record=record)  # loads the compiled loops, untimed
@@ -288,17 +288,17 @@ def _classification(network: Network, blocks: Sequence[_Block]) -> Classificatio
 
 
 def classify(
-    deployed: Deployed, split: Split, limit: int | None = None, *, progress: bool = False
+    deployed: Deployed, split: Split, samples: int | None = None, *, progress: bool = False
 ) -> Classification:
-    """Answers for (the first `limit` samples of) a data set. Raises NetworkError where it is empty."""
-    blocks = list(_blocks(deployed, split, limit, None, progress))
+    """Answers for (the first `samples` of) a data set. Raises NetworkError where it is empty."""
+    blocks = list(_blocks(deployed, split, samples, None, progress))
     return _classification(deployed.network, blocks)
 
 
 def evaluate(
     deployed: Deployed,
     split: Split,
-    limit: int | None = None,
+    samples: int | None = None,
     *,
     placement: Placement | None = None,
     observe: Callable[[Activity], None] | None = None,
@@ -313,7 +313,7 @@ def evaluate(
     network = deployed.network
     counter = Counter(network, placement, deployed.recipe.coding.steps)
     blocks, counts = [], None
-    for block in _blocks(deployed, split, limit, counter, progress):
+    for block in _blocks(deployed, split, samples, counter, progress):
         activity = block.trace.activity
         assert activity is not None
         if observe is not None:

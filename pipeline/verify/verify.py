@@ -22,7 +22,7 @@ from ...hw_targets.simulate import lava as lava_cpu
 from ...hw_targets.simulate.inputs import QUANTITIES
 from ...hw_targets.simulate.trace import Overflow, Trace
 from ..deploy.deployed import Deployed
-from ..deploy.run import Target, run_recipe, scores
+from ..deploy.run import Backend, run_recipe, scores
 from ..float.cell import Cell, cell_of
 from ..float.neuron import UnknownNeuronError
 from ..graph import Stage
@@ -357,7 +357,7 @@ def _diagnoses(
 
 
 def _exact(
-    network: Network, some: NDArray[np.int32], target: Target, file: str | Path | None = None
+    network: Network, some: NDArray[np.int32], backend: Backend, file: str | Path | None = None
 ) -> tuple[tuple[Agreement, ...], NDArray[np.int64]]:
     """Every spike and state of the simulator beside another backend; the other's answers."""
     every = [
@@ -368,7 +368,7 @@ def _exact(
     ]
     record = [f"{quantity}.{p.index}" for p, quantity in every]
     ours: Trace = run_recipe(network, some, record=record)
-    other: Trace = run_recipe(network, some, target=target, record=record, file=file)
+    other: Trace = run_recipe(network, some, backend=backend, record=record, file=file)
     agreements = tuple(
         compare(
             p.name, quantity, getattr(ours, quantity)[p.index], getattr(other, quantity)[p.index]
