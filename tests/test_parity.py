@@ -18,6 +18,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +40,7 @@ from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.hw_targets.simulate import engine, reference
 from spikeship.hw_targets.simulate import lava as lava_cpu
 from spikeship.hw_targets.simulate.inputs import QUANTITIES
+from spikeship.hw_targets.simulate.torch_engine import run as on_torch
 from spikeship.hw_targets.simulate.trace import Overflow, Recorded, Trace
 
 from kinds import (
@@ -62,9 +64,16 @@ from kinds import (
 BACKENDS: dict[str, tuple[Simulate, Callable[[Any], int]]] = {
     # backend: its function, and how many networks of a kind it runs
     "engine": (engine.simulate, lambda kind: SEEDS),
+    "torch": (on_torch.simulate, lambda kind: SEEDS),
     "lava": (lava_cpu.run, lambda kind: KINDS[kind]),
 }
-
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no CUDA GPU"),
+    ),
+]
 
 LAVA_CASES = {
     f"{kind.__name__}-{seed}": (kind, seed) for kind, n in KINDS.items() for seed in range(n)
@@ -82,6 +91,19 @@ def test_engine(kind: Callable[[Rng], Case]) -> None:
         one = case(kind, seed)
         found = run(function, one)
         assert difference(one.network, found, run(reference.simulate, one)) is None, f"seed {seed}"
+        assert found.overflow is not None
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@every_kind
+def test_torch(kind: Callable[[Rng], Case], device: str) -> None:
+    """Through `engine.simulate`, as it is called."""
+    _, networks = BACKENDS["torch"]
+    for seed in range(networks(kind)):
+        one = case(kind, seed)
+        found = run(engine.simulate, one, backend="torch", device=device)
+        assert difference(one.network, found, run(reference.simulate, one)) is None, f"seed {seed}"
+        assert found.backend == "torch"
         assert found.overflow is not None
 
 
@@ -212,7 +234,11 @@ def test_the_table_is_not_silent() -> None:
 
 # -- what every backend does ---------------------------------------------------------------------
 
-SIMULATORS = {"reference": reference.simulate, "engine": engine.simulate}
+SIMULATORS = {
+    "reference": reference.simulate,
+    "engine": engine.simulate,
+    "torch": on_torch.simulate,
+}
 every_simulator = pytest.mark.parametrize("simulate", SIMULATORS.values(), ids=SIMULATORS)
 
 
@@ -345,6 +371,18 @@ def test_engine_in_small_pieces(
             found = run(engine.simulate, one, inputs=x, threads=3)
             expected = run(reference.simulate, one, inputs=x)
             assert difference(one.network, found, expected) is None, f"seed {seed}"
+
+
+@every_kind
+def test_torch_in_small_pieces(
+    kind: Callable[[Rng], Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sample and one step at a time, or a few, and the patches of one frame."""
+    for seed, room in enumerate((1, 1 << 10, 1 << 12)):
+        monkeypatch.setitem(on_torch.WORKING_SET, "cpu", room)
+        one = case(kind, seed)
+        found = run(on_torch.simulate, one)
+        assert difference(one.network, found, run(reference.simulate, one)) is None, f"seed {seed}"
 
 
 @every_simulator
@@ -494,7 +532,9 @@ def in_a_child(name: str, seed: int) -> dict[str, str]:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-@pytest.mark.parametrize("name", SIMULATORS)
+@pytest.mark.parametrize(
+    "name", ["reference", "engine"]
+)  # torch's own threads do not survive a fork
 def test_a_forked_child_computes_the_same(name: str) -> None:
     """As data loaders fork: after the parent has computed, with several threads."""
     with ThreadPoolExecutor(2) as pool:

@@ -96,12 +96,8 @@ class Counter:
             places += np.arange(len(elements)) // shape[1] * (-(shape[1] * shape[2]) % 64)
         return _lines(self._routes[source], owner.ravel(), elements, places)
 
-    def begin(self, network: Network, samples: int, steps: int, planes: bool) -> Collected:
-        """Room for the counts of a run.
-
-        `planes`: the channels of its input lie one after another. Raises NetworkError for another
-        network, and where `steps` are too few for the counter's own.
-        """
+    def check(self, network: Network, steps: int) -> None:
+        """Raise NetworkError for another network, and where `steps` are too few for the counter's own."""
         if network.digest != self.network.digest:
             raise NetworkError(
                 f"the counter is for network {self.network.digest[:12]}, this is "
@@ -112,6 +108,13 @@ class Counter:
                 f"the run has {steps} steps; to count {self.steps} of a network with latency "
                 f"{network.latency}, {self.steps + network.latency} are needed."
             )
+
+    def begin(self, network: Network, samples: int, steps: int, planes: bool) -> Collected:
+        """Room for the counts of a run.
+
+        `planes`: the channels of its input lie one after another. Raises NetworkError, see `check`.
+        """
+        self.check(network, steps)
         return Collected(self, samples, steps, planes)
 
 

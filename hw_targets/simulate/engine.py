@@ -5,7 +5,8 @@ and states stay in the cache. Only non-zero messages do work: each adds a row of
 channels an instruction (see `kernels`). And sums are kept in 16 bits, or neurons updated in 32,
 wherever the weights of the layer prove that nothing can be lost; where a sum might leave 32 bits,
 which only graded messages can bring about, the layer runs in the reference itself, as one does whose
-neurons have no compiled row (`layout.ROWS`).
+neurons have no compiled row (`layout.ROWS`). `simulate(..., backend="torch")` runs in
+`torch_engine`, on GPUs too.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +27,7 @@ from ..network import arithmetic
 from ..network.kind import STATES
 from ..network.layers import Conv, Input
 from ..network.network import Network
+from ..network.neurons import NetworkError
 from ..network.timing import AS_INPUT, Timing
 from .inputs import QUANTITIES, Drive, Record, parse_record, prepare_input
 from .reference import RunningLayer
@@ -60,16 +62,33 @@ def simulate(
     record: str | Collection[str] = "counts",
     threads: int | None = None,
     counter: Counter | None = None,
+    backend: Literal["engine", "torch"] = "engine",
+    device: str | None = None,
 ) -> Trace:
     """Run a network on a batch, with the results of `reference.simulate`, bit for bit.
 
     Arguments as there; `threads`: how many to use, all of this process's cores by default;
-    `counter`: what to count on the way for `Trace.activity`, whatever is recorded. The first call
+    `counter`: what to count on the way for `Trace.activity`, whatever is recorded. `backend`: "torch"
+    runs it on a `device` of torch, "cpu" (the default) or "cuda", see `torch_engine`. The first call
     on a machine compiles for some 20 seconds; the result is kept on disk (numba's cache). Memory
     beyond inputs and results: 2 bytes per weight, kept with the network, and, per thread, about
     2 MB of messages (or four steps of one sample) and 12 bytes per neuron of the samples in work,
     however many steps and samples there are. Raises NetworkError.
     """
+    if backend == "torch":
+        if threads is not None:
+            raise NetworkError(
+                "torch counts its threads itself: torch.set_num_threads; drop threads."
+            )
+        from .torch_engine import run as on_torch
+
+        return on_torch.simulate(
+            network, inputs, timing, record=record, device=device or "cpu", counter=counter
+        )
+    if backend != "engine":
+        raise NetworkError(f"backend {backend!r} is unknown; use engine or torch.")
+    if device is not None:
+        raise NetworkError(f'device {device!r} is for backend="torch"; the engine runs on the CPU.')
     layers = layout_of(network)
     kept = parse_record(record, network)
     drive = prepare_input(network, inputs, timing)

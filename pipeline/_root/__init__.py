@@ -266,12 +266,14 @@ def simulate(
     *,
     record: str | Collection[str] = ("counts", "spikes"),
     backend: Backend = "engine",
+    device: str | None = None,
 ) -> Trace:
     """Run a network on integers (sample, time, *input shape), bit for bit as Lava does.
 
     Width of the messages and resets are those of the network's recipe, if it has one. `steps`: longer
     than the input means no input at the end. `record`: counts, spikes, u, v, residue, of all layers, or
-    of one as `"v.2"`. `backend`: engine, reference or lava, which give the same. Raises NetworkError.
+    of one as `"v.2"`. `backend`: engine, torch, reference or lava, which give the same. `device`: of
+    torch, cpu by default, or cuda. Raises NetworkError.
 
     >>> messages, labels = chip.encoded(data.test, 5)
     >>> trace = simulate(chip, messages, record="spikes")
@@ -283,7 +285,7 @@ def simulate(
     network = _network(chip)
     timing = own_timing(network, inputs, steps)
     file = getattr(chip, "path", None)
-    return run(network, inputs, timing, backend=backend, record=record, file=file)
+    return run(network, inputs, timing, backend=backend, record=record, file=file, device=device)
 
 
 def verify(

@@ -87,9 +87,13 @@ def simulate(
         ),
     ] = "spikes",
     backend: Annotated[
-        Literal["engine", "reference", "lava"],
+        Literal["engine", "torch", "reference", "lava"],
         typer.Option(help="Simulator that runs the network; all give the same, bit for bit."),
     ] = "engine",
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where --backend torch runs: cpu, cuda, cuda:1. Default: cpu."),
+    ] = None,
 ) -> Output:
     """Run a netx file on an input, bit for bit as Lava does."""
     from ..deploy.run import own_timing, run
@@ -120,6 +124,7 @@ def simulate(
         backend=backend,
         record=wanted,
         file=net,
+        device=device,
     )
     trace.save(out)
     names = [p.name for p in network.populations]

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .deployed import Deployed
 
 
-Backend: TypeAlias = Literal["engine", "reference", "lava"]
+Backend: TypeAlias = Literal["engine", "torch", "reference", "lava"]
 BLOCK = 256
 """Images encoded at a time, always: the noise of an image depends on its place, not on the caller."""
 
@@ -49,19 +49,24 @@ def run(
     record: str | Collection[str] = "counts",
     counter: Counter | None = None,
     file: str | Path | None = None,
+    device: str | None = None,
 ) -> Trace:
-    """`engine.simulate`, or the reference or Lava in its place; arguments and errors as there.
+    """`engine.simulate`, or torch, the reference or Lava in its place; arguments and errors as there.
 
-    Only the engine counts: NetworkError for a `counter` with another backend. `file`: the netx file of
-    the network, if it has one, for Lava to load.
+    Only engine and torch count: NetworkError for a `counter` with another backend. `file`: the netx file
+    of the network, if it has one, for Lava to load. `device`: of torch, "cpu" by default; NetworkError
+    with another backend.
     """
     functions: dict[Backend, Callable[..., Trace]] = {
         "engine": partial(engine.simulate, counter=counter),
+        "torch": partial(engine.simulate, counter=counter, backend="torch", device=device),
         "reference": reference.simulate,
         "lava": partial(lava_cpu.run, file=file),
     }
-    if counter is not None and backend != "engine":
+    if counter is not None and backend not in ("engine", "torch"):
         raise NetworkError(f"{backend} does not count events: run on the engine.")
+    if device is not None and backend != "torch":
+        raise NetworkError(f"{backend} has no devices such as {device!r}: only torch does.")
     return functions[backend](
         network,
         inputs,
