@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ...counts.routes import Routes, routes
 from ..trace import Activity
-from .products import Product
+from .order import inward, outward
+from .products import Product, Sums
 
 if TYPE_CHECKING:
     from ...counts.counter import Counter
@@ -34,8 +35,10 @@ class Collected:
         cores = len(placement.cores)
         owners = [None, *placement.owners(network)]
         self._sources = [
-            _Source(route, owner, cores, device)
-            for route, owner in zip(routes(network, placement), owners, strict=True)
+            _Source(route, owner, cores, shape, device)
+            for route, owner, shape in zip(
+                routes(network, placement), owners, self._shapes, strict=True
+            )
         ]
         self._loads = np.zeros((3, samples, self._steps, cores), np.int64)
         """synops, messages and spikes of each core"""
@@ -48,14 +51,14 @@ class Collected:
         return low, max(min(begin + self._steps - start, steps), low)
 
     def tally(self, source: int, messages: Tensor, low: int, start: int) -> None:
-        """Count messages (step, sample, ...) of samples from `low` and columns from `start` on.
+        """Count messages (step, sample, neuron) of samples from `low` and columns from `start` on.
 
         `source`: 0 is the input, then the populations.
         """
         first, last = self.window(source, start, len(messages))
         if first == last:
             return
-        fired = messages[first:last].flatten(2) != 0
+        fired = (messages[first:last] != 0).to(torch.int8)
         loads = self._sources[source].count(fired)
         column = start + first - self._begins[source]
         target = self._loads[:, low : low + fired.shape[1], column : column + last - first]
@@ -73,11 +76,11 @@ class Collected:
             self._samples,
             self._steps,
             tuple(
-                source.sent.cpu().numpy().reshape(shape)
+                outward(source.sent.cpu().numpy(), shape)
                 for source, shape in zip(self._sources, self._shapes, strict=True)
             ),
             tuple(
-                active.reshape(p.shape)
+                outward(active, p.shape)
                 for p, active in zip(self._populations, self._active, strict=True)
             ),
             *(
@@ -91,7 +94,12 @@ class _Source:
     """Where the messages of the input or of a population go, as one matrix."""
 
     def __init__(
-        self, route: Routes, owner: NDArray[np.int32] | None, cores: int, device: torch.device
+        self,
+        route: Routes,
+        owner: NDArray[np.int32] | None,
+        cores: int,
+        shape: tuple[int, ...],
+        device: torch.device,
     ) -> None:
         size = len(route.start) - 1
         reached = np.unique(route.core)
@@ -108,19 +116,31 @@ class _Source:
         if owner is not None:
             own = np.unique(owner)
             parts.append((2, own, (own[:, None] == owner.ravel()).astype(np.int64)))
-        self._parts = [(kind, on, Product(matrix, device)) for kind, on, matrix in parts if len(on)]
+
+        def turned(matrix: NDArray[Any]) -> NDArray[Any]:
+            return inward(matrix.reshape(-1, *shape), shape)
+
+        self._parts = [
+            (kind, on, Product(turned(matrix), device)) for kind, on, matrix in parts if len(on)
+        ]
         self.sent = torch.zeros(size, dtype=torch.int64, device=device)
 
     def count(self, fired: Tensor) -> list[tuple[int, NDArray[Any], Tensor]]:
-        """Of messages (step, sample, element), true where one is sent: (kind, cores, (..., core))."""
-        self.sent += fired.sum(dim=(0, 1))
+        """Of messages (step, sample, element), 1 where one is sent: (kind, cores, (..., core))."""
+        self.sent += fired.sum(dim=(0, 1), dtype=torch.int64)
         rows = fired.flatten(0, 1)
         some = torch.split(rows, max(1, PIECE // max(1, rows.shape[1])))
         return [
             (
                 kind,
                 cores,
-                torch.cat([product(part, 1).long() for part in some]).reshape(*fired.shape[:2], -1),
+                torch.cat([_loads(product(part, 1)) for part in some]).reshape(
+                    *fired.shape[:2], -1
+                ),
             )
             for kind, cores, product in self._parts
         ]
+
+
+def _loads(sums: Sums) -> Tensor:
+    return sums.values.long() * sums.times

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -14,24 +14,34 @@ from ...network.layers import Input
 from ...network.network import Population
 from ...network.timing import Timing
 from ..trace import Overflow
+from . import scan
 from .neurons import StepOf, spread, step_of
-from .synapses import Convolution, Delayed, Sums, forward_synapses, wrap32
+from .order import image
+from .products import INT32, Sums
+from .synapses import Convolution, Delayed, synapses_of, wrap32
 
 
 class Layer:
     """A population on a device: all that does not change while it runs."""
 
-    def __init__(self, population: Population, device: torch.device) -> None:
-        self.population, self.device = population, device
-        self.forward, self.back = forward_synapses(population, device)
+    def __init__(self, population: Population, before: Sequence[int], device: torch.device) -> None:
+        """`before`: the shape of the layer before, as it is before any Flatten."""
+        self.population, self.before, self.device = population, before, device
+        self.forward, self.back = synapses_of(population, before, device)
         bias = None if isinstance(population.layer, Input) else population.layer.bias
         self.bias = spread(0 if bias is None else bias, population, device)
+        self.largest_bias = int(self.bias.abs().max())
         self.messages = torch.int32 if population.graded else torch.int8
 
     @cached_property
     def step(self) -> StepOf:
         """The step of its neurons."""
         return step_of(self.population, self.device)
+
+    @cached_property
+    def scan(self) -> scan.Scan | None:
+        """All steps of its neurons in one kernel, where that can be had."""
+        return scan.scan_of(self.population, self.device)
 
     @property
     def delay(self) -> int:
@@ -72,13 +82,13 @@ class Running:
         self._bias = layer.bias if input_bias is None else input_bias
         silent = torch.zeros((samples, population.size), dtype=torch.int32, device=device)
         self._silent = silent
-        self._states = (silent,) * len(population.states)
-        self._arriving = [silent for _ in layer.forward]
+        self._states = [silent.clone() for _ in population.states]
+        self._arriving = [Sums(silent) for _ in layer.forward]
         """what the messages of the last step bring in the next, but for the layer's own"""
         self._own: Tensor | None = None
         """the layer's own messages of the last step, where they come back"""
-        into = population.input_shape
-        self._before = torch.zeros((layer.delay, samples, *into), dtype=torch.int8, device=device)
+        into = torch.Size(population.input_shape).numel()
+        self._before = torch.zeros((layer.delay, samples, into), dtype=torch.int8, device=device)
         """messages that still are on their way"""
         self._largest = 1
         self.overflow = torch.zeros(3, dtype=torch.int64, device=device)
@@ -89,16 +99,15 @@ class Running:
     def advance(self, x: Tensor, start: int, largest: int, wanted: Wanted, *, last: bool) -> Block:
         """Run the steps start, start + 1, ... (from 0) in which the layer before sends `x`.
 
-        `x`: (step, sample, *input shape); `largest`: at least the size of its messages. `last`: no steps
+        `x`: (step, sample, its neurons); `largest`: at least the size of its messages. `last`: no steps
         follow, so that what the last messages bring is never looked at.
         """
         self._largest = max(self._largest, largest)
         if isinstance(self.layer.population.layer, Input):  # it takes its input without delay
-            current = x.reshape(*x.shape[:2], -1).to(torch.int32)
-            return self._scan([current], None, start, wanted)
+            return self._scan([Sums(x)], None, start, wanted)
         parts = self._sums(x, wanted.patches, last)
-        block = self._scan([part.values for part in parts], self._arriving, start, wanted)
-        self._arriving = [part.values[len(x) - 1] for part in parts]
+        block = self._scan(parts, self._arriving, start, wanted)
+        self._arriving = [part._replace(values=part.values[len(x) - 1]) for part in parts]
         return block
 
     def result(self) -> Overflow:
@@ -107,24 +116,21 @@ class Running:
 
     def _sums(self, x: Tensor, patches: int, last: bool) -> list[Sums]:
         """What the messages bring, each in the step after its own; wraps are counted."""
-        steps = len(x)
-        held = steps > 1 and x.stride(0) == 0 and not self.layer.delay
+        steps, counted = len(x), len(x) - last
+        held = steps > 1 and x.stride(0) == 0
+        frames = x[:1] if held else x
         parts = []
         for synapses in self.layer.forward:
             if isinstance(synapses, Delayed):
-                part = self._delayed(synapses, x.flatten(2), last)
+                parts.append(self._delayed(synapses, x, last))
+                continue
+            if isinstance(synapses, Convolution):
+                part = synapses(image(frames, self.layer.before), self._largest, patches)
             else:
-                frames = x[:1] if held else x
-                if isinstance(synapses, Convolution):
-                    part = synapses(frames, self._largest, patches)
-                else:
-                    part = synapses(frames.flatten(2), self._largest)
-                if held:
-                    wraps = None if part.wraps is None else part.wraps.expand(steps, -1, -1)
-                    part = Sums(part.values.expand(steps, -1, -1), wraps)
-                if part.wraps is not None:
-                    self.overflow[2] += part.wraps[: steps - last].sum()
-            parts.append(part)
+                part = synapses(frames, self._largest)
+            if part.wraps is not None:
+                self.overflow[2] += part.wraps.expand(steps, -1, -1)[:counted].sum()
+            parts.append(part._replace(values=part.values.expand(steps, -1, -1), wraps=None))
         return parts
 
     def _delayed(self, synapses: Delayed, x: Tensor, last: bool) -> Sums:
@@ -132,41 +138,91 @@ class Running:
         steps = len(x)
         if last and synapses.can_wrap(self._largest):
             x = torch.cat([x[:-1], x.new_zeros((1 + synapses.longest, *x.shape[1:]))])
-        sent = torch.cat([self._before.flatten(2).to(x.dtype), x])
+        sent = torch.cat([self._before.to(x.dtype), x])
         self._before = sent[len(sent) - synapses.longest :]
         part = synapses(sent, self._largest)
         if part.wraps is not None:
             self.overflow[2] += part.wraps.sum()
-        return Sums(part.values[:steps], None)
+        return Sums(part.values[:steps])
 
     def _scan(
-        self, sums: list[Tensor], first: list[Tensor] | None, start: int, wanted: Wanted
+        self, sums: list[Sums], first: list[Sums] | None, start: int, wanted: Wanted
     ) -> Block:
-        """Step after step. `first`: what arrives in the first step; then sums[k - 1] does in step k.
+        """All steps. `first`: what arrives in the first; then sums[k - 1] does in step k.
 
         None: sums[k] does in step k.
         """
         layer = self.layer
-        population, back, step = layer.population, layer.back, layer.step
-        steps, shape = len(sums[0]), self._silent.shape
+        steps, shape = len(sums[0].values), self._silent.shape
         messages = torch.empty((steps, *shape), dtype=layer.messages, device=layer.device)
-        names = list(population.states)
         traces = {
             name: torch.empty((steps, *shape), dtype=torch.int32, device=layer.device)
             for name in wanted.states
         }
+        if layer.scan is not None and layer.back is None:
+            self._at_once(layer.scan, sums, first, start, wanted, messages, traces)
+        else:
+            self._one_by_one(sums, first, start, wanted, messages, traces)
+        return Block(messages, traces)
+
+    def _at_once(
+        self,
+        kernel: scan.Scan,
+        sums: list[Sums],
+        first: list[Sums] | None,
+        start: int,
+        wanted: Wanted,
+        messages: Tensor,
+        traces: dict[str, Tensor],
+    ) -> None:
+        """`_scan` in one kernel."""
+        reach = max((part.reach(self._largest) for part in self.layer.forward), default=INT32)
+        kernel(
+            self._states,
+            sums,
+            first,
+            self._bias,
+            messages,
+            traces,
+            None if wanted.active is None else self.active,
+            self.overflow,
+            scan.Steps(*self._forgets(start), wanted.active or (0, 0)),
+            small=first is not None and kernel.small(reach, self.layer.largest_bias),
+        )
+
+    def _forgets(self, start: int) -> tuple[int, int]:
+        """Steps from `start` to the first before which states are forgotten, and from then on."""
+        interval, index = self._timing.reset_interval, self.layer.population.index
+        if interval is None or not self.layer.population.neuron.resets:
+            return 1 << 30, 1
+        return (self._timing.reset_offset + index - start) % interval, interval
+
+    def _one_by_one(
+        self,
+        sums: list[Sums],
+        first: list[Sums] | None,
+        start: int,
+        wanted: Wanted,
+        messages: Tensor,
+        traces: dict[str, Tensor],
+    ) -> None:
+        """`_scan` step by step: its definition."""
+        layer = self.layer
+        population, back, step = layer.population, layer.back, layer.step
+        names = list(population.states)
         low, high = wanted.active or (0, 0)
-        for k in range(steps):
+        for k in range(len(messages)):
             if population.neuron.resets and self._timing.forgets(population.index, start + k + 1):
-                self._states = (self._silent,) * len(names)
-            if first is None:
-                arriving = [part[k] for part in sums]
+                self._states = [self._silent] * len(names)
+            if first is not None and k == 0:
+                arriving = [part.whole() for part in first]
             else:
-                arriving = [part[k - 1] for part in sums] if k else first
+                at = k if first is None else k - 1
+                arriving = [part._replace(values=part.values[at]).whole() for part in sums]
             if back is not None and self._own is not None:
                 arriving = [self._with_own(arriving[0], self._own)]
             after = step(self._states, arriving, self._bias)
-            self._states = tuple(after.states)
+            self._states = list(after.states)
             messages[k] = after.messages
             for i, count in enumerate(after[2:]):
                 if not isinstance(count, int) or count:
@@ -180,7 +236,6 @@ class Running:
                 for state in self._states:
                     busy = busy | (state != 0)
                 self.active += busy.sum(dim=0)
-        return Block(messages, traces)
 
     def _with_own(self, forward: Tensor, own: Tensor) -> Tensor:
         """The sums of the layer before and of the layer itself; wraps are counted."""
@@ -188,12 +243,11 @@ class Running:
         assert back is not None
         single = self._binary or not self.layer.population.graded
         if single:
-            own = own != 0
-        values, wraps = back(own, 1 if single else 1 << 31)
-        both = forward.long() + values
+            own = (own != 0).to(torch.int8)
+        sums = back(own, 1 if single else INT32)
+        both = forward.long() + sums.whole()
         wrapped = wrap32(both)
-        if self._largest > 1 or not single:
-            self.overflow[2] += (wrapped != both).sum()
-        if wraps is not None:
-            self.overflow[2] += wraps.sum()
+        self.overflow[2] += (wrapped != both).sum()
+        if sums.wraps is not None:
+            self.overflow[2] += sums.wraps.sum()
         return wrapped

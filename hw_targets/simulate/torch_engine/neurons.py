@@ -26,6 +26,7 @@ from ...network.neurons import (
     Sigma,
     SigmaDelta,
 )
+from .order import inward, outward
 from .products import INT32
 from .synapses import wrap32
 
@@ -47,11 +48,12 @@ StepOf: TypeAlias = Callable[[States, Sequence[Tensor], Tensor], After]
 
 
 def spread(parameter: Any, population: Population, device: torch.device) -> Tensor:
-    """A parameter of each neuron, int32 (neurons,) in (C, H, W) order."""
+    """A parameter of each neuron, int32 (neurons,)."""
     array = np.asarray(parameter, np.int32)
     if array.ndim == 1:
         array = array.reshape(-1, *[1] * (len(population.shape) - 1))
-    return torch.tensor(np.broadcast_to(array, population.shape).ravel(), device=device)
+    of_each = inward(np.broadcast_to(array, population.shape), population.shape)
+    return torch.tensor(of_each, device=device)
 
 
 def cuba_parameters(neuron: CubaLIF | Integrator) -> tuple[int | IntArray, ...]:
@@ -174,10 +176,10 @@ def _by_its_class(neuron: Neuron, population: Population, device: torch.device) 
     def step(states: States, sums: Sequence[Tensor], bias: Tensor) -> After:
         def array(x: Tensor) -> IntArray:
             flat: IntArray = x.cpu().numpy()
-            return flat.reshape(-1, *shape)
+            return outward(flat, shape)
 
         def tensor(x: Any, dtype: Any) -> Tensor:
-            flat = np.ascontiguousarray(x, dtype).reshape(len(sums[0]), -1)
+            flat = np.ascontiguousarray(inward(np.asarray(x, dtype), shape))
             return torch.from_numpy(flat).to(device)
 
         held = dict(zip(population.states.values(), map(array, states), strict=True))

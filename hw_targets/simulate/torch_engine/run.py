@@ -24,6 +24,7 @@ from ..inputs import QUANTITIES, Drive, Record, parse_record, prepare_input
 from ..trace import Overflow, Recorded, Trace
 from .activity import Collected
 from .layer import Block, Layer, Running, Wanted
+from .order import inward, outward
 
 if TYPE_CHECKING:
     from ...counts.counter import Counter
@@ -94,7 +95,9 @@ def layers_on(network: Network, device: torch.device) -> tuple[Layer, ...]:
     """The network's layers on a device: made once, and kept with the network."""
     by_device: dict[str, tuple[Layer, ...]] = network.__dict__.setdefault("_on_torch", {})
     if str(device) not in by_device:
-        by_device[str(device)] = tuple(Layer(p, device) for p in network.populations)
+        shapes = [network.input_shape, *(p.shape for p in network.populations)]
+        pairs = zip(network.populations, shapes, strict=False)
+        by_device[str(device)] = tuple(Layer(p, before, device) for p, before in pairs)
     return by_device[str(device)]
 
 
@@ -178,7 +181,7 @@ class _Run:
         for layer, population in zip(self.layers, populations, strict=True):
             i, bias = population.index, None
             if i == 0 and drive.bias is not None:
-                flat = drive.bias[low:high].reshape(high - low, -1)
+                flat = inward(drive.bias[low:high], population.shape)
                 bias = torch.tensor(flat, dtype=torch.int32, device=self.device)
             binary = not populations[i - 1].graded if i else self.timing.message_bits == 0
             running.append(Running(layer, high - low, bias, self.timing, binary))
@@ -203,32 +206,30 @@ class _Run:
                     self.collected.tally(i + 1, block.messages, low, start)
                 x = block.messages
                 largest = _largest(x) if populations[i].graded else 1
-                if i + 1 < len(running):
-                    x = x.reshape(steps, high - low, *populations[i + 1].input_shape)
             counts += x.sum(dim=0, dtype=torch.int64)
         if self.kept.counts:
-            array = counts.cpu().numpy()
-            self.counts[low:high] = array.reshape(high - low, *self.network.output_shape)
+            self.counts[low:high] = outward(counts.cpu().numpy(), self.network.output_shape)
         for i, part in enumerate(running):
             self.overflow[i] += part.result()
             if self.collected is not None:
                 self.collected.add_active(i, part.active)
 
     def _load(self, low: int, high: int, start: int, steps: int) -> Tensor:
-        """The input of these steps on the device, (step, sample, *input shape)."""
+        """The input of these steps on the device, (step, sample, neurons)."""
         x, shape = self.drive.x, self.network.input_shape
         dtype = np.int8 if self.drive.largest <= 127 else np.int32
         there = max(0, min(steps, x.shape[1] - start))
         held = there > 1 and x.strides[1] == 0
         part = x[low:high, start : start + (1 if held else there)]
-        sent = torch.from_numpy(np.array(part, dtype, order="C")).to(self.device)
-        sent = sent.transpose(0, 1)
+        sent = torch.from_numpy(np.array(part, dtype, order="C")).to(self.device).transpose(0, 1)
+        if len(shape) == 3:
+            sent = sent.movedim(-3, -1)
+        sent = sent.contiguous().flatten(2)
         if held:
-            sent = sent.expand(there, *sent.shape[1:])
+            sent = sent.expand(there, -1, -1)
         if there < steps:
-            silence = sent.new_zeros((steps - there, high - low, *shape))
-            sent = torch.cat([sent, silence])
-        return sent if held and there == steps else sent.contiguous()
+            sent = torch.cat([sent, sent.new_zeros((steps - there, *sent.shape[1:]))])
+        return sent
 
     def _wanted(self, i: int, start: int, steps: int) -> Wanted:
         names = [name for name in QUANTITIES[1:] if i in getattr(self.kept, name)]
@@ -246,9 +247,7 @@ class _Run:
                 continue
             steps, samples = tensor.shape[:2]
             array = tensor.transpose(0, 1).contiguous().cpu().numpy()
-            target[low : low + samples, start : start + steps] = array.reshape(
-                samples, steps, *shape
-            )
+            target[low : low + samples, start : start + steps] = outward(array, shape)
 
 
 def _largest(messages: Tensor) -> int:

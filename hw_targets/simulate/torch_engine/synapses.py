@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...arrays import Array
 from ...network import arithmetic
 from ...network.layers import Conv, Dense
 from ...network.network import Population
 from ...network.neurons import IntArray
-from .products import INT32, Patches, Product
+from .order import inward
+from .products import INT32, Patches, Product, Sums
 
 PIECE = 1 << 22
 """Numbers at a time where every product of a message and a weight is looked at."""
-
-
-class Sums(NamedTuple):
-    """`values`: int32 (step, sample, neurons); `wraps`: true where a sum wrapped, None where none can."""
-
-    values: Tensor
-    wraps: Tensor | None
 
 
 def wrap32(x: Tensor) -> Tensor:
@@ -40,19 +37,22 @@ class Matrix:
 
     def __call__(self, x: Tensor, largest: int) -> Sums:
         """Messages (..., in) to sums (..., out); `largest`: at least the size of each message."""
-        rows = x.reshape(-1, x.shape[-1])
-        if self._mantissa.total * largest >= INT32:
-            exact = self._mantissa(rows, largest).long()
-            values = wrap32(exact)
-            wraps: Tensor | None = (values != exact).reshape(*x.shape[:-1], -1)
-            values = values >> self._shift
-        else:
-            wraps = None
+        rows, shape = x.reshape(-1, x.shape[-1]), x.shape[:-1]
+        if self._mantissa.total * largest < INT32:
             if self._weight is not None:
-                values = self._weight(rows, largest).to(torch.int32)
-            else:
-                values = self._mantissa(rows, largest).to(torch.int32) >> self._shift
-        return Sums(values.reshape(*x.shape[:-1], -1), wraps)
+                sums = self._weight(rows, largest)
+                return sums._replace(values=sums.values.reshape(*shape, -1))
+            values = self._mantissa(rows, largest).whole() >> self._shift
+            return Sums(values.reshape(*shape, -1))
+        exact = self._mantissa(rows, largest).values.long()
+        wrapped = wrap32(exact)
+        values, wraps = wrapped >> self._shift, wrapped != exact
+        return Sums(values.reshape(*shape, -1), wraps=wraps.reshape(*shape, -1))
+
+    def reach(self, largest: int) -> int:
+        """At least the size of every sum, given the size of the largest message."""
+        total = self._mantissa.total if self._weight is None else self._weight.total
+        return total * largest
 
 
 class Delayed:
@@ -88,8 +88,8 @@ class Delayed:
             sent = x[self.longest - delay :][:steps]
             rows = sent.reshape(-1, x.shape[-1])
             if self._largest * largest < INT32:
-                exact = product(rows, largest).long()
-                wrapped = None
+                sums = product(rows, largest)
+                exact, wrapped = sums.values.long() * sums.times, None
             else:
                 exact, wrapped = self._each(rows, delay)
             part = (exact >> self._shift).reshape(steps, x.shape[1], -1)
@@ -103,7 +103,11 @@ class Delayed:
                 more = more + wrapped.reshape(more.shape)
             wraps = more if wraps is None else wraps + more
         assert total is not None
-        return Sums(wrap32(total), wraps)
+        return Sums(wrap32(total), wraps=wraps)
+
+    def reach(self, largest: int) -> int:
+        """At least the size of every sum, given the size of the largest message."""
+        return min(INT32, self._total * largest)
 
     def _each(self, rows: Tensor, delay: int) -> tuple[Tensor, Tensor]:
         """Sums (row, out) of products that wrap one by one, and how many of them did."""
@@ -123,7 +127,8 @@ class Convolution:
     def __init__(self, layer: Conv, population: Population, device: torch.device) -> None:
         out = len(layer.weight)
         self._positions = population.size // out
-        weight = layer.weight.reshape(layer.groups, out // layer.groups, -1)
+        taps_first = layer.weight.transpose(0, 2, 3, 1)
+        weight = taps_first.reshape(layer.groups, out // layer.groups, -1)
         self._product = Product(weight if layer.groups > 1 else weight[0], device)
         self._groups = layer.groups
         self._patches = Patches(layer)
@@ -131,7 +136,7 @@ class Convolution:
         """numbers in the patches of a frame"""
 
     def __call__(self, x: Tensor, largest: int, numbers: int) -> Sums:
-        """Messages (step, sample, C, H, W) to sums (step, sample, neurons), C first.
+        """Messages (step, sample, H, W, C) to sums (step, sample, neurons).
 
         `numbers`: of patches, as many as there is room for at a time.
         """
@@ -141,29 +146,40 @@ class Convolution:
         values = torch.cat([part.values for part in parts]) if len(parts) > 1 else parts[0].values
         masks = [part.wraps for part in parts if part.wraps is not None]
         wraps = torch.cat(masks).reshape(*x.shape[:2], -1) if masks else None
-        return Sums(values.reshape(*x.shape[:2], -1), wraps)
+        return Sums(values.reshape(*x.shape[:2], -1), parts[0].times, wraps)
+
+    def reach(self, largest: int) -> int:
+        """At least the size of every sum, given the size of the largest message."""
+        return min(arithmetic.STATE_LIMIT, self._product.total * largest)
 
     def _some(self, frames: Tensor, largest: int) -> Sums:
         rows = self._patches(frames)
-        product = self._product(rows if self._groups > 1 else rows[0], largest)
-        sums = product.reshape(self._groups, len(frames), self._positions, -1).permute(1, 0, 3, 2)
-        bound = self._product.total * largest
-        if bound < arithmetic.STATE_LIMIT:
-            values = sums.to(torch.int32, memory_format=torch.contiguous_format)
-            return Sums(values.reshape(len(frames), -1), None)
-        exact = sums.long()
+        sums = self._product(rows if self._groups > 1 else rows[0], largest)
+        by_group = sums.values.reshape(self._groups, len(frames), self._positions, -1)
+        values = by_group.permute(1, 2, 0, 3).reshape(len(frames), -1)
+        if self._product.total * largest < arithmetic.STATE_LIMIT:
+            return sums._replace(values=values)
+        exact = values.long() * sums.times
         inside = torch.where((exact >= -INT32) & (exact < INT32), exact, 0)
         limit = arithmetic.STATE_LIMIT
-        values = ((inside + limit) & (2 * limit - 1)) - limit
-        return Sums(
-            wrap32(values).reshape(len(frames), -1), (values != exact).reshape(len(frames), -1)
-        )
+        wrapped = ((inside + limit) & (2 * limit - 1)) - limit
+        return Sums(wrap32(wrapped), wraps=wrapped != exact)
 
 
-def forward_synapses(
-    population: Population, device: torch.device
-) -> tuple[list[Matrix] | list[Delayed] | list[Convolution], Matrix | None]:
-    """The synapses from the layer before, one for each sum, and those from the layer itself."""
+Forward: TypeAlias = "list[Matrix] | list[Delayed] | list[Convolution]"
+
+
+def synapses_of(
+    population: Population, before: Sequence[int], device: torch.device
+) -> tuple[Forward, Matrix | None]:
+    """The synapses from the layer before, one for each sum, and those from the layer itself.
+
+    `before`: the shape of the layer before, as it is before any Flatten.
+    """
+
+    def turned(stored: arithmetic.SynapseFormat) -> arithmetic.SynapseFormat:
+        return replace(stored, mantissa=_columns(stored.mantissa, before))
+
     layer = population.layer
     if isinstance(layer, Conv):
         return [Convolution(layer, population, device)], None
@@ -171,11 +187,16 @@ def forward_synapses(
         return [], None
     if layer.recurrent is not None:
         forward, back = arithmetic.synapse_formats(layer.weight, layer.recurrent)
-        return [Matrix(forward, device)], Matrix(back, device)
+        return [Matrix(turned(forward), device)], Matrix(back, device)
     stored = arithmetic.synapse_format(layer.weight)
     if layer.delays is not None:
-        return [Delayed(stored, layer.delays, device)], None
-    parts = [Matrix(stored, device)]
+        return [Delayed(turned(stored), _columns(layer.delays, before), device)], None
+    parts = [Matrix(turned(stored), device)]
     if layer.imaginary is not None:
-        parts.append(Matrix(arithmetic.synapse_format(layer.imaginary), device))
+        parts.append(Matrix(turned(arithmetic.synapse_format(layer.imaginary)), device))
     return parts, None
+
+
+def _columns(matrix: Array, before: Sequence[int]) -> Array:
+    """(out, in) with the inputs in the order that they have on the device."""
+    return inward(matrix.reshape(len(matrix), *before), before)
