@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from spikeship.benchmarks._fuzz_checks import difference
 from spikeship.hw_targets import (
     Conv,
     Counter,
@@ -158,6 +159,10 @@ def test_the_engine_runs_it_as_the_reference_does(
     assert found.overflow == expected.overflow
     assert found.activity is not None
     assert tally(network, found.activity) == count(network, x, expected)
+    on_torch = simulate(network, x, **options, counter=counter, backend="torch")
+    assert difference(network, on_torch, expected) is None
+    assert on_torch.activity is not None
+    assert tally(network, on_torch.activity) == count(network, x, expected)
     plain = reference.simulate(network, x, record="counts")
     assert not np.array_equal(plain.counts, expected.counts)  # resets are not for nothing
 

@@ -159,7 +159,7 @@ class Running:
             name: torch.empty((steps, *shape), dtype=torch.int32, device=layer.device)
             for name in wanted.states
         }
-        if layer.scan is not None and layer.back is None:
+        if scan.ON and layer.back is None and layer.scan is not None:
             self._at_once(layer.scan, sums, first, start, wanted, messages, traces)
         else:
             self._one_by_one(sums, first, start, wanted, messages, traces)

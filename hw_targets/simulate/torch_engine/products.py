@@ -119,7 +119,11 @@ class Product:
             parts = [np.pad(part, [(0, -n % 8) for n in part.shape]) for part, _ in self._bytes]
             whole = np.stack(parts).astype(np.int8)
             self._stored[torch.int8] = torch.tensor(whole, device=self._device)
-        products = [int8_product(x.contiguous(), part) for part in self._stored[torch.int8]]
+        try:
+            products = [int8_product(x.contiguous(), part) for part in self._stored[torch.int8]]
+        except RuntimeError:  # sizes that the library has no kernel for
+            self._bytes = None
+            return None
         out = len(self._weight)
         if len(products) == 1:
             return Sums(products[0][:, :out].contiguous(), self._bytes[0][1])

@@ -30,6 +30,8 @@ from .products import Sums
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 """Whether Triton's kernels run on the CPU, in Python."""
+ON = True
+"""Whether scans are done in the kernel at all; else step by step, which gives the same."""
 BLOCKS = (128, 512)
 """Elements of a program: of few ones, so that all multiprocessors have some, and of many."""
 MANY = 1 << 18
