@@ -18,7 +18,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from statistics import median
@@ -31,6 +31,8 @@ from rich.table import Table
 
 from ..hw_targets.counts.counter import Counter
 from ..hw_targets.counts.counts import count, tally
+from ..hw_targets.network import arithmetic
+from ..hw_targets.network.layers import Conv, Dense, Input
 from ..hw_targets.network.network import Network
 from ..hw_targets.network.neurons import CubaLIF
 from ..hw_targets.network.timing import Timing
@@ -41,10 +43,7 @@ from ..hw_targets.simulate.torch_engine import run as on_torch
 from ._fuzz_checks import difference, everything, scattered
 from ._fuzz_networks import Case, draw
 from .harness import RESULTS, command, finish, kept
-from .speed.networks import PLANS, QUICK_PLANS, Plan, random_input
-from .speed.networks import build as built
-
-build = cache(built)
+from .speed.networks import PLANS, QUICK_PLANS, Plan, build, random_input
 
 _VGG = tuple(
     (channels, 3, (stride, stride), (1, 1))
@@ -115,6 +114,36 @@ REHEARSAL = Setup(
 )
 
 
+# -- networks ------------------------------------------------------------------------------------
+
+
+@cache
+def network_of(plan: Plan, rate: float, steps: int | None, device: str) -> Network:
+    """The network whose layers fire at about `rate`: in a long run, or in `steps` steps from rest.
+
+    From rest, a threshold is what v exceeds at this rate in the steps that answer the input, as long as
+    nothing fires.
+    """
+    network = build(plan, rate)
+    if steps is None:
+        return network
+    x = random_input(plan.input_shape, rate, 4, steps)
+    layers = list(network.layers)
+    for p in network.populations:
+        i = network.layers.index(p.layer)
+        layer, neuron = p.layer, p.layer.neuron
+        assert isinstance(layer, Conv | Dense)
+        assert isinstance(neuron, CubaLIF)
+        layers[i] = replace(layer, neuron=replace(neuron, threshold=arithmetic.THRESHOLD_MAX))
+        timing = Timing(steps + p.latency)
+        trace = on_torch.simulate(Network(layers[: i + 1]), x, timing, record="v.-1", device=device)
+        assert trace.v is not None
+        level = np.quantile(trace.v[-1][:, p.latency :], 1 - rate)
+        threshold = max(0, int(level) >> arithmetic.STATE_SHIFT)
+        layers[i] = replace(layer, neuron=replace(neuron, threshold=threshold))
+    return Network(layers)
+
+
 # -- parity ---------------------------------------------------------------------------------------
 
 
@@ -163,7 +192,7 @@ def random_networks(setup: Setup, by_steps: bool) -> dict[str, Any]:
 
 def larger(setup: Setup, plan: Plan, rate: float, steps: int | None) -> dict[str, Any]:
     """Every spike and state of a network as people use, against the engine."""
-    network = build(plan, rate)
+    network = network_of(plan, rate, steps, setup.device)
     x = random_input(plan.input_shape, rate, 4, steps or plan.steps)
     timing = Timing(x.shape[1] + network.latency)
     record = everything(network)
@@ -178,7 +207,10 @@ def larger(setup: Setup, plan: Plan, rate: float, steps: int | None) -> dict[str
             trace = on_torch.simulate(network, x, timing, record=record, device=setup.device)
         out["step by step" if by_steps else "one kernel"] = difference(network, trace, expected)
     assert expected.spikes is not None
-    rates = [float((expected.spikes[p.index] != 0).mean()) for p in network.populations]
+    rates = [
+        float((expected.spikes[p.index][:, p.latency : p.latency + (steps or plan.steps)]).mean())
+        for p in network.populations
+    ]
     return {"digest": network.digest, "differs": out, "rates": rates}
 
 
@@ -198,7 +230,7 @@ def seconds_of(run: Callable[[], Any], repeats: int) -> float:
 
 def speed(setup: Setup, plan: Plan, rate: float, steps: int | None, batch: int) -> dict[str, Any]:
     """Samples and neuron updates per second: torch on the device, and the engine on the CPU."""
-    network = build(plan, rate)
+    network = network_of(plan, rate, steps, setup.device)
     x = random_input(plan.input_shape, rate, batch, steps or plan.steps)
     timing = Timing(x.shape[1] + network.latency if steps else x.shape[1])
     few = x[: setup.engine_batch]
@@ -240,8 +272,6 @@ def speed(setup: Setup, plan: Plan, rate: float, steps: int | None, batch: int) 
 def updates_alone(setup: Setup) -> dict[str, Any]:
     """Neuron updates per second of the kernel alone, sums and messages in the device's memory."""
     elements, steps = setup.scan
-    from ..hw_targets.network.layers import Input
-
     network = Network([Input((1024,), CubaLIF(1024, 512, 300))])
     (population,) = network.populations
     device = torch.device(setup.device)
