@@ -107,7 +107,9 @@ class Running:
             return self._scan([Sums(x)], None, start, wanted)
         parts = self._sums(x, wanted.patches, last)
         block = self._scan(parts, self._arriving, start, wanted)
-        self._arriving = [part._replace(values=part.values[len(x) - 1]) for part in parts]
+        self._arriving = [
+            part._replace(values=part.values[len(x) - 1].clone()) for part in parts if not last
+        ]
         return block
 
     def result(self) -> Overflow:

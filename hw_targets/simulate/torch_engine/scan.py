@@ -58,7 +58,6 @@ class Scan:
         from . import kernel
 
         neuron: Any = population.neuron
-        self._states = list(population.states)
         self._size = population.size
         self._cuba = isinstance(neuron, CubaLIF | Integrator)
         self._numbers = {"threshold": 0, "shift": arithmetic.STATE_SHIFT, "sin": 0, "cos": 0}
@@ -122,6 +121,9 @@ class Scan:
         if not elements:
             return
         block = BLOCKS[elements >= MANY]
+        if len(sums) > 1:  # two that have to lie in memory alike
+            sums = [Sums(part.whole().contiguous()) for part in sums]
+            first = first and [Sums(part.whole().contiguous()) for part in first]
         begin = sums if first is None else first
         kernel.scan[(-(-elements // block),)](
             sums[0].values,
