@@ -33,6 +33,9 @@ def build():
 """
 
 
+SAID = ("--dt", 1e-4, "--reset", "zero")
+
+
 @pytest.fixture
 def nir_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Two layers of LIF neurons without dt, and 12 samples of input, in the current folder."""
@@ -54,7 +57,7 @@ def nir_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_nir_file_becomes_integers_on_ones_own_inputs(nir_file: Path) -> None:
-    out = ok("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "out.net")
+    out = ok("export", nir_file, *SAID, "--input", "x.npy", "--out", "out.net")
     network = read_netx("out.net")
     assert out["digest"] == network.digest
     assert [layer["name"] for layer in out["layers"]] == ["b", "d"]
@@ -76,13 +79,25 @@ def test_the_time_step_is_not_guessed(nir_file: Path) -> None:
 
 
 def test_reset_by_subtraction_is_approximated_only_on_request(nir_file: Path) -> None:
-    words = ["export", nir_file, "--dt", 1e-4, "--reset", "subtract", "--input", "x.npy", "--out"]
+    words = [
+        "export",
+        nir_file,
+        "--dt",
+        1e-4,
+        "--reset",
+        "subtract",
+        "--reset-delay",
+        0,
+        "--input",
+        "x.npy",
+        "--out",
+    ]
     refused = call(*words, "out.net")
     assert refused.exit_code == 1
     assert "no exact image of b (reset 'subtract'); d (reset 'subtract')" in refused.stderr
     assert "or allow --approximate-reset" in refused.stderr
     layers = ok(*words, "out.net", "--approximate-reset")["layers"]
-    exact = ok("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "zero.net")["layers"]
+    exact = ok("export", nir_file, *SAID, "--input", "x.npy", "--out", "zero.net")["layers"]
     assert layers[0]["agreement"] < exact[0]["agreement"]  # measured against the soft reset
     checked = ok("verify", "out.net", "--input", "x.npy", "--lava-samples", 0, "--tolerance", 1)
     assert checked["result"]["diagnoses"][0]["cause"] == "reset"
@@ -98,7 +113,7 @@ def test_reset_by_subtraction_is_approximated_only_on_request(nir_file: Path) ->
     ],
 )
 def test_bits_and_budgets(nir_file: Path, words: list[object], bits: list[int] | None) -> None:
-    out = ok("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "out.net", *words)
+    out = ok("export", nir_file, *SAID, "--input", "x.npy", "--out", "out.net", *words)
     found = [layer["bits"] for layer in out["layers"]]
     if bits is not None:
         assert found == bits
@@ -124,7 +139,7 @@ def test_bits_and_budgets(nir_file: Path, words: list[object], bits: list[int] |
     ],
 )
 def test_what_cannot_be_is_said(nir_file: Path, words: list[str], message: str) -> None:
-    result = call("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "o.net", *words)
+    result = call("export", nir_file, *SAID, "--input", "x.npy", "--out", "o.net", *words)
     assert result.exit_code == 1
     assert message in " ".join(result.stderr.split())
     assert not Path("o.net").exists()
@@ -132,7 +147,7 @@ def test_what_cannot_be_is_said(nir_file: Path, words: list[str], message: str) 
 
 def test_inputs_must_be_integers(nir_file: Path) -> None:
     np.save("real.npy", np.zeros((2, 3, 20)))
-    result = call("export", nir_file, "--dt", 1e-4, "--input", "real.npy", "--out", "o.net")
+    result = call("export", nir_file, *SAID, "--input", "real.npy", "--out", "o.net")
     assert result.exit_code == 1
     assert "type float64; integers (sample, time, *input shape) are needed" in result.stderr
 

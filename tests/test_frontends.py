@@ -45,6 +45,7 @@ def slayer_net() -> nn.Module:
 
 def graph() -> nir.NIRGraph:
     neuron = nir.IF(np.ones(3), np.full(3, 0.5), np.zeros(3))
+    neuron.metadata = {"reset": "zero", "reset_delay": 0}
     weight = np.random.default_rng(0).normal(size=(3, 6))
     return chain_graph([("w", nir.Linear(weight)), ("n", neuron)], (6,), {"dt": 1.0})
 

@@ -99,15 +99,23 @@ def export(
     reset: Annotated[
         Literal["zero", "subtract"] | None,
         typer.Option(
-            help="Reset of a NIR graph's neurons, which files do not say. Default: to v_reset."
+            help="Reset of a NIR graph's neurons, which files do not say: to v_reset, or by v_threshold."
         ),
     ] = None,
     reset_delay: Annotated[
         int | None,
         typer.Option(
-            help="Steps from spike to reset in a NIR graph; 1 is snnTorch's. Default: 0.",
+            help="Steps from spike to reset in a NIR graph; 1 is snnTorch's.",
             min=0,
             max=1,
+        ),
+    ] = None,
+    framework: Annotated[
+        Literal["snntorch", "spikingjelly", "norse", "sinabs", "rockpool", "lava", "nengo"] | None,
+        typer.Option(
+            "--from",
+            help="Framework that wrote a NIR graph, with its defaults for --dt, --reset and "
+            "--reset-delay; see `spikeship supported`.",
         ),
     ] = None,
     approximate_current_bias: Annotated[
@@ -159,7 +167,7 @@ def export(
         calibration=calibration,
         input_shape=(sizes,) if isinstance(sizes, int) else sizes,
         checkpoint=checkpoint,
-        given=Given(dt, reset, reset_delay),
+        given=Given(dt, reset, reset_delay, framework),
         approximate_current_bias=approximate_current_bias,
         approximate_reset=approximate_reset,
         data_root=data_root,

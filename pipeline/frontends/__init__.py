@@ -75,6 +75,12 @@ def _primitives() -> Iterable[Kind]:
     return (Kind(node.__name__, remark=", ".join(names)) for node, names in PARAMETERS.items())
 
 
+def _conventions() -> Iterable[Kind]:
+    from .nir_conventions import CONVENTIONS
+
+    return (Kind(name, remark=rules.says) for name, rules in CONVENTIONS.items())
+
+
 # -- Norse -----------------------------------------------------------------------------------------
 
 
@@ -142,7 +148,7 @@ FRONTENDS = (
         "a NIR graph",
         _is_graph,
         _read,
-        (Table("NIR primitives", _primitives),),
+        (Table("NIR primitives", _primitives), Table("NIR conventions (--from)", _conventions)),
     ),
     Frontend(
         "Norse",

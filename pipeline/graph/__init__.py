@@ -24,6 +24,7 @@ from .topology import (
     LoweringError,
     Node,
     UnknownNodeError,
+    find_loops,
     flatten_subgraphs,
 )
 
@@ -46,6 +47,7 @@ __all__ = [
     "conv2d",
     "delay_steps",
     "dynamics",
+    "find_loops",
     "flatten_subgraphs",
     "input_shape",
     "recurrence",
