@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -68,6 +69,41 @@ def test_a_nir_file_becomes_integers_on_ones_own_inputs(nir_file: Path) -> None:
     checked = ok("verify", "out.net", "--input", "x.npy", "--lava-samples", 0)
     assert checked["ok"]
     assert [row["source"] for row in checked["result"]["layers"]] == ["b", "d"]
+
+
+def test_a_source_is_never_overwritten(nir_file: Path) -> None:
+    """The float network gets another name, which `verify` finds, also when both files are moved."""
+    before = nir_file.read_bytes()
+    words = ("export", nir_file, *SAID, "--input", "x.npy", "--out", "net.net")
+    for _ in range(2):
+        assert ok(*words)["graph"] == "net.float.nir"
+        assert nir_file.read_bytes() == before
+    checked = ok("verify", "net.net", "--input", "x.npy", "--lava-samples", 0)
+    assert [row["source"] for row in checked["result"]["layers"]] == ["b", "d"]
+    for name in ("net.net", "net.float.nir"):
+        Path(name).rename(f"moved_{name}")
+    moved = ok("verify", "moved_net.net", "--input", "x.npy", "--lava-samples", 0)
+    assert moved["result"]["to_float"] == checked["result"]["to_float"]
+    # another network's export leaves a .nir alone that it does not know, and replaces its own
+    ok("export", nir_file, *SAID, "--input", "x.npy", "--out", "other.net")
+    ours = Path("other.nir").read_bytes()
+    assert (
+        ok("export", "other.nir", "--input", "x.npy", "--out", "other.net")["graph"]
+        == "other.float.nir"
+    )
+    assert Path("other.nir").read_bytes() == ours
+    Path("net.float.nir").write_text("notes")
+    refused = call(*words)
+    assert refused.exit_code == 1
+    assert "net.nir: spikeship did not write it, or it is the source itself, so" in refused.stderr
+    assert Path("net.float.nir").read_text() == "notes"
+    for out in (nir_file, "x.npy", "some.nir"):
+        refused = call("export", nir_file, *SAID, "--input", "x.npy", "--out", out)
+        assert refused.exit_code == 1
+        assert re.search(
+            "is what the network is made of|this name is for the float", refused.stderr
+        )
+    assert nir_file.read_bytes() == before
 
 
 def test_the_time_step_is_not_guessed(nir_file: Path) -> None:

@@ -141,6 +141,7 @@ def export(
     the file shall say how to encode a data set.
     """
     from ..deploy.deploy import deploy
+    from ..deploy.deployed import graph_file
     from ..frontends.load import Given
     from .tables import loss_tables, network_table
 
@@ -150,6 +151,9 @@ def export(
         fail("--bits, --size-budget and --max-loss exclude each other.")
     if fine_tune and input_ is not None:
         fail("--fine-tune needs labels: give --data instead of --input.")
+    for given in (source, checkpoint, input_):
+        if given is not None and Path(given).resolve() == out.resolve():
+            fail(f"--out {out} is what the network is made of: give another name.")
     if target is not None:
         payload_of(target)  # known before anything is computed
     sizes = None if input_shape is None else _numbers(input_shape, "--input-shape")
@@ -175,7 +179,7 @@ def export(
         seed=seed,
         progress=say,
     ).save(out, target=target)
-    graph = None if deployed.graph is None else out.with_suffix(".nir")
+    graph = None if deployed.graph is None else graph_file(deployed.network, out)
     return Output(
         {"net": out, "graph": graph, "digest": deployed.digest, "layers": deployed.losses},
         network_table(deployed.network),

@@ -84,12 +84,13 @@ def verify(
     one that `spikeship export` wrote. Each layer that differs gets its likely cause. Status 1 where
     spikes of float network and integers differ by more than --tolerance, or anything else at all.
     """
-    from ..deploy.deployed import Deployed
+    from ..deploy.deployed import Deployed, graph_file
     from ..verify import verify as verify_network
 
     deployed = Deployed.load(net, graph)
     if deployed.float_graph is None:
-        say(f"no float graph {net.with_suffix('.nir')}: comparing with Lava only.")
+        beside = graph_file(deployed.network, net)
+        say(f"no float graph {beside}: comparing with Lava only.")
     result = verify_network(
         deployed,
         data.of(deployed) if input_ is None else load_array(input_),
