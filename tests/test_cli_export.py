@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from spikeship.hw_targets import Coding, Dense, read_netx
+from spikeship.pipeline.float.execute import execute
+from spikeship.pipeline.frontends import from_nir
 from spikeship.pipeline.graph import chain_graph
 
 from cli import call, ok
@@ -95,7 +97,7 @@ def test_a_source_is_never_overwritten(nir_file: Path) -> None:
     Path("net.float.nir").write_text("notes")
     refused = call(*words)
     assert refused.exit_code == 1
-    assert "net.nir: spikeship did not write it, or it is the source itself, so" in refused.stderr
+    assert "net.nir: spikeship did not write it, or it is the source itself. The" in refused.stderr
     assert Path("net.float.nir").read_text() == "notes"
     for out in (nir_file, "x.npy", "some.nir"):
         refused = call("export", nir_file, *SAID, "--input", "x.npy", "--out", out)
@@ -104,6 +106,29 @@ def test_a_source_is_never_overwritten(nir_file: Path) -> None:
             "is what the network is made of|this name is for the float", refused.stderr
         )
     assert nir_file.read_bytes() == before
+
+
+def test_recorded_outputs_are_compared_before_anything_is_written(nir_file: Path) -> None:
+    """A wrong reset is seen; who gives no outputs is told that nobody looked."""
+    x = np.load("x.npy")
+    graph = from_nir(nir_file, 1e-4, reset="subtract", reset_delay=1)
+    np.save("theirs.npy", execute(graph, x.astype(float)).spikes[-1])
+    words = ("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "o.net")
+    wrong = call(*words, "--reset", "zero", "--expect", "theirs.npy")
+    assert wrong.exit_code == 1
+    assert "the float network is not the one that was recorded: time step, reset" in wrong.stdout
+    assert "o.net is not written" in wrong.stdout
+    assert not Path("o.net").exists()
+    right = ("--reset", "subtract", "--reset-delay", 1, "--approximate-reset")
+    out = ok(*words, *right, "--expect", "theirs.npy")
+    assert out["expected"]["to_float"] == 1.0
+    assert 0.5 < out["expected"]["to_integers"] < 1.0
+    again = ("verify", "o.net", "--input", "x.npy", "--tolerance", 1, "--lava-samples", 0)
+    assert ok(*again, "--expect", "theirs.npy")["result"]["expected"] == out["expected"]
+    alone = call(*words, *right)
+    assert "original framework: not compared. Record its outputs" in alone.stdout
+    told = call("export", nir_file, *SAID, "--expect", "theirs.npy", "--out", "o.net")
+    assert "--expect is compared on --input" in told.stderr
 
 
 def test_the_time_step_is_not_guessed(nir_file: Path) -> None:

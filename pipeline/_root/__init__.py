@@ -299,8 +299,8 @@ def verify(
 
     `data`: a data set, by default the network's own, or encoded inputs (sample, steps, *input shape).
     `samples` test samples are compared with the float network, `lava_samples` of them run on Lava.
-    `options`: `module`, your own network whose `forward` is compared too, and `tolerance`, see
-    `pipeline.verify.verify`.
+    `options`: `module`, your own network whose `forward` is compared too, `expect`, the outputs that its
+    framework recorded, and `tolerance`, see `pipeline.verify.verify`.
 
     >>> verify(chip, data, samples=20, lava_samples=0).ok
     True

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ...hw_targets.chips.messages import PAYLOADS, payload_of
 from .options import CodingOptions, DataRoot, Seed, load_array
 from .screen import Output, fail, say
+
+if TYPE_CHECKING:
+    from ..verify import Expected
 
 
 def export(
@@ -34,6 +38,13 @@ def export(
         typer.Option(
             "--input",
             help="Your own calibration inputs: integers (sample, time, *input shape) in a .npy file.",
+        ),
+    ] = None,
+    expect: Annotated[
+        Path | None,
+        typer.Option(
+            help="What the original framework recorded of the last layer on --input, as for `verify`; "
+            "where the float network does something else, nothing is written."
         ),
     ] = None,
     data: Annotated[
@@ -143,6 +154,7 @@ def export(
     from ..deploy.deploy import deploy
     from ..deploy.deployed import graph_file
     from ..frontends.load import Given
+    from ..verify import compare_expected
     from .tables import loss_tables, network_table
 
     if data and input_:
@@ -156,11 +168,14 @@ def export(
             fail(f"--out {out} is what the network is made of: give another name.")
     if target is not None:
         payload_of(target)  # known before anything is computed
+    if expect is not None and input_ is None:
+        fail("--expect is compared on --input: give the inputs that the framework got.")
     sizes = None if input_shape is None else _numbers(input_shape, "--input-shape")
+    inputs = None if input_ is None else load_array(input_)
     deployed = deploy(
         source,
         data,
-        inputs=None if input_ is None else load_array(input_),
+        inputs=inputs,
         coding=None if input_ is not None else coding.chosen(levels),
         levels=levels,
         bits=None if bits == "8" else _numbers(bits, "--bits"),
@@ -178,14 +193,38 @@ def export(
         folder=out.with_suffix(".tuning"),
         seed=seed,
         progress=say,
-    ).save(out, target=target)
+    )
+    recorded = None
+    if expect is not None and inputs is not None:
+        recorded = compare_expected(deployed, inputs, load_array(expect))
+    if recorded is not None and not recorded.ok:
+        return Output({"expected": recorded}, *recorded.lines(), f"{out} is not written", ok=False)
+    deployed = deployed.save(out, target=target)
     graph = None if deployed.graph is None else graph_file(deployed.network, out)
     return Output(
-        {"net": out, "graph": graph, "digest": deployed.digest, "layers": deployed.losses},
+        {
+            "net": out,
+            "graph": graph,
+            "digest": deployed.digest,
+            "layers": deployed.losses,
+            "expected": recorded,
+        },
         network_table(deployed.network),
         *loss_tables(deployed.losses),
+        *_origin(source, recorded),
         f"wrote {out}" + ("" if graph is None else f" and {graph}"),
     )
+
+
+def _origin(source: str, recorded: Expected | None) -> Iterator[str]:
+    """How far the network is the one that was trained, or that nobody looked."""
+    if recorded is not None:
+        yield from recorded.lines()
+    elif Path(source).suffix == ".nir":
+        yield (
+            "original framework: not compared. Record its outputs on these inputs and give them to "
+            "--expect, here or in `spikeship verify`."
+        )
 
 
 def _numbers(text: str, option: str) -> int | list[int]:

@@ -62,6 +62,13 @@ def verify(
         Path | None,
         typer.Option(help="Torch state dict to load into what --model module:function returns."),
     ] = None,
+    expect: Annotated[
+        Path | None,
+        typer.Option(
+            help="What the original framework recorded of the last layer on these inputs, as .npy: "
+            "spikes (sample, time, *shape), their counts (sample, *shape), or a readout's voltages."
+        ),
+    ] = None,
     samples: Annotated[
         int, typer.Option(help="Test samples compared with the float network.", min=1)
     ] = 200,
@@ -82,7 +89,8 @@ def verify(
 
     With --model, your module's own forward is compared as well; without it, the float network is the
     one that `spikeship export` wrote. Each layer that differs gets its likely cause. Status 1 where
-    spikes of float network and integers differ by more than --tolerance, or anything else at all.
+    spikes of float network and integers differ by more than --tolerance, or anything else at all; with
+    --expect also where the float network is not what was recorded.
     """
     from ..deploy.deployed import Deployed, graph_file
     from ..verify import verify as verify_network
@@ -95,6 +103,7 @@ def verify(
         deployed,
         data.of(deployed) if input_ is None else load_array(input_),
         module=_module(model, checkpoint),
+        expect=None if expect is None else load_array(expect),
         samples=samples,
         lava_samples=lava_samples,
         tolerance=tolerance,
@@ -159,6 +168,8 @@ def verification_tables(result: Verification) -> list[Table | str]:
         out.append(f"same answer as the float network: {percent(result.same_answers)}")
     if result.same_module_answers is not None:
         out.append(f"same answer as the module itself: {percent(result.same_module_answers)}")
+    if result.expected is not None:
+        out += result.expected.lines()
     if result.accuracy:
         parts = [
             f"{a.side} {percent(a.accuracy)} ({100 * a.delta:+.2f}; {a.samples} samples)"

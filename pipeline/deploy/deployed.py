@@ -175,8 +175,8 @@ def _with_name_of_graph(network: Network, path: Path) -> Network:
     ]
     if not free:
         raise FileExistsError(
-            f"{path.with_suffix(GRAPH_NAMES[0])}: spikeship did not write it, or it is the source itself, "
-            f"so the float network cannot go there. Give the netx file another name."
+            f"{path.with_suffix(GRAPH_NAMES[0])}: spikeship did not write it, or it is the source "
+            f"itself. The float network cannot go there: give the netx file another name."
         )
     if recipe is None:
         return network
