@@ -150,18 +150,20 @@ WEAK = {"Leaky": 0.6, "Synaptic": 0.4, "RLeaky": 0.35, "convolution": 0.35}
         for reset in ("zero", "subtract")
         for delay in (0, 1)
         if delay or kind != "RSynaptic"  # snnTorch 1.0 fails to run that one
-    ],
+    ]
+    + [(kind, "subtract-at-once", 0) for kind in ("Leaky", "Synaptic", "RLeaky", "convolution")],
 )
 def test_networks_of_snntorch(kind: str, reset: str, delay: int, tmp_path: Path) -> None:
     """Its export says neither dt (1e-4 in its code) nor reset; with both, every spike is its own.
 
-    Input is weak where snnTorch subtracts at once: when v is still above the threshold afterwards, it
-    subtracts once more in the next step, whether or not the neuron fires.
+    Where snnTorch subtracts at once and v is still above the threshold afterwards, it subtracts once more
+    in the next step, whether or not the neuron fires: with weak input it is plain subtraction.
     """
     from snntorch.export_nir import export_to_nir
 
     torch.manual_seed(3)
-    net, shape = snntorch_network(kind, reset_mechanism=reset, reset_delay=bool(delay))
+    mechanism = reset.removesuffix("-at-once")
+    net, shape = snntorch_network(kind, reset_mechanism=mechanism, reset_delay=bool(delay))
     net = net.double()
     if (reset, delay) == ("subtract", 0):
         with torch.no_grad():
@@ -177,9 +179,15 @@ def test_networks_of_snntorch(kind: str, reset: str, delay: int, tmp_path: Path)
             if hasattr(module, "reset_mem"):
                 module.reset_mem()
         theirs = torch.stack([net(frame.double()) for frame in x.transpose(0, 1)], dim=1).numpy()
-    read = from_nir(tmp_path / "net.nir", dt=1e-4, reset=reset, reset_delay=delay)
+    said = {"framework": "snntorch", "reset": reset}
+    read = from_nir(tmp_path / "net.nir", reset_delay=delay, **said)
     assert (spikes(read, x.numpy()) == theirs).all()
     assert 0.003 < theirs.mean() < 0.9
+    if mechanism != reset:
+        plain = from_nir(
+            tmp_path / "net.nir", framework="snntorch", reset="subtract", reset_delay=0
+        )
+        assert (spikes(plain, x.numpy()) != theirs).any()
 
 
 def norse_export(model: nn.Module, dt: float) -> nir.NIRGraph:

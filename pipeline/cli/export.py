@@ -108,9 +108,10 @@ def export(
         ),
     ] = None,
     reset: Annotated[
-        Literal["zero", "subtract"] | None,
+        Literal["zero", "subtract", "subtract-at-once", "none"] | None,
         typer.Option(
-            help="Reset of a NIR graph's neurons, which files do not say: to v_reset, or by v_threshold."
+            help="Reset of a NIR graph's neurons, which files do not say: to v_reset, by v_threshold, by "
+            "it as snnTorch does with reset_delay=False, or none."
         ),
     ] = None,
     reset_delay: Annotated[

@@ -14,6 +14,8 @@ from ..graph import PARAMETERS, Edge, GraphError, check, find_loops, flatten_sub
 from .nir_conventions import CONVENTIONS, SPIKING, Convention, convention
 from .nir_file import graph_from, plain, read_raw
 
+NO_DELAY = ("subtract-at-once", "none")
+"""Resets that have no delay."""
 _AXES: dict[type[nir.NIRNode], int] = {
     nir.Affine: 1,
     nir.Linear: 1,
@@ -222,8 +224,10 @@ def _say_resets(
         ):
             if key in metadata:
                 continue
-            if usual is not None:
+            if usual is not None and plain(metadata.get("reset")) not in NO_DELAY:
                 metadata[key] = usual
+            elif key == "reset_delay" and plain(metadata.get("reset")) in NO_DELAY:
+                metadata[key] = 0
             elif key == "reset_delay" and plain(metadata.get("reset")) == "zero":
                 if isinstance(node, nir.CubaLIF) or name in loops:
                     open_[key].append(name)

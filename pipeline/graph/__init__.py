@@ -1,6 +1,7 @@
 """NIR graphs that can become a netx file: chains of layers, with recurrence inside a layer."""
 
 from .chains import (
+    RESETS,
     Dynamics,
     Stage,
     chain,
@@ -33,6 +34,7 @@ __all__ = [
     "NEURONS",
     "PARAMETERS",
     "READOUTS",
+    "RESETS",
     "Chain",
     "Dynamics",
     "Edge",
