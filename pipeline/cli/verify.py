@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _module(model: str | None, checkpoint: Path | None) -> torch.nn.Module | None:
-    """The Norse network that `verify` is given."""
+    """The network that `verify` is given."""
     if model is None:
         if checkpoint is not None:
             fail("--checkpoint goes with --model module:function.")
@@ -31,7 +31,9 @@ def _module(model: str | None, checkpoint: Path | None) -> torch.nn.Module | Non
 
     network, _ = load_source(model, checkpoint)
     if frontend_of(network).answers is None:
-        fail(f"--model {model}: only a Norse network's own forward is compared.")
+        fail(
+            f"--model {model}: its own forward cannot be followed (Norse, snnTorch, SpikingJelly)."
+        )
     module: torch.nn.Module = network
     return module
 
@@ -54,8 +56,8 @@ def verify(
     model: Annotated[
         str | None,
         typer.Option(
-            help="The Norse network that was exported, to run its own forward too: module:function, or "
-            "a checkpoint of `spikeship train`."
+            help="The Norse, snnTorch or SpikingJelly network that was exported, to run its own forward "
+            "too: module:function, or a checkpoint of `spikeship train`."
         ),
     ] = None,
     checkpoint: Annotated[

@@ -110,9 +110,9 @@ def _empty_nodes(graph: nir.NIRGraph, prefix: str = "") -> Iterator[str]:
         if node is None:
             yield (
                 f"node {prefix}{name} is None: the exporter did not know the module of that name. "
-                f"snnTorch's leaves None for BatchNorm2d, MaxPool2d, Dropout and Alpha. Fold batch norm "
-                f"into the layer before it, take dropout out, train with AvgPool2d and Leaky or "
-                f"Synaptic, and export again."
+                f"snnTorch's leaves None for BatchNorm2d, MaxPool2d, Dropout and Alpha. Give the "
+                f"snnTorch network itself, `spikeship export mynet:build`, which takes all of these but "
+                f"Alpha."
             )
         elif isinstance(node, nir.NIRGraph):
             yield from _empty_nodes(node, f"{prefix}{name}.")
