@@ -136,6 +136,10 @@ def test_the_time_step_is_not_guessed(nir_file: Path) -> None:
     assert result.exit_code == 1
     assert "the time step dt is not known" in result.stderr
     assert "in the unit of its time constants: --dt 1e-3." in result.stderr
+    assert "framework's defaults they have, --from snntorch (or spikingjelly, " in result.stderr
+    assert (
+        "or --reset zero (v <- v_reset) or --reset subtract, with --reset-delay 0" in result.stderr
+    )
     assert not Path("out.net").exists()
 
 
