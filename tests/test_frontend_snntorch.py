@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import nir
@@ -21,6 +24,8 @@ from spikeship.pipeline.frontends import frontend_of
 from spikeship.pipeline.frontends.norse_modules import UnsupportedModuleError
 from spikeship.pipeline.graph import chain
 from spikeship.pipeline.verify import verify
+
+from cli import call, ok
 
 STEPS = 12
 
@@ -266,3 +271,45 @@ def test_from_module_to_file_and_verification() -> None:
         0.8, threshold=0.4, reset_mechanism="zero", init_hidden=True, output=True
     )
     assert min(loss.agreement for loss in deploy(zero, inputs=x).losses) > 0.97
+
+
+def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class with the default reset, its weights, own inputs and recorded outputs, in two commands."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "leaky_net", raising=False)
+    Path("leaky_net.py").write_text(
+        "import snntorch, torch\n"
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.fc1, self.lif1 = nn.Linear(10, 16), snntorch.Leaky(0.9, threshold=0.3)\n"
+        "        self.fc2, self.lif2 = nn.Linear(16, 4), snntorch.Leaky(0.9, threshold=0.3)\n"
+        "    def forward(self, x):\n"
+        "        m1, m2, out = self.lif1.init_leaky(), self.lif2.init_leaky(), []\n"
+        "        for frame in x:\n"
+        "            s, m1 = self.lif1(self.fc1(frame), m1)\n"
+        "            s, m2 = self.lif2(self.fc2(s), m2)\n"
+        "            out.append(s)\n"
+        "        return torch.stack(out)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    torch.manual_seed(2)
+    net = importlib.import_module("leaky_net").Net()
+    torch.save(net.state_dict(), "w.pt")
+    x = inputs(10)
+    np.save("x.npy", x)
+    with torch.no_grad():
+        np.save("theirs.npy", net(torch.tensor(x).float().transpose(0, 1)).transpose(0, 1).numpy())
+    weights = ("--checkpoint", "w.pt")
+    given = ("--input", "x.npy", "--expect", "theirs.npy")
+    refused = call("export", "leaky_net:Net", *weights, *given, "--out", "o.net")
+    assert (
+        "no exact image of lif1:lif (reset 'subtract', one step after the spike)" in refused.stderr
+    )
+    out = ok("export", "leaky_net:Net", *weights, *given, "--approximate-reset", "--out", "o.net")
+    assert out["expected"]["to_float"] == 1.0
+    model = ("--model", "leaky_net:Net", *weights)
+    checked = ok("verify", "o.net", *given, *model, "--lava-samples", 0, "--tolerance", 1)
+    assert [a["equal"] for a in checked["result"]["to_module"]] == [1.0, 1.0]
+    assert checked["result"]["expected"] == out["expected"]
