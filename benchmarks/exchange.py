@@ -57,7 +57,7 @@ CALIBRATION_SAMPLES = 10
 
 def one_neuron(folder: Path) -> Result:
     """The LIF neuron of task 1: 1000 steps, 34 input spikes, 4 output spikes."""
-    graph = from_nir(folder / "lif_norse.nir", dt=1e-4)
+    graph = from_nir(folder / "lif_norse.nir", dt=1e-4, reset="zero")
 
     def recorded(name: str) -> Array:
         table: Array = np.loadtxt(folder / f"lif_{name}.csv", delimiter=",").T
@@ -110,7 +110,7 @@ def nmnist_cnn(
 
     Calibrated on the samples that follow.
     """
-    graph = from_nir(file, dt=1)
+    graph = from_nir(file, dt=1, reset="zero")
     frames, labels = nmnist(data_root, CNN_STEPS)
     later = frames[samples : samples + calibration].astype(np.int32)
     frames, labels = frames[:samples].copy(), labels[:samples]
@@ -149,7 +149,7 @@ def nmnist_cnn(
 
 def braille(folder: Path) -> Result:
     """The recurrent network of task 3: 12 inputs, 38 recurrent and 7 output neurons, 256 steps."""
-    graph = from_nir(folder / "braille_noDelay_bias_zero.nir", dt=1e-4)
+    graph = from_nir(folder / "braille_noDelay_bias_zero.nir", dt=1e-4, reset="zero", reset_delay=0)
     x = np.load(folder / "braille_ds_test_0_input_256x12.npy")[None].astype(np.int32)
     exact = execute(graph, x.astype(float)).spikes
     platforms = {}

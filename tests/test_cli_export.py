@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 import torch
 
 from spikeship.hw_targets import Coding, Dense, read_netx
+from spikeship.pipeline.float.execute import execute
+from spikeship.pipeline.frontends import from_nir
 from spikeship.pipeline.graph import chain_graph
 
 from cli import call, ok
@@ -31,6 +34,9 @@ def build():
             ])
     return Network()
 """
+
+
+SAID = ("--dt", 1e-4, "--reset", "zero")
 
 
 @pytest.fixture
@@ -54,7 +60,7 @@ def nir_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_nir_file_becomes_integers_on_ones_own_inputs(nir_file: Path) -> None:
-    out = ok("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "out.net")
+    out = ok("export", nir_file, *SAID, "--input", "x.npy", "--out", "out.net")
     network = read_netx("out.net")
     assert out["digest"] == network.digest
     assert [layer["name"] for layer in out["layers"]] == ["b", "d"]
@@ -67,22 +73,96 @@ def test_a_nir_file_becomes_integers_on_ones_own_inputs(nir_file: Path) -> None:
     assert [row["source"] for row in checked["result"]["layers"]] == ["b", "d"]
 
 
+def test_a_source_is_never_overwritten(nir_file: Path) -> None:
+    """The float network gets another name, which `verify` finds, also when both files are moved."""
+    before = nir_file.read_bytes()
+    words = ("export", nir_file, *SAID, "--input", "x.npy", "--out", "net.net")
+    for _ in range(2):
+        assert ok(*words)["graph"] == "net.float.nir"
+        assert nir_file.read_bytes() == before
+    checked = ok("verify", "net.net", "--input", "x.npy", "--lava-samples", 0)
+    assert [row["source"] for row in checked["result"]["layers"]] == ["b", "d"]
+    for name in ("net.net", "net.float.nir"):
+        Path(name).rename(f"moved_{name}")
+    moved = ok("verify", "moved_net.net", "--input", "x.npy", "--lava-samples", 0)
+    assert moved["result"]["to_float"] == checked["result"]["to_float"]
+    # another network's export leaves a .nir alone that it does not know, and replaces its own
+    ok("export", nir_file, *SAID, "--input", "x.npy", "--out", "other.net")
+    ours = Path("other.nir").read_bytes()
+    assert (
+        ok("export", "other.nir", "--input", "x.npy", "--out", "other.net")["graph"]
+        == "other.float.nir"
+    )
+    assert Path("other.nir").read_bytes() == ours
+    Path("net.float.nir").write_text("notes")
+    refused = call(*words)
+    assert refused.exit_code == 3
+    assert "net.nir: spikeship did not write it, or it is the source itself. The" in refused.stderr
+    assert Path("net.float.nir").read_text() == "notes"
+    for out in (nir_file, "x.npy", "some.nir"):
+        refused = call("export", nir_file, *SAID, "--input", "x.npy", "--out", out)
+        assert refused.exit_code in (2, 3)
+        assert re.search(
+            "is what the network is made of|this name is for the float", refused.stderr
+        )
+    assert nir_file.read_bytes() == before
+
+
+def test_recorded_outputs_are_compared_before_anything_is_written(nir_file: Path) -> None:
+    """A wrong reset is seen; who gives no outputs is told that nobody looked."""
+    x = np.load("x.npy")
+    graph = from_nir(nir_file, 1e-4, reset="subtract", reset_delay=1)
+    np.save("theirs.npy", execute(graph, x.astype(float)).spikes[-1])
+    words = ("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "o.net")
+    wrong = call(*words, "--reset", "zero", "--expect", "theirs.npy")
+    assert wrong.exit_code == 1
+    assert "the float network is not the one that was recorded: time step, reset" in wrong.stdout
+    assert "o.net is not written" in wrong.stdout
+    assert not Path("o.net").exists()
+    right = ("--reset", "subtract", "--reset-delay", 1, "--approximate-reset")
+    out = ok(*words, *right, "--expect", "theirs.npy")
+    assert out["expected"]["to_float"] == 1.0
+    assert 0.5 < out["expected"]["to_integers"] < 1.0
+    again = ("verify", "o.net", "--input", "x.npy", "--tolerance", 1, "--lava-samples", 0)
+    assert ok(*again, "--expect", "theirs.npy")["result"]["expected"] == out["expected"]
+    alone = call(*words, *right)
+    assert "original framework: not compared. Record its outputs" in alone.stdout
+    told = call("export", nir_file, *SAID, "--expect", "theirs.npy", "--out", "o.net")
+    assert "--expect is compared on --input" in told.stderr
+
+
 def test_the_time_step_is_not_guessed(nir_file: Path) -> None:
     result = call("export", nir_file, "--input", "x.npy", "--out", "out.net")
     assert result.exit_code == 3
     assert "the time step dt is not known" in result.stderr
     assert "in the unit of its time constants: --dt 1e-3." in result.stderr
+    assert "framework's defaults they have, --from snntorch (or spikingjelly, " in result.stderr
+    assert (
+        "or --reset zero (v <- v_reset) or --reset subtract, with --reset-delay 0" in result.stderr
+    )
     assert not Path("out.net").exists()
 
 
 def test_reset_by_subtraction_is_approximated_only_on_request(nir_file: Path) -> None:
-    words = ["export", nir_file, "--dt", 1e-4, "--reset", "subtract", "--input", "x.npy", "--out"]
+    words = [
+        "export",
+        nir_file,
+        "--dt",
+        1e-4,
+        "--reset",
+        "subtract",
+        "--reset-delay",
+        0,
+        "--input",
+        "x.npy",
+        "--out",
+    ]
     refused = call(*words, "out.net")
     assert refused.exit_code == 3
     assert "no exact image of b (reset 'subtract'); d (reset 'subtract')" in refused.stderr
     assert "or allow --approximate-reset" in refused.stderr
     layers = ok(*words, "out.net", "--approximate-reset")["layers"]
-    exact = ok("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "zero.net")["layers"]
+    exact = ok("export", nir_file, *SAID, "--input", "x.npy", "--out", "zero.net")["layers"]
     assert layers[0]["agreement"] < exact[0]["agreement"]  # measured against the soft reset
     checked = ok("verify", "out.net", "--input", "x.npy", "--lava-samples", 0, "--tolerance", 1)
     assert checked["result"]["diagnoses"][0]["cause"] == "reset"
@@ -98,7 +178,7 @@ def test_reset_by_subtraction_is_approximated_only_on_request(nir_file: Path) ->
     ],
 )
 def test_bits_and_budgets(nir_file: Path, words: list[object], bits: list[int] | None) -> None:
-    out = ok("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "out.net", *words)
+    out = ok("export", nir_file, *SAID, "--input", "x.npy", "--out", "out.net", *words)
     found = [layer["bits"] for layer in out["layers"]]
     if bits is not None:
         assert found == bits
@@ -126,7 +206,7 @@ def test_bits_and_budgets(nir_file: Path, words: list[object], bits: list[int] |
 def test_what_cannot_be_is_said(
     nir_file: Path, words: list[str], message: str, status: int
 ) -> None:
-    result = call("export", nir_file, "--dt", 1e-4, "--input", "x.npy", "--out", "o.net", *words)
+    result = call("export", nir_file, *SAID, "--input", "x.npy", "--out", "o.net", *words)
     assert result.exit_code == status
     assert message in " ".join(result.stderr.split())
     assert not Path("o.net").exists()
@@ -134,7 +214,7 @@ def test_what_cannot_be_is_said(
 
 def test_inputs_must_be_integers(nir_file: Path) -> None:
     np.save("real.npy", np.zeros((2, 3, 20)))
-    result = call("export", nir_file, "--dt", 1e-4, "--input", "real.npy", "--out", "o.net")
+    result = call("export", nir_file, *SAID, "--input", "real.npy", "--out", "o.net")
     assert result.exit_code == 3
     assert "type float64; integers (sample, time, *input shape) are needed" in result.stderr
 

@@ -272,7 +272,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (("train", "--noise-periods", 9, "--steps", 4), "--noise-periods 9 of 4 steps.", 3),
     (("train", "--data", "mnist"), "give the folder that holds MNIST/raw as --data-root", 3),
     (("train", "--framework", "slayer", "--sparsity", 1), "--sparsity-step 0.01: SLAYER networks see whole numbers", 3),
-    (("export", "builtins:dict", "--out", "o.net", "--checkpoint", "w.pt"), "a NIR graph, a torch network with Norse modules or", 3),
+    (("export", "builtins:dict", "--out", "o.net", "--checkpoint", "w.pt"), "a NIR graph, a torch network with Norse modules, a torch", 3),
     (("export", "net.nir", "--input", "x.npy", "--data", "digits", "--out", "o.net"), "--data and --input exclude each other", 2),
 ])  # fmt: skip
 def test_errors_of_commands_name_flags(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import h5py
 import nir
@@ -18,6 +19,7 @@ from torch import nn
 
 from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_nir, from_norse
+from spikeship.pipeline.frontends.nir_conventions import CONVENTIONS
 from spikeship.pipeline.frontends.nir_file import NIRFileError
 from spikeship.pipeline.graph import GraphError, chain, chain_graph, recurrence
 
@@ -39,7 +41,7 @@ def spikes(graph: nir.NIRGraph, x: np.ndarray, layer: str | None = None) -> np.n
 def test_one_lif_neuron_of_norse(shared_data: Path, recorded: str) -> None:
     """NIR paper, task 1: Norse's file (nir 0.1.1), and four platforms that ran it in Euler steps."""
     folder = shared_data / "golden" / "nir_lif"
-    graph = from_nir(folder / "lif_norse.nir", dt=1e-4)
+    graph = from_nir(folder / "lif_norse.nir", dt=1e-4, framework="norse")
     x, v, z = np.loadtxt(folder / f"lif_{recorded}.csv", delimiter=",").T
     trace = execute(graph, x[None, :, None])
     assert (trace.spikes[0][0, :, 0] == z).all()
@@ -56,7 +58,7 @@ def test_one_lif_neuron_of_rockpool(shared_data: Path) -> None:
     has (dt/tau) r w = 0.04 e for the input, and no word of the exponential or of the reset.
     """
     folder = shared_data / "golden" / "nir_lif"
-    graph = from_nir(folder / "lif_rockpool.nir", dt=1e-4, reset="subtract")
+    graph = from_nir(folder / "lif_rockpool.nir", dt=1e-4, reset="subtract", reset_delay=0)
     x, v, z = np.loadtxt(folder / "lif_rockpool.csv", delimiter=",").T
     ours = np.flatnonzero(spikes(graph, x[None, :, None])[0, :, 0])
     assert graph.nodes["output"].output_type["output"].tolist() == [1]  # the file says (1, 1, 1)
@@ -66,17 +68,21 @@ def test_one_lif_neuron_of_rockpool(shared_data: Path) -> None:
     for now, then, fired in zip(x, v, z, strict=True):
         state = decay * state + 0.04 * now - 0.1 * fired
         assert state == pytest.approx(then, abs=1e-6)
+    told = {"dt": 1e-4, "reset": "subtract", "reset_delay": 0, "framework": "rockpool"}
+    theirs = from_nir(folder / "lif_rockpool.nir", **told)
+    assert (spikes(theirs, x[None, :, None])[0, :, 0] == z).all()
 
 
 @pytest.mark.parametrize(
-    ("recorded", "options", "later"), [("snntorch", {}, 0), ("spyx", {"reset": "subtract"}, 1)]
+    ("recorded", "options", "later"),
+    [("snntorch", {"reset": "zero"}, 0), ("spyx", {"reset": "subtract"}, 1)],
 )
 def test_recurrent_braille_network_of_snntorch(
     shared_data: Path, recorded: str, options: dict[str, str], later: int
 ) -> None:
     """NIR paper, task 3: every spike of snnTorch, and of spyx, which resets by subtraction."""
     folder = shared_data / "golden" / "nir_braille"
-    graph = from_nir(folder / "braille_noDelay_bias_zero.nir", dt=1e-4, **options)
+    graph = from_nir(folder / "braille_noDelay_bias_zero.nir", dt=1e-4, reset_delay=0, **options)
     assert [name for name, _ in chain(graph)] == ["fc1", "lif1.lif", "fc2", "lif2"]
     assert [name for name, _ in recurrence(graph)["lif1.lif"]] == ["lif1.w_rec"]
     x = np.load(folder / "braille_ds_test_0_input_256x12.npy")
@@ -88,7 +94,7 @@ def test_recurrent_braille_network_of_snntorch(
 
 def test_convolutional_network_of_sinabs(shared_data: Path) -> None:
     """NIR paper, task 2; benchmarks/exchange.py has its accuracy."""
-    graph = from_nir(shared_data / "golden" / "nir_cnn" / "cnn_sinabs.nir", dt=1)
+    graph = from_nir(shared_data / "golden" / "nir_cnn" / "cnn_sinabs.nir", dt=1, reset="zero")
     kinds = [type(node).__name__ for _, node in chain(graph)]
     assert kinds == [
         *("Conv2d", "IF", "Conv2d", "IF", "SumPool2d", "Conv2d", "IF", "SumPool2d", "Flatten"),
@@ -100,7 +106,8 @@ def test_convolutional_network_of_sinabs(shared_data: Path) -> None:
 def test_network_of_spikingjelly() -> None:
     """Every spike of every layer as spikingjelly 2.0.0 ran the network it wrote."""
     stored = np.load(GOLDEN / "spikingjelly.npz")
-    trace = execute(from_nir(GOLDEN / "spikingjelly.nir", dt=1e-4), stored["input"].astype(float))
+    graph = from_nir(GOLDEN / "spikingjelly.nir", framework="spikingjelly")
+    trace = execute(graph, stored["input"].astype(float))
     assert len(trace.spikes) == 4
     for i, ours in enumerate(trace.spikes):
         assert (ours == stored[f"s{i}"]).all()
@@ -143,18 +150,20 @@ WEAK = {"Leaky": 0.6, "Synaptic": 0.4, "RLeaky": 0.35, "convolution": 0.35}
         for reset in ("zero", "subtract")
         for delay in (0, 1)
         if delay or kind != "RSynaptic"  # snnTorch 1.0 fails to run that one
-    ],
+    ]
+    + [(kind, "subtract-at-once", 0) for kind in ("Leaky", "Synaptic", "RLeaky", "convolution")],
 )
 def test_networks_of_snntorch(kind: str, reset: str, delay: int, tmp_path: Path) -> None:
     """Its export says neither dt (1e-4 in its code) nor reset; with both, every spike is its own.
 
-    Input is weak where snnTorch subtracts at once: when v is still above the threshold afterwards, it
-    subtracts once more in the next step, whether or not the neuron fires.
+    Where snnTorch subtracts at once and v is still above the threshold afterwards, it subtracts once more
+    in the next step, whether or not the neuron fires: with weak input it is plain subtraction.
     """
     from snntorch.export_nir import export_to_nir
 
     torch.manual_seed(3)
-    net, shape = snntorch_network(kind, reset_mechanism=reset, reset_delay=bool(delay))
+    mechanism = reset.removesuffix("-at-once")
+    net, shape = snntorch_network(kind, reset_mechanism=mechanism, reset_delay=bool(delay))
     net = net.double()
     if (reset, delay) == ("subtract", 0):
         with torch.no_grad():
@@ -170,9 +179,15 @@ def test_networks_of_snntorch(kind: str, reset: str, delay: int, tmp_path: Path)
             if hasattr(module, "reset_mem"):
                 module.reset_mem()
         theirs = torch.stack([net(frame.double()) for frame in x.transpose(0, 1)], dim=1).numpy()
-    read = from_nir(tmp_path / "net.nir", dt=1e-4, reset=reset, reset_delay=delay)
+    said = {"framework": "snntorch", "reset": reset}
+    read = from_nir(tmp_path / "net.nir", reset_delay=delay, **said)
     assert (spikes(read, x.numpy()) == theirs).all()
     assert 0.003 < theirs.mean() < 0.9
+    if mechanism != reset:
+        plain = from_nir(
+            tmp_path / "net.nir", framework="snntorch", reset="subtract", reset_delay=0
+        )
+        assert (spikes(plain, x.numpy()) != theirs).any()
 
 
 def norse_export(model: nn.Module, dt: float) -> nir.NIRGraph:
@@ -204,7 +219,7 @@ def test_norses_own_export(tmp_path: Path) -> None:
                     setattr(node, name, value.numpy())
         nir.write(tmp_path / f"{dt}.nir", graph)
     for source in (tmp_path / "1.nir", norse_export(model, 1)):
-        assert (spikes(from_nir(source, dt=0.001), x) == mine).all()
+        assert (spikes(from_nir(source, dt=0.001, reset="zero"), x) == mine).all()
     with pytest.raises(
         GraphError,
         match=r"tau = 4e-06 is shorter than dt = 0.001.*from_norse\(model, ...\) or `spikeship export",
@@ -217,7 +232,7 @@ def test_norses_current_based_export_is_another_network() -> None:
     values = {"tau_syn_inv": 200.0, "tau_mem_inv": 250.0, "v_th": 0.2}
     cell = norse.LIFCell(norse.LIFParameters(**{k: torch.tensor(v) for k, v in values.items()}))
     model = norse.SequentialState(nn.Linear(6, 8), cell)
-    theirs = from_nir(norse_export(model, 1), dt=0.001).nodes["1"]
+    theirs = from_nir(norse_export(model, 1), dt=0.001, reset="zero", reset_delay=0).nodes["1"]
     mine = from_norse(model, (6,)).nodes["1:cubalif"]
     assert theirs.tau_syn == pytest.approx(mine.tau_syn)
     assert theirs.tau_mem == pytest.approx(mine.tau_mem)
@@ -278,7 +293,7 @@ def test_missing_fields_of_old_versions_and_grouped_oblong_convolutions(tmp_path
     path = write(tmp_path / "old.nir", nodes, in_a_row(nodes), "0.1.1")
     with pytest.raises((TypeError, ValueError, AssertionError)):
         nir.read(path)
-    graph = from_nir(path, dt=0.001)
+    graph = from_nir(path, dt=0.001, reset="zero", reset_delay=0)
     assert {n: tuple(x.output_type["output"]) for n, x in graph.nodes.items()} == {
         "input": (2, 7, 6), "conv": (4, 4, 4), "lif": (4, 4, 4), "flat": (64,),
         "dense": (3,), "cuba": (3,), "output": (3,),
@@ -307,7 +322,12 @@ def test_subgraphs_in_subgraphs(tmp_path: Path) -> None:
         "type": "NIRGraph", "nodes": inner((3,), (3,)), "edges": np.array([("input", "output")], "S"),
     }  # fmt: skip
     nodes = inner((3,), (3,), box=box, nothing=nothing)
-    graph = from_nir(write(tmp_path / "nested.nir", nodes, in_a_row(nodes)), dt=0.001)
+    graph = from_nir(
+        write(tmp_path / "nested.nir", nodes, in_a_row(nodes)),
+        dt=0.001,
+        reset="zero",
+        reset_delay=0,
+    )
     assert sorted(graph.nodes) == ["box.rnn.lif", "box.rnn.w_rec", "input", "output"]
     assert sorted(graph.edges) == [
         ("box.rnn.lif", "box.rnn.w_rec"), ("box.rnn.lif", "output"),
@@ -334,7 +354,7 @@ def test_a_network_of_the_form_that_nengo_reads(tmp_path: Path) -> None:
         out={"type": "Affine", "weight": rng.normal(size=(2, 6)), "bias": np.zeros(2)},
         filter={"type": "LI", "tau": np.full(2, 0.01), "r": np.ones(2), "v_leak": np.zeros(2)},
     )  # fmt: skip
-    graph = from_nir(write(tmp_path / "n.nir", nodes, in_a_row(nodes)), dt=0.001)
+    graph = from_nir(write(tmp_path / "n.nir", nodes, in_a_row(nodes)), framework="nengo")
     trace = execute(graph, rng.random((3, 20, 4)))
     assert 0.05 < trace.spikes[0].mean() < 0.95
     current = trace.spikes[0] @ nodes["out"]["weight"].T
@@ -411,10 +431,15 @@ REFUSED: dict[str, tuple[dict[str, Any], list[tuple[str, str]], dict[str, Any], 
     "negative dt": (dense(), [], {"dt": -1}, "dt is a positive, finite number; found -1 in the argument"),
     "dt of a node": (dense(metadata={"dt": 0.002}), [], {}, "different time steps dt: 0.001 in the argument, 0.002 in the metadata of lif"),
     "dt too long": (dense(), [], {"dt": 0.1}, "node lif: tau = 0.01 is shorter than dt = 0.1"),
-    "reset": (dense(), [], {"reset": "halve"}, "node lif: reset is 'halve'; known are"),
+    "reset": (dense(), [], {"reset": "halve", "reset_delay": 0}, "node lif: reset is 'halve'; known are"),
     "reset delay": (dense(), [], {"reset_delay": 3}, "node lif: reset_delay is 3"),
     "reset of a stranger": (dense(), [], {"reset": {"w": "zero"}}, r"reset is given for w, which is no spiking node \(those are lif\)"),
     "contradiction": (dense(metadata={"reset": "zero"}), [], {"reset": "subtract"}, "node lif: its metadata says reset = zero, the argument subtract"),
+    "no reset": (dense(), [], {"reset": None}, r"how lif are reset is not known: NIR does not store it. Say which framework's defaults they have, framework='snntorch' \(or spikingjelly, norse, .*or reset='zero'"),
+    "no delay of a subtraction": (dense(), [], {"reset": "subtract"}, "in which step lif are reset is not known: say reset_delay=0"),
+    "no delay of a current's reset": (inner((3,), (3,), lif=CUBA), [], {}, "in which step lif are reset is not known"),
+    "sinabs": (dense(), [], {"reset": None, "framework": "sinabs"}, "lif: sinabs: its neurons send several spikes in one step unless .*SingleSpike.*say how they are reset"),
+    "rockpool's other dt": (dense(), [], {"reset": "subtract", "reset_delay": 0, "framework": "rockpool"}, "node lif: rockpool writes r = exp"),
     "unknown node": (inner((3,), (3,), a={"type": "ALIF", "tau": 1.0}), [], {}, r"node a is a ALIF, which is not supported \(supported: .*CubaLIF"),
     "missing field": (inner((3,), (3,), w={"type": "Affine", "weight": np.ones((3, 3))}), [], {}, r"node w \(Affine\) has no bias"),
     "strange field": (dense(refractory=2.0), [], {}, r"node lif \(LIF\) has a field refractory, which NIR does not"),
@@ -437,7 +462,7 @@ def test_refused(case: str, tmp_path: Path) -> None:
     nodes, extra, options, message = REFUSED[case]
     path = graph_file(tmp_path / "x.nir", nodes, extra)
     with pytest.raises(GraphError, match=f"(?s){message}"):
-        from_nir(path, **{"dt": 0.001, **options})
+        from_nir(path, **{"dt": 0.001, "reset": "zero", **options})
 
 
 def test_all_problems_at_once(tmp_path: Path) -> None:
@@ -485,7 +510,7 @@ def test_images_of_one_channel_keep_it() -> None:
     flatten = nir.Flatten({"input": np.array(shape)}, start_dim=0, end_dim=-1)
     nodes = [("flat", flatten), ("fc", nir.Linear(np.ones((2, 6)))), ("lif", lif)]
     for more in ([], [("levels", nir.Scale(np.full(shape, 16.0)))]):
-        graph = from_nir(chain_graph([*more, *nodes], shape, {"dt": 1e-4}))
+        graph = from_nir(chain_graph([*more, *nodes], shape, {"dt": 1e-4}), reset="zero")
         assert graph.nodes["input"].output_type["output"].tolist() == [1, 2, 3]
 
 
@@ -528,6 +553,94 @@ def test_the_sample_axis_of_neurons_is_dropped(first: str) -> None:
         return nir.NIRGraph(nodes, list(itertools.pairwise(nodes)), type_check=False)
 
     x = np.random.default_rng(2).random((3, 6, 2, 4, 4))
-    plain, sampled = (spikes(from_nir(graph(*s), dt=1e-4), x) for s in ((), (1,)))
+    plain, sampled = (spikes(from_nir(graph(*s), dt=1e-4, reset="zero"), x) for s in ((), (1,)))
     assert 0 < plain.mean() < 1
     assert (plain == sampled).all()
+
+
+# ---- whose conventions a file has ----
+
+
+def test_the_command_line_knows_every_convention() -> None:
+    from spikeship.pipeline.cli.export import export
+
+    names = signature(export, eval_str=True).parameters["framework"].annotation.__origin__
+    assert get_args(get_args(names)[0]) == tuple(CONVENTIONS)
+
+
+def test_a_graph_says_what_it_was_given() -> None:
+    """Read again, it needs nothing; a convention on top of one is refused."""
+    path = GOLDEN / "spikingjelly.nir"
+    graph = from_nir(path, framework="spikingjelly")
+    assert graph.metadata["framework"] == "NIR of spikingjelly"
+    again = from_nir(graph)
+    x = np.load(GOLDEN / "spikingjelly.npz")["input"].astype(float)
+    assert (spikes(again, x) == spikes(graph, x)).all()
+    with pytest.raises(GraphError, match=r"spikeship wrote it, and it says everything"):
+        from_nir(graph, framework="spikingjelly")
+    with pytest.raises(ValueError, match=r"framework = 'brian'; known are snntorch, spikingjelly"):
+        from_nir(path, framework="brian")
+
+
+def test_arguments_come_before_a_convention() -> None:
+    lif = nir_lif(3, 1e-3)
+    graph = chain_graph([("w", nir.Linear(np.eye(3))), ("lif", lif)], (3,), {})
+    usual = from_nir(graph, framework="snntorch")
+    assert usual.nodes["lif"].metadata == {"reset": "subtract", "reset_delay": 1}
+    assert usual.metadata["dt"] == 1e-4
+    other = from_nir(graph, dt=5e-4, reset="zero", reset_delay=0, framework="snntorch")
+    assert other.nodes["lif"].metadata == {"reset": "zero", "reset_delay": 0}
+    assert other.metadata["dt"] == 5e-4
+
+
+@pytest.mark.parametrize("dt", [1, None])
+@pytest.mark.parametrize("kind", ["LIFBoxCell", "LIFCell", "IAFCell"])
+def test_norses_defaults_undo_its_export(kind: str, dt: float | None) -> None:
+    """Every spike of Norse's own forward, whatever dt its to_nir was given."""
+    torch.manual_seed(1)
+    cell = getattr(norse, kind)
+    parameters = {"LIFBoxCell": norse.LIFBoxParameters, "LIFCell": norse.LIFParameters}.get(kind)
+    values = {"v_th": torch.tensor(0.5, dtype=torch.float64)}
+    made = cell(parameters(**values)) if parameters else cell()
+    model = norse.SequentialState(nn.Linear(6, 8), made).double()
+    x = torch.rand(40, 4, 6, dtype=torch.float64)
+    state, theirs = None, []
+    with torch.no_grad():
+        model[0].weight.abs_()
+        for now in x:
+            out, state = model(now, state)
+            theirs.append(out.numpy())
+    exported = norse_export(model, 0.001 if dt is None else dt)
+    ours = spikes(from_nir(exported, framework="norse"), x.transpose(0, 1).numpy())
+    assert (ours == np.stack(theirs, 1)).all()
+    assert 0.01 < ours.mean() < 0.9
+
+
+@pytest.mark.parametrize("platform", ["nengo", "lava_cpu_float"])
+def test_reset_in_the_step_of_the_spike(shared_data: Path, platform: str) -> None:
+    """What nengo and Lava recorded of Norse's neuron; Lava's spikes come one step later."""
+    folder = shared_data / "golden" / "nir_lif"
+    framework = platform.split("_", maxsplit=1)[0]
+    graph = from_nir(folder / "lif_norse.nir", dt=1e-4, framework=framework)
+    x, _, z = np.loadtxt(folder / f"lif_{platform}.csv", delimiter=",").T
+    x = np.loadtxt(folder / "lif_norse.csv", delimiter=",").T[0]
+    ours = np.flatnonzero(spikes(graph, x[None, :, None])[0, :, 0])
+    assert (np.flatnonzero(z) - (platform != "nengo")).tolist() == ours.tolist()
+
+
+def test_single_spikes_of_sinabs() -> None:
+    """Its equations, written down again: v <- a v + (1 - a) x, a = exp(-1/tau); v = 1 fires."""
+    tau, one = np.full(2, 5.0), np.ones(2)
+    lif = nir.LIF(tau=tau, r=one, v_leak=0 * one, v_threshold=one, v_reset=0 * one)
+    graph = chain_graph([("w", nir.Linear(np.eye(2))), ("lif", lif)], (2,), {})
+    read = from_nir(graph, framework="sinabs", reset="subtract", reset_delay=0)
+    x = np.random.default_rng(0).random((3, 60, 2)) * 4
+    a, v = np.exp(-1 / 5), np.zeros((3, 2))
+    for t, ours in enumerate(np.moveaxis(spikes(read, x), 1, 0)):
+        v = a * v + (1 - a) * x[:, t]
+        assert (ours == (v >= 1)).all()
+        v = v - (v >= 1)
+    ints = nir.IF(r=one, v_threshold=one, v_reset=0 * one)
+    exact = chain_graph([("w", nir.Linear(np.eye(2) / 2)), ("if", ints)], (2,), {})
+    read = from_nir(exact, framework="sinabs", reset="zero")
+    assert spikes(read, np.ones((1, 6, 2)))[0, :, 0].tolist() == [0, 1, 0, 1, 0, 1]

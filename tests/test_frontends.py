@@ -45,6 +45,7 @@ def slayer_net() -> nn.Module:
 
 def graph() -> nir.NIRGraph:
     neuron = nir.IF(np.ones(3), np.full(3, 0.5), np.zeros(3))
+    neuron.metadata = {"reset": "zero", "reset_delay": 0}
     weight = np.random.default_rng(0).normal(size=(3, 6))
     return chain_graph([("w", nir.Linear(weight)), ("n", neuron)], (6,), {"dt": 1.0})
 
@@ -112,10 +113,29 @@ def test_a_network_is_converted_by_the_row_that_understands_it(
 def test_what_no_row_understands_is_refused(model: object) -> None:
     says = (
         f"type {type(model).__name__}, which no frontend understands; a NIR graph, a torch network "
-        f"with Norse modules or a torch network with blocks of lava-dl is needed"
+        f"with Norse modules, a torch network with snnTorch neurons, a torch network "
+        f"with SpikingJelly neurons, the NIR graph of a sinabs network or a torch network with blocks"
     )
     with pytest.raises(UnknownFrameworkError, match=says):
         frontend_of(model)
+
+
+def test_several_spikes_a_step_of_sinabs_are_refused_by_name() -> None:
+    """A stand-in for sinabs.layers.IAF, which is not installed here: its class and its spike_fn."""
+
+    class IAF(nn.Module):
+        spike_fn: object = type("MultiSpike", (), {})
+
+    IAF.__module__ = "sinabs.layers.iaf"
+    net = nn.Sequential(nn.Linear(2, 2), IAF())
+    frontend = frontend_of(net)
+    with pytest.raises(ValueError, match=r"sinabs: 1 \(IAF\) send several spikes in one step"):
+        frontend.convert(net, (2,), None)
+    IAF.spike_fn = type("SingleSpike", (), {})
+    with pytest.raises(
+        ValueError, match=r"give the file, with framework='sinabs' and reset='subtract'"
+    ):
+        frontend.convert(net, (2,), None)
 
 
 def test_norse_needs_the_shape_of_its_input() -> None:

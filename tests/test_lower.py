@@ -176,6 +176,7 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "IF and LIF that reset in the next step": lambda d: case((6,), d.affine(8, 6), d.lif(8, reset_delay=1), d.affine(5, 8), d.if_(5, reset_delay=1)),
     "subtraction without memory": lambda d: case((6,), d.affine(8, 6), d.instant(8, reset="subtract"), d.linear(5, 8), d.cuba(5, tau=DT, reset="subtract")),
     "subtraction without memory, image": lambda d: case((2, 6, 5), d.conv(4, 2, 3, 3), d.instant(4, 4, 3, reset="subtract"), pool(nir.SumPool2d, 2), d.lif(4, 2, 1)),
+    "no reset of neurons without memory": lambda d: case((6,), d.affine(8, 6), d.instant(8, reset="none")),
     "subtraction in the next step without memory": lambda d: case((6,), d.affine(8, 6), d.instant(8, reset="subtract", reset_delay=1), d.linear(5, 8), d.cuba(5, tau=DT, tau_syn=DT, reset="subtract", reset_delay=1)),
     "the same, recurrent": lambda d: case((6,), d.affine(8, 6), d.instant(8, reset="subtract", reset_delay=1), at1=[d.affine(8, 8)]),
     "bytes": lambda d: case((6,), d.affine(8, 6), d.instant(8, reset=b"subtract")),
@@ -292,6 +293,10 @@ REFUSED: dict[str, tuple[Callable[[Draw], Case], str]] = {
         r"n1 \(reset 'zero', one step after the spike\); n3",
     ),
     "current with memory": (
+        lambda d: case((6,), d.affine(8, 6), d.lif(8, reset="none"), d.affine(8, 8), d.instant(8, reset="subtract-at-once")),
+        r"n1 \(reset 'none'\); n3 \(reset 'subtract-at-once'\)",
+    ),
+    "memory of the voltage": (
         lambda d: case((6,), d.affine(8, 6), d.cuba(8, tau=DT, reset="subtract", reset_delay=1)), "n1 .reset 'subtract', one step",
     ),
     "image whose reset is recurrence": (

@@ -326,3 +326,89 @@ def test_verdicts_are_one_line_per_layer_and_json_holds_all(result: Verification
     assert plain["diagnoses"][0]["tried"]
     assert len(plain["to_float"][0]["by_step"]) == 8
     assert plain["accuracy"][0]["side"] == "float"
+
+
+# ---- what the original framework recorded ----
+
+
+def recorded(graph: nir.NIRGraph, x: np.ndarray, form: str) -> np.ndarray:
+    trace = execute(graph, x / 16)
+    return {
+        "spikes": trace.spikes[-1],
+        "bool": trace.spikes[-1].astype(bool),
+        "counts": trace.spikes[-1].sum(1),
+        "voltages": trace.voltage[-1].astype(np.float32),
+    }[form]
+
+
+@pytest.mark.parametrize("form", ["spikes", "bool", "counts", "voltages"])
+@pytest.mark.parametrize("right", [True, False])
+def test_recorded_outputs_decide(dense: Network, conv: Network, form: str, right: bool) -> None:
+    """One entry that differs from the float network is named, and nothing is verified."""
+    network, graph = (conv, CONV) if form == "voltages" else (dense, DENSE)
+    x = inputs(seed=1)
+    outputs = recorded(graph, x, form).copy()
+    if not right:
+        place = (7, 3) if form == "counts" else (7, 5, 3)
+        outputs[place] = not outputs[place] if form == "bool" else outputs[place] + 1
+    found = verify(Deployed(network, graph), x, expect=outputs, lava_samples=0, tolerance=1.0)
+    assert found.expected is not None
+    assert found.ok is found.expected.ok is right
+    assert found.expected.what == {"bool": "spikes"}.get(form, form)
+    assert found.expected.samples == 48
+    assert found.expected.first == (None if right else place)
+    if right and form != "voltages":
+        ours = run_recipe(network, x).spikes[-1]
+        equal = ((ours.sum(1) if form == "counts" else ours) == outputs).mean()
+        assert found.expected.to_integers == equal
+        answers = scores(network, run_recipe(network, x)).argmax(1)
+        same = (answers == recorded(graph, x, "counts").argmax(1)).mean()
+        assert found.expected.same_answers == same
+    text = "\n".join(map(str, verification_tables(found)))
+    assert (f"all of the {found.expected.what} equal" in text) is right
+    assert ("not the one that was recorded" in text) is not right
+
+
+def test_outputs_recorded_in_float32_are_compared_in_float32() -> None:
+    """A threshold that only rounding to float32 reaches."""
+    node = nir.IF(np.ones(1), np.full(1, 0.3), np.zeros(1))
+    graph = chain_graph(
+        [("w", nir.Affine(np.full((1, 1), 0.1), np.zeros(1))), ("n", node)], (1,), {"dt": 1.0}
+    )
+    network = Network(
+        [Dense(np.full((1, 1), 20), None, CubaLIF(4096, 0, 59))], Recipe(Coding("given", 4))
+    )
+    x = np.ones((2, 4, 1), np.int32)
+    exact, single = (
+        execute(graph, x.astype(float), d).spikes[-1] for d in (torch.float64, torch.float32)
+    )
+    assert (exact != single).any()
+    for outputs, precision in ((exact, "float64"), (single, "float32")):
+        found = verify(Deployed(network, graph), x, expect=outputs, lava_samples=0, tolerance=1.0)
+        assert found.expected is not None
+        assert found.expected.ok
+        assert found.expected.precision == precision
+
+
+def test_without_a_float_network_the_integers_are_compared(dense: Network) -> None:
+    x = inputs(8)
+    ours = run_recipe(dense, x).spikes[-1]
+    found = verify(Deployed(dense), x, expect=ours, lava_samples=0)
+    assert found.ok
+    assert (found.expected.to_float, found.expected.to_integers) == (None, 1.0)
+    assert not verify(Deployed(dense), x, expect=1 - ours, lava_samples=0).ok
+
+
+@pytest.mark.parametrize(
+    ("outputs", "says"),
+    [
+        (np.zeros((8, 8, 4)), r"shape \(8, 8, 4\); spikes \(sample, 8, 5\) or counts \(sample, 5\)"),
+        (np.zeros((7, 8, 5)), r"are needed, for 8 samples"),
+        (np.full((8, 5), "a"), r"type <U1, not of numbers"),
+    ],
+)  # fmt: skip
+def test_what_was_not_recorded_of_the_last_layer(
+    dense: Network, outputs: np.ndarray, says: str
+) -> None:
+    with pytest.raises(ValueError, match=says):
+        verify(Deployed(dense, DENSE), inputs(8), expect=outputs, lava_samples=0)

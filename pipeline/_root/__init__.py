@@ -207,6 +207,7 @@ def deploy(
     dt: float | None = None,
     reset: str | None = None,
     reset_delay: int | None = None,
+    framework: str | None = None,
     **options: Any,
 ) -> Deployed:
     """Choose the integers of a trained network on data: what the chip computes with.
@@ -214,9 +215,9 @@ def deploy(
     `model`: what `train` gives, a Norse or SLAYER network of your own, a NIR graph, or the name of one:
     a checkpoint, `net.nir`, `mynet:build`. `data`: a data set; or `inputs`: your own integers (sample,
     time, *input shape). `bits`: of the weights, 2 to 8, one number or one per layer (default 8). `dt`,
-    `reset`, `reset_delay`: what a NIR graph does not say, see `from_nir`. `options`: `coding`, `levels`,
-    `size_budget`, `max_loss`, `per_channel`, `fine_tune`, `calibration`, `checkpoint`, `seed`, ..., see
-    `pipeline.deploy.deploy.deploy`.
+    `reset`, `reset_delay`, or the `framework` that wrote it: what a NIR graph does not say, see
+    `from_nir`. `options`: `coding`, `levels`, `size_budget`, `max_loss`, `per_channel`, `fine_tune`,
+    `calibration`, `checkpoint`, `seed`, ..., see `pipeline.deploy.deploy.deploy`.
 
     >>> chip = deploy(snn, data, bits=4)
     >>> [loss.bits for loss in chip.losses]
@@ -225,7 +226,7 @@ def deploy(
     from .pipeline.deploy.deploy import deploy
     from .pipeline.frontends.load import Given
 
-    given = Given(dt, reset, reset_delay)
+    given = Given(dt, reset, reset_delay, framework)
     return deploy(model, data, inputs=inputs, bits=bits, given=given, **options)
 
 
@@ -300,8 +301,8 @@ def verify(
 
     `data`: a data set, by default the network's own, or encoded inputs (sample, steps, *input shape).
     `samples` test samples are compared with the float network, `lava_samples` of them run on Lava.
-    `options`: `module`, your own network whose `forward` is compared too, and `tolerance`, see
-    `pipeline.verify.verify`.
+    `options`: `module`, your own network whose `forward` is compared too, `expect`, the outputs that its
+    framework recorded, and `tolerance`, see `pipeline.verify.verify`.
 
     >>> verify(chip, data, samples=20, lava_samples=0).ok
     True

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ...hw_targets.chips.messages import PAYLOADS, payload_of
 from .options import CodingOptions, DataRoot, Seed, load_array
 from .screen import Output, misused, resumes, say
+
+if TYPE_CHECKING:
+    from ..verify import Expected
 
 
 def export(
@@ -35,6 +39,13 @@ def export(
         typer.Option(
             "--input",
             help="Your own calibration inputs: integers (sample, time, *input shape) in a .npy file.",
+        ),
+    ] = None,
+    expect: Annotated[
+        Path | None,
+        typer.Option(
+            help="What the original framework recorded of the last layer on --input, as for `verify`; "
+            "where the float network does something else, nothing is written."
         ),
     ] = None,
     data: Annotated[
@@ -98,17 +109,26 @@ def export(
         ),
     ] = None,
     reset: Annotated[
-        Literal["zero", "subtract"] | None,
+        Literal["zero", "subtract", "subtract-at-once", "none"] | None,
         typer.Option(
-            help="Reset of a NIR graph's neurons, which files do not say. Default: to v_reset."
+            help="Reset of a NIR graph's neurons, which files do not say: to v_reset, by v_threshold, by "
+            "it as snnTorch does with reset_delay=False, or none."
         ),
     ] = None,
     reset_delay: Annotated[
         int | None,
         typer.Option(
-            help="Steps from spike to reset in a NIR graph; 1 is snnTorch's. Default: 0.",
+            help="Steps from spike to reset in a NIR graph; 1 is snnTorch's.",
             min=0,
             max=1,
+        ),
+    ] = None,
+    framework: Annotated[
+        Literal["snntorch", "spikingjelly", "norse", "sinabs", "rockpool", "lava", "nengo"] | None,
+        typer.Option(
+            "--from",
+            help="Framework that wrote a NIR graph, with its defaults for --dt, --reset and "
+            "--reset-delay; see `spikeship supported`.",
         ),
     ] = None,
     approximate_current_bias: Annotated[
@@ -134,7 +154,9 @@ def export(
     the file shall say how to encode a data set.
     """
     from ..deploy.deploy import deploy
+    from ..deploy.deployed import graph_file
     from ..frontends.load import Given
+    from ..verify import compare_expected
     from .tables import loss_tables, network_table
 
     if data and input_:
@@ -143,16 +165,22 @@ def export(
         misused("--bits, --size-budget and --max-loss exclude each other.")
     if fine_tune and input_ is not None:
         misused("--fine-tune needs labels: give --data instead of --input.")
+    for given in (source, checkpoint, input_):
+        if given is not None and Path(given).resolve() == out.resolve():
+            misused(f"--out {out} is what the network is made of: give another name.")
     if chip is not None:
         payload_of(chip)  # known before anything is computed
+    if expect is not None and input_ is None:
+        misused("--expect is compared on --input: give the inputs that the framework got.")
     tuning = out.with_suffix(".tuning")
     if fine_tune:
         resumes(tuning)
     sizes = None if input_shape is None else _numbers(input_shape, "--input-shape")
+    inputs = None if input_ is None else load_array(input_)
     deployed = deploy(
         source,
         data,
-        inputs=None if input_ is None else load_array(input_),
+        inputs=inputs,
         coding=None if input_ is not None else coding.chosen(levels),
         levels=levels,
         bits=None if bits == "8" else _numbers(bits, "--bits"),
@@ -163,21 +191,45 @@ def export(
         calibration=calibration,
         input_shape=(sizes,) if isinstance(sizes, int) else sizes,
         checkpoint=checkpoint,
-        given=Given(dt, reset, reset_delay),
+        given=Given(dt, reset, reset_delay, framework),
         approximate_current_bias=approximate_current_bias,
         approximate_reset=approximate_reset,
         data_root=data_root,
         folder=tuning,
         seed=seed,
         progress=say,
-    ).save(out, chip=chip)
-    graph = None if deployed.graph is None else out.with_suffix(".nir")
+    )
+    recorded = None
+    if expect is not None and inputs is not None:
+        recorded = compare_expected(deployed, inputs, load_array(expect))
+    if recorded is not None and not recorded.ok:
+        return Output({"expected": recorded}, *recorded.lines(), f"{out} is not written", ok=False)
+    deployed = deployed.save(out, chip=chip)
+    graph = None if deployed.graph is None else graph_file(deployed.network, out)
     return Output(
-        {"net": out, "graph": graph, "digest": deployed.digest, "layers": deployed.losses},
+        {
+            "net": out,
+            "graph": graph,
+            "digest": deployed.digest,
+            "layers": deployed.losses,
+            "expected": recorded,
+        },
         network_table(deployed.network),
         *loss_tables(deployed.losses),
+        *_origin(source, recorded),
         f"wrote {out}" + ("" if graph is None else f" and {graph}"),
     )
+
+
+def _origin(source: str, recorded: Expected | None) -> Iterator[str]:
+    """How far the network is the one that was trained, or that nobody looked."""
+    if recorded is not None:
+        yield from recorded.lines()
+    elif Path(source).suffix == ".nir":
+        yield (
+            "original framework: not compared. Record its outputs on these inputs and give them to "
+            "--expect, here or in `spikeship verify`."
+        )
 
 
 def _numbers(text: str, option: str) -> int | list[int]:

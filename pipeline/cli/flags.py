@@ -25,7 +25,8 @@ def flag(option: Parameter) -> str | None:
     """The flag of an option, such as --data-root; None of a positional argument."""
     for info in get_args(option.annotation):
         if isinstance(info, OptionInfo):
-            flags = [name for name in info.param_decls or () if name.startswith("--")]
+            given = (*(info.param_decls or ()), info.default)  # Typer has the first as its default
+            flags = [name for name in given if isinstance(name, str) and name.startswith("--")]
             return flags[0] if flags else "--" + option.name.strip("_").replace("_", "-")
     return None
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _module(model: str | None, checkpoint: Path | None) -> torch.nn.Module | None:
-    """The Norse network that `verify` is given."""
+    """The network that `verify` is given."""
     if model is None:
         if checkpoint is not None:
             misused("--checkpoint goes with --model module:function.")
@@ -31,7 +31,9 @@ def _module(model: str | None, checkpoint: Path | None) -> torch.nn.Module | Non
 
     network, _ = load_source(model, checkpoint)
     if frontend_of(network).answers is None:
-        fail(f"--model {model}: only a Norse network's own forward is compared.")
+        fail(
+            f"--model {model}: its own forward cannot be followed (Norse, snnTorch, SpikingJelly)."
+        )
     module: torch.nn.Module = network
     return module
 
@@ -54,13 +56,20 @@ def verify(
     model: Annotated[
         str | None,
         typer.Option(
-            help="The Norse network that was exported, to run its own forward too: module:function, or "
-            "a checkpoint of `spikeship train`."
+            help="The Norse, snnTorch or SpikingJelly network that was exported, to run its own forward "
+            "too: module:function, or a checkpoint of `spikeship train`."
         ),
     ] = None,
     checkpoint: Annotated[
         Path | None,
         typer.Option(help="Torch state dict to load into what --model module:function returns."),
+    ] = None,
+    expect: Annotated[
+        Path | None,
+        typer.Option(
+            help="What the original framework recorded of the last layer on these inputs, as .npy: "
+            "spikes (sample, time, *shape), their counts (sample, *shape), or a readout's voltages."
+        ),
     ] = None,
     samples: Annotated[
         int, typer.Option(help="Test samples compared with the float network.", min=1)
@@ -82,18 +91,21 @@ def verify(
 
     With --model, your module's own forward is compared as well; without it, the float network is the
     one that `spikeship export` wrote. Each layer that differs gets its likely cause. Status 1 where
-    spikes of float network and integers differ by more than --tolerance, or anything else at all.
+    spikes of float network and integers differ by more than --tolerance, or anything else at all; with
+    --expect also where the float network is not what was recorded.
     """
-    from ..deploy.deployed import Deployed
+    from ..deploy.deployed import Deployed, graph_file
     from ..verify import verify as verify_network
 
     deployed = Deployed.load(net, graph)
     if deployed.float_graph is None:
-        say(f"no float graph {net.with_suffix('.nir')}: comparing with Lava only.")
+        beside = graph_file(deployed.network, net)
+        say(f"no float graph {beside}: comparing with Lava only.")
     result = verify_network(
         deployed,
         data.of(deployed) if input_ is None else load_array(input_),
         module=_module(model, checkpoint),
+        expect=None if expect is None else load_array(expect),
         samples=samples,
         lava_samples=lava_samples,
         tolerance=tolerance,
@@ -158,6 +170,8 @@ def verification_tables(result: Verification) -> list[Table | str]:
         out.append(f"same answer as the float network: {percent(result.same_answers)}")
     if result.same_module_answers is not None:
         out.append(f"same answer as the module itself: {percent(result.same_module_answers)}")
+    if result.expected is not None:
+        out += result.expected.lines()
     if result.accuracy:
         parts = [
             f"{a.side} {percent(a.accuracy)} ({100 * a.delta:+.2f}; {a.samples} samples)"

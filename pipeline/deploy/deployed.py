@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -53,7 +54,7 @@ class Deployed(Printed):
         """
         path = Path(path)
         network = read_netx(path)
-        beside = path.with_suffix(".nir") if graph is None else Path(graph)
+        beside = graph_file(network, path) if graph is None else Path(graph)
         if graph is not None and not beside.is_file():
             raise FileNotFoundError(f"{graph}: no such file.")
         return cls(network, beside if beside.is_file() else None, path=path)
@@ -62,10 +63,16 @@ class Deployed(Printed):
         """Write the integers as netx and the float network beside them as `.nir`; neither on failure.
 
         `chip`: whose spikes must be able to carry the input and the layers' messages, see
-        `check_messages`. Returns the same network with its new `path`. Files of these names are
-        replaced.
+        `check_messages`. Returns the same network with its new `path`. Files that were written like this
+        are replaced. A `.nir` of that name that came from elsewhere, or that is the very source of the
+        network, is left alone: the float network is then called `.float.nir`. Raises FileExistsError
+        where that name is taken as well, ValueError for a `path` that ends in `.nir`.
         """
         path = Path(path)
+        if path.suffix == ".nir":
+            raise ValueError(
+                f"{path}: this name is for the float network. Call the netx file .net."
+            )
         if chip is not None:
             check_messages(self.network, chip)
         graph = self.graph
@@ -74,11 +81,13 @@ class Deployed(Printed):
             return replace(self, path=path)
         import nir
 
-        beside = path.with_suffix(".nir")
-        with atomic_path(beside) as temporary:
+        network = _with_name_of_graph(self.network, path)
+        graph = copy.copy(graph)
+        graph.metadata = {"framework": "NIR", **graph.metadata}
+        with atomic_path(graph_file(network, path)) as temporary:
             nir.write(temporary, graph)
-            write_netx(self.network, path)
-        return replace(self, path=path)
+            write_netx(network, path)
+        return replace(self, network=network, path=path)
 
     @cached_property
     def graph(self) -> nir.NIRGraph | None:
@@ -142,3 +151,47 @@ class Deployed(Printed):
             *recipe_lines(self.network.recipe),
             message_summary(self.network),
         ]
+
+
+GRAPH_NAMES = (".nir", ".float.nir")
+"""Endings of the float network's file, beside the netx file; the second where the first is taken."""
+
+
+def graph_file(network: Network, path: Path) -> Path:
+    """The file of the float network beside the netx file `path`, which need not exist."""
+    provenance = {} if network.recipe is None else network.recipe.provenance
+    return path.with_suffix(provenance.get("graph", GRAPH_NAMES[0]))
+
+
+def _with_name_of_graph(network: Network, path: Path) -> Network:
+    """The network, its recipe saying how the float network's file beside `path` ends, if not as usual."""
+    recipe = network.recipe
+    notes = {} if recipe is None else {k: v for k, v in recipe.provenance.items() if k != "graph"}
+    source = Path(notes.get("model", "")).resolve()
+    free = [
+        ending
+        for ending in GRAPH_NAMES[: 1 if recipe is None else None]
+        if path.with_suffix(ending).resolve() != source and _is_ours(path.with_suffix(ending))
+    ]
+    if not free:
+        raise FileExistsError(
+            f"{path.with_suffix(GRAPH_NAMES[0])}: spikeship did not write it, or it is the source "
+            f"itself. The float network cannot go there: give the netx file another name."
+        )
+    if recipe is None:
+        return network
+    if free[0] != GRAPH_NAMES[0]:
+        notes["graph"] = free[0]
+    return Network(network.layers, replace(recipe, provenance=notes))
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file may be replaced: there is none, or a float network that `save` wrote."""
+    from ..frontends.nir_file import NIRFileError, read_raw
+
+    if not path.exists():
+        return True
+    try:
+        return "framework" in read_raw(path).get("metadata", {})  # see `from_nir`
+    except NIRFileError:
+        return False

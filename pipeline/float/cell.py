@@ -50,8 +50,8 @@ class Cell:
     is a bias that passes the synaptic current, as float networks have it.
     `grid`: states of u and of v per unit; `limited`: u wraps and v clips at 24 bit (6 of them
     fraction); `floored`: sums over synapses are rounded down.
-    `reset_delay` 1: in the next step. `shift`: steps that messages come too late. `tie`: relative
-    change of the threshold that lets v = threshold fire. `start`: the first step that runs;
+    `reset`, `reset_delay`: see `FloatNetwork`. `shift`: steps that messages come too late. `tie`:
+    relative change of the threshold that lets v = threshold fire. `start`: the first step that runs;
     `forget`: steps before which u and v are set to 0. The float network's own voltage is
     `rest + gain * v`. `approximated`: what integers cannot do and the caller allowed to be replaced.
     """
@@ -70,7 +70,7 @@ class Cell:
     grid: tuple[Array, Array] | None = None
     limited: bool = False
     floored: bool = False
-    reset: Literal["zero", "subtract"] = "zero"
+    reset: Literal["zero", "subtract", "subtract-at-once", "none"] = "zero"
     reset_delay: int = 0
     reset_to: Array | float = 0.0
     shift: int = 0
@@ -166,7 +166,7 @@ def cell_of(stage: Stage, dt: float, levels: int = 1, *, steady_bias: bool = Fal
         geometry,
         grid,
         flatten=stage.flatten,
-        reset="subtract" if said.reset == "subtract" else "zero",
+        reset=said.reset,  # type: ignore[arg-type]
         reset_delay=int(late),
         reset_to=reset_to,
         shift=shift,

@@ -76,7 +76,11 @@ class FloatNetwork(nn.Module):
     - "subtract": v <- v - (v_threshold - v_reset) after the spike;
     - "subtract" with reset_delay = 1: the next step's v is lowered by v_threshold - v_reset;
     - "zero" with reset_delay = 1, as snnTorch does it: for an IF or LIF without recurrence the same as
-      without delay; else v = v_reset in the next step, whatever the input.
+      without delay; else v = v_reset in the next step, whatever the input;
+    - "subtract-at-once", snnTorch's "subtract" with its reset_delay=False: the update of v is lowered by
+      d = v_threshold - v_reset where v was still above v_threshold (r = 1, else 0), and after the
+      spikes z v <- v - (z - r) d;
+    - "none": v goes on.
 
     `state_grid` = N: i and v - v_leak are whole multiples of 1/N; products with decays and gains
     are truncated toward zero, as SLAYER does with N = 4096.

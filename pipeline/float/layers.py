@@ -125,7 +125,8 @@ class Neurons(nn.Module):
         decay, gain, rest = self._membrane()
         threshold, bottom = self._levels()
         v = (bottom if isinstance(self.node, nir.IF) else rest).expand(x.shape[1:])
-        i, z = torch.zeros_like(v), torch.zeros_like(v)
+        i, z, above = (torch.zeros_like(v) for _ in range(3))
+        at_once = reset == ("subtract-at-once", 0)
         spikes, voltage = [], []
         for now in x:
             feedback = self.loop(z[None])[0] if len(self.loop) else None
@@ -143,6 +144,8 @@ class Neurons(nn.Module):
                 v = v - z.detach() * (threshold - bottom)
             elif reset == ("zero", 1):
                 v = torch.where(z > 0, bottom, v)
+            elif at_once:
+                v = v - above * (threshold - bottom)
             voltage.append(v)
             if self.silent:
                 continue
@@ -152,6 +155,9 @@ class Neurons(nn.Module):
                 v = torch.where(z > 0, bottom, v)
             elif reset == ("subtract", 0):
                 v = v - z.detach() * (threshold - bottom)
+            elif at_once:
+                v = v - (z.detach() - above) * (threshold - bottom)
+                above = (v > threshold).to(v.dtype).detach()
         return torch.stack(voltage if self.silent else spikes), torch.stack(voltage)
 
     def _decay_last(

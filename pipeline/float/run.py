@@ -29,7 +29,8 @@ def run_cell(cell: Cell, messages: Array, own: Array | None = None) -> tuple[Arr
     voltage = np.zeros(spikes.shape)
     sums = _sums(cell, messages)
     u, v = np.zeros((2, samples, *cell.shape))
-    before = np.zeros((samples, *cell.shape), bool)
+    before, above = np.zeros((2, samples, *cell.shape), bool)
+    at_once = cell.reset == "subtract-at-once"
     to = np.asarray(cell.reset_to, float)
     level = np.where(np.isfinite(cell.threshold), cell.threshold, 0.0)
     threshold = cell.threshold - cell.tie * np.abs(level)
@@ -51,6 +52,8 @@ def run_cell(cell: Cell, messages: Array, own: Array | None = None) -> tuple[Arr
         v = _cut(v * (1 - cell.v_decay), v_grid) + _cut(u + cell.bias, v_grid)
         if cell.reset_delay:
             v = np.where(before, to, v) if cell.reset == "zero" else v - before * (level - to)
+        elif at_once:
+            v = v - above * (level - to)
         if cell.limited:
             v = np.clip(_wrapped(v, WIDE), -LIMIT + 1 / ONE, LIMIT - 1 / ONE)
         fired = v > threshold
@@ -59,8 +62,11 @@ def run_cell(cell: Cell, messages: Array, own: Array | None = None) -> tuple[Arr
             before = fired
         elif cell.reset == "zero":
             v = np.where(fired, to, v)
-        else:
+        elif cell.reset == "subtract":
             v = np.where(fired, v - (level - to), v)
+        elif at_once:
+            v = v - (fired.astype(float) - above) * (level - to)
+            above = v > threshold
     return spikes, voltage
 
 

@@ -75,6 +75,12 @@ def _primitives() -> Iterable[Kind]:
     return (Kind(node.__name__, remark=", ".join(names)) for node, names in PARAMETERS.items())
 
 
+def _conventions() -> Iterable[Kind]:
+    from .nir_conventions import CONVENTIONS
+
+    return (Kind(name, remark=rules.says) for name, rules in CONVENTIONS.items())
+
+
 # -- Norse -----------------------------------------------------------------------------------------
 
 
@@ -100,6 +106,90 @@ def _norse_answers(model: torch.nn.Module, frames: NDArray[Any]) -> list[NDArray
     from .norse import run_norse
 
     return run_norse(model, frames)
+
+
+# -- snnTorch --------------------------------------------------------------------------------------
+
+
+def _is_snntorch(model: Any) -> bool:
+    return holds_modules_of(model, "snntorch")
+
+
+def _of_snntorch(
+    model: torch.nn.Module, input_shape: Sequence[int] | None, frames: NDArray[Any] | None
+) -> nir.NIRGraph:
+    from .snntorch import SNNTORCH
+    from .spiking import convert
+
+    return convert(SNNTORCH, model, input_shape, frames)
+
+
+def _snntorch_answers(model: torch.nn.Module, frames: NDArray[Any]) -> list[NDArray[Any]]:
+    from .snntorch import SNNTORCH
+    from .spiking import answers
+
+    return answers(SNNTORCH, model, frames)
+
+
+def _snntorch_neurons() -> Iterable[Kind]:
+    from .snntorch import supported
+
+    return supported()
+
+
+# -- SpikingJelly ----------------------------------------------------------------------------------
+
+
+def _is_spikingjelly(model: Any) -> bool:
+    return holds_modules_of(model, "spikingjelly")
+
+
+def _of_spikingjelly(
+    model: torch.nn.Module, input_shape: Sequence[int] | None, frames: NDArray[Any] | None
+) -> nir.NIRGraph:
+    from .spiking import convert
+    from .spikingjelly import SPIKINGJELLY
+
+    return convert(SPIKINGJELLY, model, input_shape, frames)
+
+
+def _spikingjelly_answers(model: torch.nn.Module, frames: NDArray[Any]) -> list[NDArray[Any]]:
+    from .spiking import answers
+    from .spikingjelly import SPIKINGJELLY
+
+    return answers(SPIKINGJELLY, model, frames)
+
+
+def _spikingjelly_neurons() -> Iterable[Kind]:
+    from .spikingjelly import supported
+
+    return supported()
+
+
+# -- sinabs ----------------------------------------------------------------------------------------
+
+
+def _is_sinabs(model: Any) -> bool:
+    return holds_modules_of(model, "sinabs")
+
+
+def _of_sinabs(
+    model: torch.nn.Module, input_shape: Sequence[int] | None, frames: NDArray[Any] | None
+) -> nir.NIRGraph:
+    several = [
+        f"{name} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if "SingleSpike" not in repr(getattr(module, "spike_fn", "SingleSpike"))
+    ]
+    if several:
+        raise ValueError(
+            f"sinabs: {', '.join(several)} send several spikes in one step (spike_fn), which netx "
+            f"cannot. Train with spike_fn=SingleSpike."
+        )
+    raise ValueError(
+        "sinabs networks are not read themselves: write sinabs.to_nir(...) and give the file, with "
+        "framework='sinabs' and reset='subtract' (MembraneSubtract) or reset='zero' (MembraneReset)."
+    )
 
 
 # -- SLAYER ----------------------------------------------------------------------------------------
@@ -142,7 +232,7 @@ FRONTENDS = (
         "a NIR graph",
         _is_graph,
         _read,
-        (Table("NIR primitives", _primitives),),
+        (Table("NIR primitives", _primitives), Table("NIR conventions (--from)", _conventions)),
     ),
     Frontend(
         "Norse",
@@ -152,6 +242,23 @@ FRONTENDS = (
         (Table("Norse modules", _norse_modules),),
         answers=_norse_answers,
     ),
+    Frontend(
+        "snnTorch",
+        "a torch network with snnTorch neurons",
+        _is_snntorch,
+        _of_snntorch,
+        (Table("snnTorch neurons", _snntorch_neurons),),
+        answers=_snntorch_answers,
+    ),
+    Frontend(
+        "SpikingJelly",
+        "a torch network with SpikingJelly neurons",
+        _is_spikingjelly,
+        _of_spikingjelly,
+        (Table("SpikingJelly neurons", _spikingjelly_neurons),),
+        answers=_spikingjelly_answers,
+    ),
+    Frontend("sinabs", "the NIR graph of a sinabs network", _is_sinabs, _of_sinabs),
     Frontend(
         "SLAYER",
         "a torch network with blocks of lava-dl",

@@ -26,10 +26,17 @@ class Given:
     dt: float | None = None
     reset: str | None = None
     reset_delay: int | None = None
+    framework: str | None = None
 
     def read(self, source: str | nir.NIRGraph) -> nir.NIRGraph:
         """`from_nir` with what was given; errors as there."""
-        return from_nir(source, self.dt, reset=self.reset, reset_delay=self.reset_delay)
+        return from_nir(
+            source,
+            self.dt,
+            reset=self.reset,
+            reset_delay=self.reset_delay,
+            framework=self.framework,
+        )
 
 
 def load_source(

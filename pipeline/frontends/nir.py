@@ -10,10 +10,12 @@ from typing import Any
 import nir
 import numpy as np
 
-from ..graph import PARAMETERS, Edge, GraphError, check, flatten_subgraphs
+from ..graph import PARAMETERS, Edge, GraphError, check, find_loops, flatten_subgraphs
+from .nir_conventions import CONVENTIONS, SPIKING, Convention, convention
 from .nir_file import graph_from, plain, read_raw
 
-_SPIKING = (nir.IF, nir.LIF, nir.CubaLIF)
+NO_DELAY = ("subtract-at-once", "none")
+"""Resets that have no delay."""
 _AXES: dict[type[nir.NIRNode], int] = {
     nir.Affine: 1,
     nir.Linear: 1,
@@ -32,6 +34,7 @@ def from_nir(
     *,
     reset: str | Mapping[str, str] | None = None,
     reset_delay: int | None = None,
+    framework: str | None = None,
 ) -> nir.NIRGraph:
     r"""A NIR file or graph with everything said that NIR leaves open, ready to run.
 
@@ -50,17 +53,22 @@ def from_nir(
         v <- v + dt/tau_mem (v_leak - v + r i)          spike if v > v_threshold, then reset
 
     `dt`, in the unit of the file's time constants (nearly always seconds), comes from the metadata of
-    the graph or of its nodes, or from the argument. snnTorch and spikingjelly export with 1e-4,
-    sinabs' IF neurons with 1. Norse's `to_nir` loses the time step, the reset and the strength of
-    synaptic currents, so that no dt gives the network that was trained: import it by `from_norse`.
+    the graph or of its nodes, or from the argument.
 
-    NIR has no reset by subtraction. `reset`, for all neurons or by node name, is "zero" (v <- v_reset,
-    NIR's own) or "subtract" (v <- v - (v_threshold - v_reset)); `reset_delay` = 1 resets one step
-    later, which snnTorch does by default. Both may also stand in a node's metadata.
+    NIR does not say how neurons are reset. `reset`, for all neurons or by node name, is "zero"
+    (v <- v_reset), "subtract" (v <- v - (v_threshold - v_reset)) or another one that `FloatNetwork`
+    lists; `reset_delay` = 1 resets one step later. Both may also stand in a node's metadata. The delay
+    may be left open where it changes no spike: "zero" of an IF or LIF without recurrence.
 
-    Raises NIRFileError, and GraphError with all problems: those of `check`, missing fields, no dt,
-    and where argument and metadata contradict each other.
+    `framework`: the one that wrote the graph, a name in `CONVENTIONS`, whose dt and reset are taken
+    where neither arguments nor metadata say them, and whose way of solving the equations is undone
+    (`Convention.adjust`). Nothing else is assumed: what stays open is refused. A graph that this package
+    wrote says it all; in its metadata stands `framework`.
+
+    Raises NIRFileError, and GraphError with all problems: those of `check`, missing fields, no dt or
+    reset, and where argument and metadata contradict each other; ValueError for an unknown framework.
     """
+    rules = None if framework is None else convention(framework)
     if isinstance(source, nir.NIRGraph) and (empty := list(_empty_nodes(source))):
         raise GraphError(empty)
     raw = source.to_dict() if isinstance(source, nir.NIRGraph) else read_raw(source)
@@ -70,9 +78,21 @@ def from_nir(
     graph, broken = graph_from(raw, problems)
     nodes, edges = flatten_subgraphs(graph)
     _drop_sample_axes(nodes, edges)
-    step = _time_step(graph.metadata, nodes, dt, problems)
-    _set_resets(nodes, reset, reset_delay, problems)
-    metadata = {"framework": "NIR", **graph.metadata, "dt": step or 1.0}
+    own = "framework" in graph.metadata
+    if own and framework is not None:
+        problems.append(
+            f"the graph's metadata says framework = {plain(graph.metadata['framework'])}: spikeship "
+            f"wrote it, and it says everything. Leave out framework = {framework}."
+        )
+    step = _time_step(graph.metadata, nodes, dt, rules, problems)
+    if rules is not None and step is not None and not (broken or own):
+        rules.adjust(nodes, step, problems)
+    asked = reset if isinstance(reset, Mapping) else dict.fromkeys(_spiking(nodes), reset)
+    _set_resets(nodes, asked, reset_delay, problems)
+    if not own:
+        _say_resets(nodes, edges, framework, rules, problems)
+    written_by = "NIR" if framework is None else f"NIR of {framework}"
+    metadata = {"framework": written_by, **graph.metadata, "dt": step or 1.0}
     if step is not None:
         _check_time_constants(nodes, step, problems)
     try:
@@ -90,9 +110,9 @@ def _empty_nodes(graph: nir.NIRGraph, prefix: str = "") -> Iterator[str]:
         if node is None:
             yield (
                 f"node {prefix}{name} is None: the exporter did not know the module of that name. "
-                f"snnTorch's leaves None for BatchNorm2d, MaxPool2d, Dropout and Alpha. Fold batch norm "
-                f"into the layer before it, take dropout out, train with AvgPool2d and Leaky or "
-                f"Synaptic, and export again."
+                f"snnTorch's leaves None for BatchNorm2d, MaxPool2d, Dropout and Alpha. Give the "
+                f"snnTorch network itself, `spikeship export mynet:build`, which takes all of these but "
+                f"Alpha."
             )
         elif isinstance(node, nir.NIRGraph):
             yield from _empty_nodes(node, f"{prefix}{name}.")
@@ -125,9 +145,13 @@ def _axes(node: nir.NIRNode | None) -> int | None:
 
 
 def _time_step(
-    metadata: Mapping[str, Any], nodes: Mapping[str, Any], dt: float | None, problems: list[str]
+    metadata: Mapping[str, Any],
+    nodes: Mapping[str, Any],
+    dt: float | None,
+    rules: Convention | None,
+    problems: list[str],
 ) -> float | None:
-    """The one dt on which all agree that give one."""
+    """The one dt on which all agree that give one, or else the framework's own."""
     said = {} if dt is None else {"in the argument": dt}
     if "dt" in metadata:
         said["in the graph's metadata"] = metadata["dt"]
@@ -135,6 +159,8 @@ def _time_step(
         if "dt" in node.metadata:
             said[f"in the metadata of {name}"] = node.metadata["dt"]
     steps = {where: float(np.asarray(value).item()) for where, value in said.items()}
+    if not steps and rules is not None and rules.dt is not None:
+        return rules.dt
     if not steps:
         problems.append(
             "the time step dt is not known: NIR does not store it, and the metadata has none. Give "
@@ -152,21 +178,18 @@ def _time_step(
     return first
 
 
+def _spiking(nodes: Mapping[str, Any]) -> list[str]:
+    return [name for name, node in nodes.items() if isinstance(node, SPIKING)]
+
+
 def _set_resets(
     nodes: Mapping[str, Any],
-    reset: str | Mapping[str, str] | None,
+    asked: Mapping[str, str | None],
     reset_delay: int | None,
     problems: list[str],
 ) -> None:
     """Write what the arguments say into the metadata of the spiking nodes."""
-    spiking = [name for name, node in nodes.items() if isinstance(node, _SPIKING)]
-    asked = (
-        reset
-        if isinstance(reset, Mapping)
-        else {}
-        if reset is None
-        else dict.fromkeys(spiking, reset)
-    )
+    spiking = _spiking(nodes)
     for name in sorted(set(asked) - set(spiking)):
         problems.append(
             f"reset is given for {name}, which is no spiking node (those are {', '.join(spiking)})."
@@ -183,6 +206,55 @@ def _set_resets(
                 metadata[key] = value
 
 
+def _say_resets(
+    nodes: Mapping[str, Any],
+    edges: list[Edge],
+    framework: str | None,
+    rules: Convention | None,
+    problems: list[str],
+) -> None:
+    """Fill what is still open with the framework's defaults; the rest are problems."""
+    loops = find_loops(nodes, edges)
+    open_ = {"reset": list[str](), "reset_delay": list[str]()}
+    for name in _spiking(nodes):
+        node, metadata = nodes[name], nodes[name].metadata
+        for key, usual in (
+            ("reset", None if rules is None else rules.reset),
+            ("reset_delay", None if rules is None else rules.reset_delay),
+        ):
+            if key in metadata:
+                continue
+            if usual is not None and plain(metadata.get("reset")) not in NO_DELAY:
+                metadata[key] = usual
+            elif key == "reset_delay" and plain(metadata.get("reset")) in NO_DELAY:
+                metadata[key] = 0
+            elif key == "reset_delay" and plain(metadata.get("reset")) == "zero":
+                if isinstance(node, nir.CubaLIF) or name in loops:
+                    open_[key].append(name)
+                else:
+                    metadata[key] = 0  # v is set before its next update: the same spikes
+            else:
+                open_[key].append(name)
+    if rules is not None and rules.refused and any(open_.values()):
+        names = dict.fromkeys([*open_["reset"], *open_["reset_delay"]])
+        problems.append(f"{', '.join(names)}: {framework}: {rules.refused}.")
+        return
+    delays = [name for name in open_["reset_delay"] if name not in open_["reset"]]
+    if open_["reset"]:
+        problems.append(
+            f"how {', '.join(open_['reset'])} are reset is not known: NIR does not store it. Say which "
+            f"framework's defaults they have, framework='snntorch' (or "
+            f"{', '.join(name for name in CONVENTIONS if name != 'snntorch')}); or reset='zero' (v <- "
+            f"v_reset) or reset='subtract', with reset_delay=0 (in the step of the spike) or "
+            f"reset_delay=1 (in the next one)."
+        )
+    if delays:
+        problems.append(
+            f"in which step {', '.join(delays)} are reset is not known: say reset_delay=0 (that of the "
+            f"spike) or reset_delay=1 (the next one, as snnTorch does)."
+        )
+
+
 def _check_time_constants(nodes: Mapping[str, Any], dt: float, problems: list[str]) -> None:
     for name, node in nodes.items():
         for field in ("tau", "tau_mem", "tau_syn"):
@@ -192,5 +264,6 @@ def _check_time_constants(nodes: Mapping[str, Any], dt: float, problems: list[st
                     f"node {name}: {field} = {shortest:.4g} is shorter than dt = {dt:.4g}, so one step "
                     f"would overshoot. Give dt in the unit of {field}. Norse's to_nir multiplies every "
                     f"tau by its own dt, and loses resets and the strength of currents: give Norse's "
-                    f"network itself, from_norse(model, ...) or `spikeship export mynet:build`."
+                    f"network itself, from_norse(model, ...) or `spikeship export mynet:build`; of its "
+                    f"cells with their defaults framework='norse' undoes that."
                 )

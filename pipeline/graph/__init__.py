@@ -1,6 +1,7 @@
 """NIR graphs that can become a netx file: chains of layers, with recurrence inside a layer."""
 
 from .chains import (
+    RESETS,
     Dynamics,
     Stage,
     chain,
@@ -24,6 +25,7 @@ from .topology import (
     LoweringError,
     Node,
     UnknownNodeError,
+    find_loops,
     flatten_subgraphs,
 )
 
@@ -32,6 +34,7 @@ __all__ = [
     "NEURONS",
     "PARAMETERS",
     "READOUTS",
+    "RESETS",
     "Chain",
     "Dynamics",
     "Edge",
@@ -46,6 +49,7 @@ __all__ = [
     "conv2d",
     "delay_steps",
     "dynamics",
+    "find_loops",
     "flatten_subgraphs",
     "input_shape",
     "recurrence",

@@ -59,12 +59,16 @@ def input_shape(graph: nir.NIRGraph) -> tuple[int, ...]:
     return tuple(int(n) for n in next(iter(graph.inputs.values())).input_type["input"])
 
 
+RESETS = ("zero", "subtract", "subtract-at-once", "none")
+"""What a neuron does with v after its spike, see `FloatNetwork`."""
+
+
 @dataclass(frozen=True)
 class Dynamics:
     """What a neuron's metadata says about its reset and its number grid.
 
-    `reset`: "zero" (v <- v_reset) or "subtract" (v <- v - (v_threshold - v_reset)). `reset_delay`: 0
-    in the step of the spike, 1 in the next one (see `execute`). `state_grid`: N if states are whole
+    `reset`: one of `RESETS`. `reset_delay`: 0 in the step of the spike, 1 in the next one (of "zero"
+    and "subtract", see `FloatNetwork`). `state_grid`: N if states are whole
     multiples of 1/N, each decay product truncated toward zero, else None.
     """
 

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import nir
 import numpy as np
 
-from .chains import dynamics
+from .chains import RESETS, dynamics
 from .topology import (
     NEURONS,
     READOUTS,
@@ -161,10 +161,12 @@ def _parameter_problems(node: Any, dt: float | None) -> list[str]:
             says = dynamics(node)
         except ValueError as error:
             return [*faults, f"{error}"]
-        if says.reset not in ("zero", "subtract"):
-            faults.append(f"reset is {says.reset!r}; known are 'zero' and 'subtract'.")
+        if says.reset not in RESETS:
+            faults.append(f"reset is {says.reset!r}; known are {', '.join(map(repr, RESETS))}.")
         if says.reset_delay not in (0, 1):
             faults.append(f"reset_delay is {says.reset_delay}; known are 0 and 1.")
+        elif says.reset_delay and says.reset in ("subtract-at-once", "none"):
+            faults.append(f"reset is {says.reset!r}, which has no reset_delay; it is 1.")
         if says.state_grid is not None and says.state_grid < 1:
             faults.append(f"state_grid is {says.state_grid}; it is a positive whole number.")
     return faults

@@ -20,7 +20,8 @@ def resets_to_zero(
 ) -> tuple[Chain, Loops]:
     """Every reset becomes v <- v_reset in the step of the spike, where that is the same network:
 
-    - by subtraction, neurons without memory (tau = dt): v forgets the reset before it is used;
+    - by subtraction, or none at all, of neurons without memory (tau = dt): v forgets the reset before
+      it is used;
     - by subtraction one step later, LIF without memory: v = v_leak + r x - (v_threshold - v_reset) z
       of the step before, which is recurrence with the weights -(v_threshold - v_reset) / r;
       so for a CubaLIF whose current has no memory either, / (r w_in);
@@ -39,6 +40,8 @@ def resets_to_zero(
         gain = _instant_gain(node, dt)
         exact = {
             ("subtract", 0): _forgets_voltage(node, dt),
+            ("none", 0): _forgets_voltage(node, dt),
+            ("subtract-at-once", 0): False,
             ("subtract", 1): gain is not None and gain.ndim == 1 and says.state_grid is None,
             ("zero", 1): not isinstance(node, nir.CubaLIF) and name not in loops,
         }[kind]

@@ -28,6 +28,7 @@ from ..float.neuron import UnknownNeuronError
 from ..graph import Stage
 from ..quantize import agree
 from .diagnosis import Diagnosis, diagnose
+from .expected import Expected, compare_expected
 from .sides import (
     Hardware,
     Membrane,
@@ -144,7 +145,9 @@ class Verification(Printed):
     graph, apart from `from_quantized`. `to_module`: the user's own module, run in
     float64 by its own forward, against the float graph: spikes, and the answers of a readout;
     `same_module_answers`: fraction of samples for which the module gives the same answer as the
-    integers. Both are None where no module was given. `accuracy`: of each side, where labels were given.
+    integers. Both are None where no module was given. `expected`: what the original framework recorded
+    of the last layer, beside float graph and integers; None where nothing was given.
+    `accuracy`: of each side, where labels were given.
     `diagnoses`: one for each layer in which float (without a graph: quantized) and integers differ.
     `lava_skipped` says why there is no Lava column where there is none.
     """
@@ -169,14 +172,17 @@ class Verification(Printed):
     tolerance: float
     to_module: tuple[Agreement, ...] | None = None
     same_module_answers: float | None = None
+    expected: Expected | None = None
 
     @property
     def ok(self) -> bool:
-        """Module, reference, Lava and the file agree exactly; float spikes within the tolerance."""
+        """Module, what was recorded, reference, Lava and the file agree exactly; float spikes within
+        the tolerance."""
         close = all(a.equal >= 1 - self.tolerance for a in self.to_float or ())
         sides = (*(self.to_module or ()), *self.to_reference, *(self.to_lava or ()))
         exact = all(a.exact for a in sides)
-        return self.reread and close and exact
+        recorded = self.expected is None or self.expected.ok
+        return self.reread and close and exact and recorded
 
     def views(self) -> Sequence[View]:
         """The agreement of every two sides, layer by layer, the causes, and the verdicts."""
@@ -191,6 +197,7 @@ def verify(
     *,
     module: nn.Module | None = None,
     labels: NDArray[np.integer[Any]] | None = None,
+    expect: Array | None = None,
     samples: int = 200,
     lava_samples: int = 3,
     reference_samples: int = 3,
@@ -206,6 +213,8 @@ def verify(
       `Verification`); for each layer that differs the likely cause (see `diagnose`);
     - with `module`, the Norse network that the graph came from: the graph against what the module's own
       forward does, every spike of every layer;
+    - with `expect`, outputs of the last layer that the original framework recorded on these very inputs:
+      float graph and integers against them (see `compare_expected`);
     - the simulator against the reference simulator and against Lava's CPU backend on the first
       `reference_samples` and `lava_samples`: every spike and state; Lava loads the file that the
       network was read from or written to, or where there is none one that is written here;
@@ -282,6 +291,7 @@ def verify(
         tolerance,
         to_module,
         float(np.mean(answers["module"] == answers["integers"])) if "module" in answers else None,
+        None if expect is None else compare_expected(deployed, messages, expect),
     )
 
 
