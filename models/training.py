@@ -23,7 +23,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from ..hw_targets.network.coding import Coding
 from . import encoding, hire, networks, objectives, slayer
 from .activity import Activity, activity
-from .checkpoints import MONITOR, Checkpoints, anew, read, read_last, write
+from .checkpoints import MONITOR, Checkpoints, anew, not_ours, read, read_last, write
 from .data.dataset import Dataset, Split
 from .encoding import generator
 from .settings import Settings
@@ -335,9 +335,7 @@ def load(path: str | Path) -> Classifier:
         stored = read(path)
         settings, weights = _settings(stored), stored["state_dict"]
     except Exception as error:
-        raise ValueError(
-            f"{path}: not a checkpoint of `spikeship train` ({type(error).__name__}: {error})."
-        ) from None
+        raise ValueError(f"{path}: {not_ours(path, error)}") from None
     classifier = Classifier(settings)
     classifier.load_state_dict(weights)
     return classifier.eval()

@@ -16,8 +16,8 @@ def export(
     source: Annotated[
         str,
         typer.Argument(
-            help="A checkpoint of `spikeship train`, a NIR file (.nir), or module:function that returns "
-            "your Norse or SLAYER network or a NIR graph.",
+            help="A checkpoint of `spikeship train`, a NIR file (.nir), or module:function or "
+            "path/to/file.py:function that returns your Norse or SLAYER network or a NIR graph.",
             metavar="SOURCE",
         ),
     ],

@@ -14,6 +14,7 @@ CALLED = {
     "loss": "max_loss",
     "cores": "cores_per_chip",
     "dataset": "data",
+    "checkpoint": "ann_checkpoint",
 }
 """Arguments of the library that the command line calls otherwise."""
 COMMANDS = {"lower_pooling": "`spikeship lower`"}
