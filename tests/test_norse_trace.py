@@ -141,6 +141,23 @@ def image(pool: Any, **layers: nn.Module) -> Callable[[], nn.Module]:
     )
 
 
+def functions() -> nn.Module:
+    """Weights that belong to no module, and layers that are functions of them."""
+
+    def forward(net: Any, x: Tensor, state: Any) -> Any:
+        a, b, c = state or (None, None, None)
+        z, a = net.a(F.conv2d(x, net.kernel, net.offset, padding=1), a)
+        z, b = net.b(F.linear(z.flatten(1), net.first), b)
+        y, c = net.c(F.linear(z, net.second, net.third), c)
+        return y, (a, b, c)
+
+    net = User(forward, a=lif(), b=lif(), c=LICell())
+    shapes = {"kernel": (2, 1, 3, 3), "offset": (2,), "first": (6, 128), "second": (6, 6)}
+    for name, size in {**shapes, "third": (6,)}.items():
+        net.register_parameter(name, nn.Parameter(torch.randn(size) / 4))
+    return net
+
+
 def shared_pool() -> nn.Module:
     pool = nn.AvgPool2d(2)
     return stateful(pool, nn.Conv2d(1, 2, 3, padding=1), lif(), pool, nn.Conv2d(2, 2, 1), lif())
@@ -171,7 +188,15 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str | None]] = 
     "skip connection": (dense(User, step(between=lambda net, z, x: z + x)), (6,), "between a and fc2, .*adds what the input gives: a skip connection"),
     "branch": (dense(User, branch), (6,), "between a and fc2, .*takes what the input gives: a branch"),
     "F.relu": (lambda: User(body_head, body=stateful(nn.Linear(6, 8), LICell()), head=User(lambda net, x, state: net.body(F.relu(x), state), body=stateful(nn.Linear(8, 3), lif()))), (6,), r"between body.1 and head.body.0, .*F.relu"),
-    "F.max_pool2d": (image(lambda net, z: F.max_pool2d(z, 2)), (1, 8, 8), r"between a and fc, .*F.max_pool2d; as nn.MaxPool2d it is understood"),
+    "F.max_pool2d": (image(lambda net, z: F.max_pool2d(z, 2)), (1, 8, 8), None),
+    "torch.max_pool2d": (image(lambda net, z: torch.max_pool2d(z, (2, 2), (2, 2))), (1, 8, 8), None),
+    "F.avg_pool2d": (image(lambda net, z: F.avg_pool2d(z, 2, stride=2)), (1, 8, 8), None),
+    "F.adaptive_avg_pool2d": (image(lambda net, z: F.adaptive_avg_pool2d(z, 3)), (1, 8, 8), None),
+    "F.linear and F.conv2d": (functions, (1, 8, 8), None),
+    "F.batch_norm": (lambda: User(step(lambda net, x: F.batch_norm(x, net.fc1.bias, net.fc1.bias.exp())), fc1=nn.Linear(6, 6), a=lif(), fc2=nn.Linear(6, 6), b=lif()), (6,), None),
+    "statistics of the batch": (dense(User, step(lambda net, x: F.batch_norm(x, None, None, training=True))), (6,), "between the input and fc1, forward computes something by itself"),
+    "uneven adaptive pooling": (image(lambda net, z: F.adaptive_avg_pool2d(z, (3, 3)), conv2=nn.Conv2d(3, 3, 1)), (1, 9, 9), r"F.adaptive_avg_pool2d \(AdaptiveAvgPool2d\): makes \(3, 3\) of \(7, 7\), which is no whole"),
+    "maximum of currents": (lambda: User(lambda net, x, state: net.a(F.max_pool2d(net.conv(x), 2), state), conv=nn.Conv2d(1, 2, 3), a=lif()), (1, 8, 8), "F.max_pool2d .MaxPool2d.: a maximum is exact only of spikes"),
     "softmax at the end": (dense(User, step(after=lambda y: y.softmax(-1)), LICell), (6,), "returns something else than what b"),
     "last step only": (dense(Loop, loop(lambda y: y[-1])), (6,), "returns something else than what b"),
     "forgets": (dense(Loop, loop(forget=True)), (6,), "module a: forward forgets its state"),

@@ -73,17 +73,18 @@ def from_norse(model: nn.Module, input_shape: Sequence[int]) -> nir.NIRGraph:
     the order of its layers itself. Any other class is run, and the order in which its own `forward`
     calls its layers is the chain: `forward(x, state) -> (out, state)` for one step, or `forward(x)`
     over a leading time axis that returns the last layer's outputs, their sum or their mean. A layer
-    that is used at several places stands in the graph as often. `input_shape`: (C, H, W), (C, L) or
-    (N,) of one frame.
+    that is used at several places stands in the graph as often; functions that do what a layer does
+    (F.linear, F.conv2d, F.batch_norm, F.max_pool2d, F.avg_pool2d) are layers. `input_shape`: (C, H, W),
+    (C, L) or (N,) of one frame.
 
     What is returned is proven (see `prove`): the model's own forward and the graph run on random frames,
     and every layer is compared.
 
     Supported: Linear, Conv1d and Conv2d (zero padding), BatchNorm1d and 2d (as the affine map of their
-    running statistics), AvgPool2d, MaxPool2d of spikes (a depthwise convolution of ones and
-    nir.Threshold, which takes one step more on the hardware), Flatten, Dropout and Identity (nothing),
-    and these cells, of which one
-    step on the input x is, with dt the step of the cell::
+    running statistics), AvgPool2d, AdaptiveAvgPool2d (of whole parts), MaxPool2d of spikes (a depthwise
+    convolution of ones and nir.Threshold, which takes one step more on the hardware), Flatten, Dropout
+    and Identity (nothing), and these cells, of which one step on the input x is, with dt the step of
+    the cell::
 
         LIFBoxCell        nir.LIF      v <- v + dt/tau (v_leak - v + x)
         LIFCell           nir.CubaLIF  i <- i + x; v as above with i for x; i <- i (1 - dt/tau_syn)
@@ -125,7 +126,7 @@ def from_norse(model: nn.Module, input_shape: Sequence[int]) -> nir.NIRGraph:
         for place in places:
             if place.flatten:
                 layers.append((f"{place.name}.flatten", nn.Flatten()))
-            layers.append((place.name, modules[place.name.split("#")[0]]))
+            layers.append((place.name, modules.get(place.name.split("#")[0], place.module)))
     lifted = {
         id(inner)
         for lift in model.modules()

@@ -136,6 +136,22 @@ def _pool(module: nn.AvgPool2d, shape: Shape) -> Nodes:
     return (node,)
 
 
+def _adaptive_pool(module: nn.AdaptiveAvgPool2d, shape: Shape) -> Nodes:
+    """Where the input's size is a multiple of the output's, an AvgPool2d."""
+    if len(shape) != 3:
+        raise UnsupportedModuleError(f"expects (C, H, W), got shape {shape}.")
+    wanted: Any = module.output_size
+    asked = (wanted, wanted) if isinstance(wanted, int) else tuple(wanted)
+    sizes = [own if size is None else size for own, size in zip(shape[1:], asked, strict=True)]
+    if any(own % size for own, size in zip(shape[1:], sizes, strict=True)):
+        raise UnsupportedModuleError(
+            f"makes {tuple(sizes)} of {shape[1:]}, which is no whole multiple: its windows overlap. Use "
+            f"an AvgPool2d."
+        )
+    kernel: Any = tuple(own // size for own, size in zip(shape[1:], sizes, strict=True))
+    return () if kernel == (1, 1) else _pool(nn.AvgPool2d(kernel), shape)
+
+
 def _max_pool(module: nn.MaxPool2d, shape: Shape) -> Nodes:
     """max of 0s and 1s = (their sum > 1/2): a depthwise convolution of ones, and Threshold."""
     if len(shape) != 3:
@@ -241,6 +257,7 @@ CONVERSIONS: dict[type, Callable[[Any, Shape], Nodes]] = {
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
     nn.AvgPool2d: _pool,
+    nn.AdaptiveAvgPool2d: _adaptive_pool,
     nn.MaxPool2d: _max_pool,
     nn.Flatten: _flatten,
     nn.Dropout: _nothing,

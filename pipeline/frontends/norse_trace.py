@@ -12,6 +12,7 @@ import norse.torch as norse
 import torch
 from torch import Tensor, nn
 
+from .functional import FunctionalLayers, See
 from .norse_modules import UnsupportedModuleError
 
 Key: TypeAlias = tuple[str, tuple[int, ...]]
@@ -26,8 +27,9 @@ CONVENTIONS = (
 class Place:
     """A layer where `forward` calls it; tensors are (time, sample, *shape).
 
-    `name`: the module's, with `#2` where it is called for the second time in a step. `voltage`: after
-    the reset, of cells that run step by step. `flatten`: `forward` flattens what reaches it.
+    `name`: the module's, or the function's that does the same (F.max_pool2d), with `#2` where it is
+    called for the second time in a step. `voltage`: after the reset, of cells that run step by step.
+    `flatten`: `forward` flattens what reaches it.
     """
 
     name: str
@@ -94,10 +96,13 @@ def called(model: nn.Module, frames: Tensor, over_time: bool) -> tuple[list[Plac
     for name, convention in _conventions(model, over_time):
         net = _float64_copy(model)
         calls: list[_Call] = []
+        functions = FunctionalLayers(_function_recorder(calls))
         for leaf, module in leaf_modules(net):
+            module.register_forward_pre_hook(functions.enter)
+            module.register_forward_hook(functions.leave)
             module.register_forward_hook(_recorder(leaf, calls), with_kwargs=True)
         try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            with torch.no_grad(), torch.random.fork_rng(devices=[]), functions:
                 torch.manual_seed(0)
                 result = convention(net, frames)
             places = _places(calls, frames.shape[0], frames.shape[1])
@@ -185,6 +190,13 @@ def _recorder(name: str, calls: list[_Call]) -> Callable[..., None]:
         calls.append(_Call(name, module, given[0].clone(), _kept(state), out.clone(), _kept(left)))
 
     return record
+
+
+def _function_recorder(calls: list[_Call]) -> See:
+    def see(name: str, module: nn.Module, x: Tensor, out: Tensor) -> None:
+        calls.append(_Call(f"F.{name}", module, x.clone(), None, out.clone(), None))
+
+    return see
 
 
 def _kept(state: Any) -> Any:
@@ -347,11 +359,4 @@ def _guess(got: Tensor, earlier: Sequence[tuple[str, Tensor]]) -> str:
         if not torch.equal(given.flatten(), got.flatten()):
             return " (the values change: a normalization, say, or an activation)"
         return f" (another shape: {tuple(given.shape[2:])} becomes {tuple(got.shape[2:])})"
-    if given.ndim == 5:
-        for size in range(2, min(given.shape[-2:]) + 1):
-            for kind in (nn.MaxPool2d, nn.AvgPool2d):
-                y = kind(size)(given.flatten(0, 1)).flatten()
-                if y.numel() == got.numel() and torch.equal(y, got.flatten()):
-                    name = "max_pool2d" if kind is nn.MaxPool2d else "avg_pool2d"
-                    return f" (F.{name}; as nn.{kind.__name__} it is understood)"
     return f" ({tuple(given.shape[2:])} becomes {tuple(got.shape[2:])})"
