@@ -87,7 +87,7 @@ NETWORKS = {
     ],
     "pooling into a padded conv": lambda: [
         nn.Conv2d(2, 4, 1), lif_box(), nn.AvgPool2d(2), nn.Conv2d(4, 6, 3, padding=1, bias=False),
-        lif_box(), nn.Flatten(), nn.Linear(96, 5), lif_box(),
+        lif_box(), nn.AdaptiveAvgPool2d((4, None)), nn.Flatten(), nn.Linear(96, 5), lif_box(),
     ],
     "stride, dilation, groups": lambda: [
         nn.Conv2d(2, 4, (3, 2), stride=(2, 1), padding=(1, 0), groups=2), lif_box(),
@@ -250,7 +250,7 @@ def other_dt(dt: float) -> nn.Module:
 
 
 REFUSED = [
-    ([nn.Linear(4, 4), nn.ReLU(), lif_box()], (4,), r"module 1 is a ReLU, which is not supported\.\nSupported are AvgPool2d, .*LIFRecurrentCell"),
+    ([nn.Linear(4, 4), nn.ReLU(), lif_box()], (4,), r"module 1 is a ReLU, which is not supported\.\nSupported are AdaptiveAvgPool2d, AvgPool2d, .*LIFRecurrentCell"),
     ([nn.Linear(4, 4), norse.LIFRefracCell()], (4,), "module 1 is a LIFRefracCell, .*: Loihi-style neurons have no refractory"),
     ([nn.Linear(4, 4), norse.LIFAdExCell()], (4,), "module 1 is a LIFAdExCell, .*: its voltage grows exponentially"),
     ([nn.Linear(4, 4), norse.LSNNCell()], (4,), "module 1 is a LSNNCell, .*: its threshold adapts"),
