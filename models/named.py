@@ -38,7 +38,8 @@ def call_named(source: str) -> Any:
         module = _guarded(source, "importing it fails", lambda: _module(source, path))
         if not callable(getattr(module, function, None)):
             raise NamedError(
-                f"{source}: {path} has no function {function or '(none was named)'}.{_others(module)}"
+                f"{source}: {path} has no function {function or '(none was named)'}.{_others(module)} "
+                f"Give module:function."
             )
         return _guarded(source, f"{function}() fails", getattr(module, function))
 

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from ...hw_targets.chips.messages import PAYLOADS, payload_of
-from .options import CodingOptions, DataRoot, Seed, load_array
+from .options import CodingOptions, DataRoot, Seed, load_array, numbers, shape_of
 from .screen import Output, fail, say
 
 
@@ -144,20 +144,20 @@ def export(
         fail("--fine-tune needs labels: give --data instead of --input.")
     if target is not None:
         payload_of(target)  # known before anything is computed
-    sizes = None if input_shape is None else _numbers(input_shape, "--input-shape")
+    each = numbers(bits, "--bits")
     deployed = deploy(
         source,
         data,
         inputs=None if input_ is None else load_array(input_),
         coding=None if input_ is not None else coding.chosen(levels),
         levels=levels,
-        bits=None if bits == "8" else _numbers(bits, "--bits"),
+        bits=None if bits == "8" else each[0] if len(each) == 1 else each,
         size_budget=size_budget,
         max_loss=max_loss,
         per_channel=per_channel,
         fine_tune=fine_tune,
         calibration=calibration,
-        input_shape=(sizes,) if isinstance(sizes, int) else sizes,
+        input_shape=shape_of(input_shape, "--input-shape"),
         checkpoint=checkpoint,
         given=Given(dt, reset, reset_delay),
         approximate_current_bias=approximate_current_bias,
@@ -174,12 +174,3 @@ def export(
         *loss_tables(deployed.losses),
         f"wrote {out}" + ("" if graph is None else f" and {graph}"),
     )
-
-
-def _numbers(text: str, option: str) -> int | list[int]:
-    """`8` as one number, `8,4,4` as several."""
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        fail(f"{option} {text}: give whole numbers, separated by commas.")
-    return numbers[0] if len(numbers) == 1 else numbers

@@ -48,7 +48,7 @@ def in_flags(message: str, flags: Mapping[str, str], given: Mapping[str, Any]) -
     name = rf"(?<![\w`./-])(?P<name>{names})"
 
     def stated(match: re.Match[str]) -> str:
-        option = CALLED.get(match["name"], match["name"])
+        option = match["name"] if match["name"] in flags else CALLED.get(match["name"], "")
         same = _is(given.get(option), match["value"])
         return f"{shown[match['name']]} {_bare(match['value'])}" if same else match[0]
 

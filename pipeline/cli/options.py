@@ -72,6 +72,24 @@ class CodingOptions:
         return Coding.of(self.coding or "direct", self.steps or 8, levels or 16, self.sigma or 0.0)
 
 
+def numbers(text: str, option: str) -> list[int]:
+    """`8,4,4` as whole numbers; other texts end the command."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        fail(f"{option} {text}: give whole numbers, separated by commas.")
+
+
+def shape_of(text: str | None, option: str) -> tuple[int, ...] | None:
+    """`2,34,34` as a shape; None where none was given."""
+    if text is None:
+        return None
+    shape = tuple(numbers(text, option))
+    if min(shape) < 1:
+        fail(f"{option} {text}: sizes are 1 or more.")
+    return shape
+
+
 def load_array(path: Path) -> Any:
     """The one array of numbers in a .npy file; other files end the command."""
     if not path.is_file():
