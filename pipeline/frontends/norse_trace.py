@@ -12,7 +12,7 @@ import norse.torch as norse
 import torch
 from torch import Tensor, nn
 
-from .functional import FunctionalLayers, See
+from ...models.functional import FunctionalLayers, See
 from .norse_modules import UnsupportedModuleError
 
 Key: TypeAlias = tuple[str, tuple[int, ...]]
