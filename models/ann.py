@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from .ann_layers import layers_of
+from .training import Classifier
+
+AnyAnn: TypeAlias = "Classifier | Ann"
+"""What `train` made, or somebody else."""
 
 
 class Ann(nn.Module):
@@ -51,3 +56,8 @@ class Ann(nn.Module):
     def __repr__(self) -> str:
         kinds = [type(layer).__name__ for layer in self.net]
         return f"an ANN of {', '.join(kinds)}"
+
+
+def ann_of(model: nn.Module, images: Tensor) -> AnyAnn:
+    """A Classifier or Ann as it is, of any other network `Ann.of`."""
+    return model if isinstance(model, Classifier | Ann) else Ann.of(model, images)

@@ -7,12 +7,12 @@ import math
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning
 import torch
@@ -53,6 +53,21 @@ class Classifier(lightning.LightningModule):
         self.scale = LOGIT_SCALE[s.readout if s.spiking else "ann"]
         self.draws = generator(s.seed)
         self.automatic_optimization = s.noise_periods == 1
+
+    @property
+    def spiking(self) -> bool:
+        """Whether it is no ANN."""
+        return self.settings.spiking
+
+    @property
+    def seed(self) -> int:
+        return self.settings.seed
+
+    def with_net(self, layers: Sequence[nn.Module]) -> Classifier:
+        """An ANN of the same settings with other layers."""
+        result = Classifier(self.settings)
+        result.net = nn.Sequential(*layers)
+        return result.eval()
 
     def __repr__(self) -> str:
         s = self.settings
@@ -349,7 +364,13 @@ def _settings(stored: dict[str, Any]) -> Settings:
     return Settings.of(**settings)
 
 
-def accuracy(classifier: Classifier, split: Split, seed: int = 0, batch: int = 500) -> float:
+class Answering(Protocol):
+    """What has logits: a Classifier, or an ANN of somebody else."""
+
+    def logits(self, images: torch.Tensor, draws: torch.Generator) -> torch.Tensor: ...
+
+
+def accuracy(classifier: Answering, split: Split, seed: int = 0, batch: int = 500) -> float:
     """Fraction of right answers on a split, single draw of the coding noise from `seed`."""
     draws = generator(seed)
     right = 0

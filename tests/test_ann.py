@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import spikeship
+from spikeship.hw_targets import Coding
 from spikeship.models.activation import Activation, activation_of
 from spikeship.models.ann import Ann
+from spikeship.models.ann_conversion import IMAGES, Converted, convert_ann
 from spikeship.models.ann_layers import AnnError, layers_of
-from spikeship.models.encoding import generator
+from spikeship.models.data.dataset import Dataset, Split
+from spikeship.models.encoding import generator, real
+from spikeship.models.quantized_ann import quantize, work
+from spikeship.pipeline.deploy.converted import coding_in, graph_of
+from spikeship.pipeline.float.execute import execute
+
+from cli import call, ok
 
 
 class Net(nn.Module):
@@ -217,3 +228,207 @@ def test_activations_are_told_apart_by_what_they_do(function: Any, is_: Any) -> 
 def test_the_network_needs_an_image() -> None:
     with pytest.raises(AnnError, match="no images: at least one"):
         layers_of(nn.Linear(2, 2), torch.zeros(0, 2))
+
+
+# -- conversion ------------------------------------------------------------------------------------
+
+
+def bars(count: int, seed: int, signed: bool = False) -> Split:
+    """Images of 8 x 8 with a bar in one of three places; where `signed`, with 0 in the middle."""
+    draws = generator(seed)
+    labels = torch.randint(0, 3, (count,), generator=draws)
+    images = 0.3 * torch.rand((count, 1, 8, 8), generator=draws)
+    for image, label in zip(images, labels.tolist(), strict=True):
+        image[:, :, 3 * label : 3 * label + 2] += 0.6
+    return Split(images - 0.5 if signed else images, labels)
+
+
+def data(signed: bool = False) -> Dataset:
+    return Dataset("bars", bars(300, 0, signed), bars(20, 1, signed), bars(120, 2, signed))
+
+
+def learned(model: nn.Module, dataset: Dataset, epochs: int = 12) -> nn.Module:
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for _ in range(epochs):
+        for images, labels in zip(
+            dataset.train.images.split(50), dataset.train.labels.split(50), strict=True
+        ):
+            loss = F.cross_entropy(model(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+    return model
+
+
+NETS: dict[str, Callable[[], nn.Module]] = {
+    "functional, maxima, norm": lambda: Net(
+        lambda net, x: net.fc(F.max_pool2d(F.relu(net.n(net.c(x))), 2).flatten(1)),
+        c=nn.Conv2d(1, 4, 3, padding=1), n=nn.BatchNorm2d(4), fc=nn.Linear(64, 3),
+    ),
+    "averages, no biases": lambda: nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, bias=False), nn.ReLU6(), nn.AvgPool2d(2), nn.Flatten(),
+        nn.Linear(64, 12, bias=False), nn.Dropout(0.2), nn.ReLU(), nn.Linear(12, 3, bias=False),
+    ),
+    "clip-floor": lambda: nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 12), QCFS(8, 2.0), nn.Linear(12, 12), QCFS(8, 2.0), nn.Linear(12, 3)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_ones_own_ann_reaches_the_chip_and_stands_beside_it(name: str, tmp_path: Path) -> None:
+    """convert, deploy, verify, profile beside the ANN, attack: on a data set of one's own."""
+    torch.manual_seed(0)
+    own, dataset = learned(NETS[name](), data()), data()
+    made = spikeship.convert(own, dataset, Coding.of("direct", 8, 16))
+    assert isinstance(made, Converted)
+    assert made.agreement > 0.95
+    assert made.accuracy(dataset.test) > 0.9
+    assert any("maximum of spikes" in text for text in made.approximations) == ("maxima" in name)
+    chip = spikeship.deploy(made, dataset)
+    assert chip.recipe.coding == made.coding
+    assert chip.save(tmp_path / "own.net").digest == chip.digest
+    checked = spikeship.verify(chip, dataset, samples=20, lava_samples=0)
+    assert checked.ok
+    cost = spikeship.profile(chip, dataset, ann=own, samples=40)
+    assert cost.ann is not None
+    with torch.no_grad():
+        right = own.eval()(dataset.test.images[:40]).argmax(1) == dataset.test.labels[:40]
+    assert cost.ann.accuracy == right.float().mean()
+    assert cost.ann.quantized_accuracy > 0.9
+    weights = sum(p.numel() for n, p in own.named_parameters() if "weight" in n and p.ndim > 1)
+    assert sum(layer.weights for layer in cost.ann.work.layers) == weights
+    attacked = spikeship.attack(chip, dataset, spikeship.PGD(0.05, steps=2), limit=10, draws=2)
+    assert attacked.accuracy <= attacked.clean.accuracy
+
+
+@pytest.mark.parametrize("readout", ["voltage", "spikes"])
+@pytest.mark.parametrize("name", NETS)
+def test_the_graph_of_a_converted_network_answers_as_it_does(name: str, readout: Any) -> None:
+    torch.manual_seed(0)
+    dataset = data()
+    ann = Ann.of(learned(NETS[name](), dataset), dataset.train.images)
+    made = convert_ann(ann, Coding.of("direct", 6, 16), dataset.train.images, readout=readout)
+    graph = graph_of(made, dataset.shape)
+    assert coding_in(graph) == made.coding
+    frames = real(made.coding, dataset.test.images[:20], generator(0))
+    with torch.no_grad():
+        logits = made.net(frames).double().numpy()
+    answers = execute(graph, frames.transpose(0, 1).double().numpy())
+    last = answers.voltage[-1].mean(1) if readout == "voltage" else answers.spikes[-1].sum(1)
+    assert np.abs(last - logits).max() < 1e-4 * np.abs(logits).max()
+
+
+def test_clip_floor_of_as_many_levels_as_steps_is_exact_for_constant_input() -> None:
+    """One spike per step at most, and a charge of half a threshold: all counts are rounded."""
+    net = nn.Sequential(nn.Linear(1, 1), Activation(1.0, 8, 0.5), nn.Linear(1, 1))
+    for layer in (net[0], net[2]):
+        layer.weight.data.fill_(1)
+        layer.bias.data.fill_(0)
+    made = convert_ann(Ann(net), Coding.of("direct", 8, 16), torch.rand((32, 1)), scale=1.0)
+    assert made.thresholds == (1.0,)
+    first: Any = made.net.body[0]
+    assert first.bias.item() == 0.5 / 8
+    assert made.net.body[2].weight.item() == 1.0  # a spike stands for the threshold
+    assert made.approximations == ("rates of neurons that reset to zero stand for activations",)
+    other = convert_ann(Ann(net), Coding.of("direct", 4, 16), torch.rand((32, 1)))
+    assert other.approximations[-1] == "4 steps stand for clip-floor activations of 8 levels"
+
+
+def test_thresholds_come_from_the_data() -> None:
+    """Currents are the images themselves: their percentile, then times the scale."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 64, bias=False), Activation(), nn.Linear(64, 2))
+    net[1].weight.data = torch.eye(64)
+    images = torch.rand((IMAGES, 1, 8, 8), generator=generator(0)) * 3
+    for percentile, threshold in ((100, 3.0), (50, 1.5)):
+        made = convert_ann(
+            Ann(net), Coding.of("direct", 8, 64), images, percentile=percentile, scale=0.5
+        )
+        assert made.thresholds[0] == pytest.approx(threshold / 2, rel=0.03)
+        assert made.scale == 0.5
+
+
+def test_what_cannot_be_converted() -> None:
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), Activation(), nn.Linear(4, 2))
+    images = torch.rand((20, 1, 8, 8), generator=generator(0))
+    for options, says in (
+        ({"coding": Coding.of("signed_poisson")}, "the mean of signed_poisson is 2x - 1"),
+        ({"coding": Coding.of("events", 8, 1)}, "events go with the coding events"),
+        ({"scale": -1.0}, "scale = -1.0; thresholds need a scale above 0"),
+        ({"percentile": 0}, "percentile = 0; one above 0"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            convert_ann(Ann(net), **{"coding": Coding.of("direct"), "images": images, **options})
+    with pytest.raises(ValueError, match="thresholds are chosen on data"):
+        spikeship.convert(net)
+
+
+def test_images_below_zero_are_quantized_with_sign() -> None:
+    torch.manual_seed(0)
+    dataset = data(signed=True)
+    ann = Ann.of(learned(NETS["averages, no biases"](), dataset), dataset.train.images)
+    rounded = quantize(ann, dataset.train.images, 8, 8)
+    before, after = (net.logits(dataset.test.images, generator(0)) for net in (ann, rounded))
+    assert (before.argmax(1) == after.argmax(1)).float().mean() > 0.95
+    assert work(rounded, dataset.test.images).macs == work(ann, dataset.test.images).macs
+
+
+MINE = """
+import torch
+from torch import nn
+class Mine(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.a, self.b = nn.Linear(64, 20), nn.Linear(20, 10)
+    def forward(self, x):
+        return self.b(torch.relu(self.a(x.flatten(1))))
+def build():
+    return Mine()
+def graph():
+    return 3
+def branch():
+    class Branch(Mine):
+        def forward(self, x):
+            return self.b(torch.relu(self.a(x.flatten(1)))) + x.flatten(1)[:, :10]
+    return Branch()
+"""
+
+
+def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("sub").mkdir()
+    Path("sub/mine_ann.py").write_text(MINE)
+    words = ("convert", "sub/mine_ann.py:build", "--data", "digits", "--out", "made")
+    namespace: dict[str, Any] = {}
+    exec(MINE, namespace)
+    model = learned(namespace["build"](), spikeship.data("digits"), epochs=4)
+    torch.save(model.state_dict(), "w.pt")
+    made = ok(*words, "--checkpoint", "w.pt", "--steps", 10, "--levels", 32)
+    assert made["graph"] == "made/converted.nir"
+    assert made["test_accuracy"]["converted"] > made["test_accuracy"]["ann"] - 0.05 > 0.8
+    exported = ok("export", "made/converted.nir", "--data", "digits", "--out", "mine.net")
+    recipe = ok("inspect", "mine.net")["recipe"]
+    assert (recipe["steps"], recipe["levels"]) == (10, 32)  # as it was converted
+    twin = ("--ann", "sub/mine_ann.py:build", "--ann-checkpoint", "w.pt")
+    profile = ok("profile", "mine.net", *twin, "--samples", 30)["profile"]
+    assert profile["digest"] == exported["digest"]
+    assert profile["ann"]["accuracy"] > 0.8
+    for refused, says in (
+        (words[:2], "thresholds are chosen on data: give --data."),
+        ((*words, "--fine-tune", 3), "give it to `spikeship export` later"),
+        (
+            ("convert", "sub/mine_ann.py:graph", *words[2:]),
+            "returns a int; a torch module is needed",
+        ),
+        (("convert", "sub/mine_ann.py:branch", *words[2:]), "puts together b (Linear) and"),
+        (("convert", "w.pt"), "Write a function that returns that network"),
+        (
+            ("profile", "mine.net", "--ann", "w.pt"),
+            "this file beside it with --ann-checkpoint w.pt",
+        ),
+        (("profile", "mine.net", "--measure"), "give it with --ann"),
+    ):
+        result = call(*refused)
+        assert result.exit_code not in (0, None)
+        assert says in " ".join(result.stderr.split()), result.stderr

@@ -11,6 +11,7 @@ from typing import Any
 import nir
 import torch
 
+from ...models.ann import AnyAnn, ann_of
 from ...models.checkpoints import state_dict
 from ...models.named import call_named, is_named
 from ...models.settings import Settings
@@ -67,6 +68,35 @@ def load_source(
         said = ", ".join(f"{k} = {v!r}" for k, v in vars(given).items() if v is not None)
         raise ValueError(f"{said}: for NIR graphs only; torch networks say these themselves.")
     return network, settings
+
+
+def load_ann(
+    source: str, images: torch.Tensor | None = None, checkpoint: str | Path | None = None
+) -> AnyAnn:
+    """The ANN that `source` names: a checkpoint of `spikeship train --ann`, or `module:function`.
+
+    `checkpoint`: a torch state dict for what the function returns. `images` (sample, *shape): some, to
+    follow its forward, which only a function needs. Raises ValueError; AnnError where it is no row of
+    layers.
+    """
+    if is_named(source):
+        assert images is not None
+        model = call_named(source)
+        if not isinstance(model, torch.nn.Module):
+            raise ValueError(
+                f"{source} returns a {type(model).__name__}; a torch module is needed."
+            )
+        if checkpoint is not None:
+            load_weights(model, Path(checkpoint))
+        return ann_of(model, images)
+    if checkpoint is not None:
+        raise ValueError(f"checkpoint = {checkpoint}: it goes with module:function.")
+    ann = load(source)
+    if ann.spiking:
+        raise ValueError(
+            f"{source} is a spiking network; give the checkpoint of an ANN (`spikeship train --ann`)."
+        )
+    return ann
 
 
 def build(source: str, frontends: Sequence[Frontend] = FRONTENDS) -> Any:
