@@ -37,12 +37,12 @@ class Ann(nn.Module):
         `images` (sample, *shape): some real ones, on which both are compared. Raises AnnError with all
         reasons why `model` is no row of such layers.
         """
-        return cls(layers_of(model, images))
+        return cls(layers_of(model, _seen(images)))
 
     def encode(self, images: Tensor, draws: torch.Generator) -> Tensor:
         """The images, of events (sample, steps, *shape) how often each pixel has one."""
         del draws
-        return images.float().mean(1) if images.ndim == 5 else images.float()
+        return _seen(images)
 
     def logits(self, images: Tensor, draws: torch.Generator) -> Tensor:
         """Logits (sample, classes)."""
@@ -56,6 +56,10 @@ class Ann(nn.Module):
     def __repr__(self) -> str:
         kinds = [type(layer).__name__ for layer in self.net]
         return f"an ANN of {', '.join(kinds)}"
+
+
+def _seen(images: Tensor) -> Tensor:
+    return images.float().mean(1) if images.ndim == 5 else images.float()
 
 
 def ann_of(model: nn.Module, images: Tensor) -> AnyAnn:

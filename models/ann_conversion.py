@@ -19,6 +19,7 @@ from .data.dataset import Split
 from .encoding import generator
 from .networks import SpikingClassifier, thresholds
 from .settings import Readout
+from .training import accuracy
 
 SCALES = (1.0, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 """Scales of the thresholds, of which `convert_ann` takes the one that answers most as the ANN does."""
@@ -32,7 +33,8 @@ class Converted:
     """A spiking network and how it came about.
 
     `scale`: of the thresholds; `agreement`: the fraction of the images it was chosen on that get the
-    ANN's answer, `error`: the root mean square of outputs off, in parts of that of the ANN's outputs.
+    ANN's answer, None of an ANN with one output; `error`: the root mean square of outputs off, in parts
+    of that of the ANN's outputs.
     `approximations`: what the spiking network does otherwise than the ANN. `net` takes frames (steps,
     sample, *shape), which `coding` makes of images.
     """
@@ -41,30 +43,34 @@ class Converted:
     coding: Coding
     thresholds: tuple[float, ...]
     scale: float
-    agreement: float
+    agreement: float | None
     error: float
     approximations: tuple[str, ...]
 
     def __str__(self) -> str:
         known = ", ".join(f"{threshold:.3g}" for threshold in self.thresholds)
-        same, off = f"{100 * self.agreement:.2f} %", f"{100 * self.error:.0f} %"
+        off = f"outputs are off by {100 * self.error:.0f} %"
+        if self.agreement is not None:
+            same = (
+                f"{100 * self.agreement:.2f} % of the images that chose them get the ANN's answer"
+            )
+            off = f"{same}; {off}"
         return "\n".join(
             (
                 f"thresholds {known}, of scale {self.scale:g}",
-                f"{same} of the images that chose them get the ANN's answer; outputs are off by {off}",
+                off,
                 *self.approximations,
             )
         )
 
-    def accuracy(self, split: Split, batch: int = 250) -> float:
+    def logits(self, images: Tensor, draws: torch.Generator) -> Tensor:
+        """Outputs (sample, classes) of images, encoded with fresh draws."""
+        out: Tensor = self.net(encoding.real(self.coding, images, draws))
+        return out
+
+    def accuracy(self, split: Split) -> float:
         """Fraction of right answers on a split."""
-        draws, right = generator(0), 0
-        with torch.no_grad():
-            for start in range(0, len(split), batch):
-                images, labels = split[list(range(start, min(start + batch, len(split))))]
-                logits = self.net(encoding.real(self.coding, images, draws))
-                right += int((logits.argmax(1) == labels).sum())
-        return right / len(split)
+        return accuracy(self, split)
 
 
 @torch.no_grad()
@@ -119,7 +125,7 @@ def convert_ann(
         _charge(net, shares, coding.steps)
         logits = torch.cat([net(x) for x in frames()])
         tried.append(_judged(net.eval(), coding, factor, logits, expected))
-    best = max(tried, key=lambda made: (made.agreement, -made.error))
+    best = max(tried, key=lambda made: (made.agreement or 0.0, -made.error))
     return replace(best, approximations=tuple(_approximations(ann.net, coding.steps)))
 
 
@@ -153,7 +159,9 @@ def _charge(net: SpikingClassifier, shares: Sequence[float], steps: int) -> None
 def _judged(
     net: SpikingClassifier, coding: Coding, scale: float, logits: Tensor, expected: Tensor
 ) -> Converted:
-    agreement = float((logits.argmax(1) == expected.argmax(1)).float().mean())
+    agreement: float | None = None
+    if expected.shape[1] > 1:
+        agreement = float((logits.argmax(1) == expected.argmax(1)).float().mean())
     error = float((logits - expected).square().mean().sqrt() / expected.square().mean().sqrt())
     known = tuple(float(threshold) for threshold in thresholds(net))
     return Converted(net, coding, known, scale, agreement, error, ())

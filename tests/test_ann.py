@@ -363,6 +363,32 @@ def test_what_cannot_be_converted() -> None:
         spikeship.convert(net)
 
 
+def test_one_output_has_no_answer_to_agree_on() -> None:
+    """The scale with the smallest error is taken."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), Activation(), nn.Linear(8, 1))
+    images = torch.rand((40, 1, 8, 8), generator=generator(0))
+    coding = Coding.of("direct", 8, 16)
+    made = convert_ann(Ann(net), coding, images)
+    assert made.agreement is None
+    assert "answer" not in str(made)
+    assert all(convert_ann(Ann(net), coding, images, scale=s).error >= made.error for s in (1, 0.5))
+
+
+def test_events() -> None:
+    """The ANN sees how often each pixel has one, the spiking network every step."""
+    torch.manual_seed(0)
+    events = (torch.rand((30, 6, 2, 4, 4), generator=generator(0)) < 0.4).to(torch.int8)
+    net = nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3))
+    ann = Ann.of(net, events)
+    with torch.no_grad():
+        assert torch.allclose(
+            ann.logits(events, generator(0)), net(events.float().mean(1)), atol=1e-6
+        )
+    made = convert_ann(ann, Coding.of("events", 6, 1), events)
+    assert made.logits(events, generator(0)).shape == (30, 3)
+
+
 def test_images_below_zero_are_quantized_with_sign() -> None:
     torch.manual_seed(0)
     dataset = data(signed=True)

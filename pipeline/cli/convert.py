@@ -134,10 +134,12 @@ def _own(
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial:
         nir.write(partial, graph_of(made, dataset.shape))
-    accuracies = {
-        "ann": training.accuracy(ann, dataset.test),
-        "converted": made.accuracy(dataset.test),
-    }
+    accuracies = None
+    if not dataset.test.labels.is_floating_point():
+        accuracies = {
+            "ann": training.accuracy(ann, dataset.test),
+            "converted": made.accuracy(dataset.test),
+        }
     result = {
         "graph": path,
         "test_accuracy": accuracies,
@@ -150,7 +152,7 @@ def _own(
     return Output(
         result,
         str(made),
-        f"test accuracy: {_listed(accuracies)}",
+        *(() if accuracies is None else (f"test accuracy: {_listed(accuracies)}",)),
         f"wrote {path}: go on with `spikeship export {path} --data {dataset.name} --out my.net`",
     )
 
