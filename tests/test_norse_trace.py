@@ -124,6 +124,29 @@ def time_first(net: Any, x: Tensor) -> Tensor:
     return run(net.b, net.fc2(run(net.a, flat)))
 
 
+def norm(made: Any) -> nn.Module:
+    """A batch norm that has seen something."""
+    made.running_mean.normal_(0.1, 0.3)
+    made.running_var.uniform_(0.3, 2)
+    made.bias.data.normal_(0.1, 0.3)
+    return made
+
+
+def around(net: Any, x: Tensor, state: Any) -> Any:
+    """A skip connection around weights alone."""
+    a, b = state or (None, None)
+    z, a = net.a(net.fc1(x), a)
+    y, b = net.b(net.fc2(z) + z, b)
+    return y, (a, b)
+
+
+def over_neurons(net: Any, x: Tensor, state: Any) -> Any:
+    a, b = state or (None, None)
+    z, a = net.a(net.fc1(x), a)
+    y, b = net.b(net.fc2(z) + x, b)
+    return y, (a, b)
+
+
 def branch(net: Any, x: Tensor, state: Any) -> Any:
     a, b = state or (None, None)
     _, a = net.a(net.fc1(x), a)
@@ -186,6 +209,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str | None]] = 
     "normalizes": (dense(User, step(lambda net, x: (x - 0.13) / 0.3)), (6,), "between the input and fc1, forward computes something by itself .the values change"),
     "clips its input": (dense(User, step(lambda net, x: x.clamp(0, 1))), (6,), "between the input and fc1"),
     "skip connection": (dense(User, step(between=lambda net, z, x: z + x)), (6,), "between a and fc2, .*adds what the input gives: a skip connection"),
+    "around a Linear": (dense(User, around), (6,), None),
+    "around a Linear and its norm": (lambda: User(around, fc1=nn.Linear(6, 6), a=lif(), fc2=nn.Sequential(nn.Linear(6, 6), norm(nn.BatchNorm1d(6))), b=lif()), (6,), None),
+    "around a convolution": (lambda: User(around, fc1=nn.Conv2d(1, 4, 3, padding=1), a=lif(), fc2=nn.Conv2d(4, 4, (3, 5), padding=(1, 2), groups=2), b=lif()), (1, 6, 6), None),
+    "around a convolution and its norm": (lambda: User(around, fc1=nn.Conv2d(1, 4, 3, padding=1), a=lif(), fc2=nn.Sequential(nn.Conv2d(4, 4, 3, padding="same", dilation=2, bias=False), norm(nn.BatchNorm2d(4))), b=lif()), (1, 6, 6), None),
+    "around neurons": (dense(User, over_neurons), (6,), "between fc2 and b, .*adds what the input gives: a skip connection"),
     "branch": (dense(User, branch), (6,), "between a and fc2, .*takes what the input gives: a branch"),
     "F.relu": (lambda: User(body_head, body=stateful(nn.Linear(6, 8), LICell()), head=User(lambda net, x, state: net.body(F.relu(x), state), body=stateful(nn.Linear(8, 3), lif()))), (6,), r"between body.1 and head.body.0, .*F.relu"),
     "F.max_pool2d": (image(lambda net, z: F.max_pool2d(z, 2)), (1, 8, 8), None),
