@@ -23,9 +23,8 @@ from .training import accuracy
 
 SCALES = (1.0, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 """Scales of the thresholds, of which `convert_ann` takes the one that answers most as the ANN does."""
-IMAGES = 256
-"""Training images that thresholds are chosen on, and in mini-batches of how many."""
-BATCH = 64
+IMAGES, BATCH = 256, 64
+"""Training images that thresholds are chosen on, and how many at a time."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,9 @@ class Converted:
     """A spiking network and how it came about.
 
     `scale`: of the thresholds; `agreement`: the fraction of the images it was chosen on that get the
-    ANN's answer, None of an ANN with one output; `error`: the root mean square of outputs off, in parts
-    of that of the ANN's outputs.
-    `approximations`: what the spiking network does otherwise than the ANN. `net` takes frames (steps,
-    sample, *shape), which `coding` makes of images.
+    ANN's answer, None of an ANN with one output; `error`: the root mean square by which outputs are off,
+    in parts of that of the ANN's outputs. `approximations`: what the spiking network does otherwise than
+    the ANN. `net` takes frames (steps, sample, *shape), which `coding` makes of images.
     """
 
     net: SpikingClassifier
@@ -51,16 +49,10 @@ class Converted:
         known = ", ".join(f"{threshold:.3g}" for threshold in self.thresholds)
         off = f"outputs are off by {100 * self.error:.0f} %"
         if self.agreement is not None:
-            same = (
-                f"{100 * self.agreement:.2f} % of the images that chose them get the ANN's answer"
-            )
-            off = f"{same}; {off}"
+            same = f"{100 * self.agreement:.2f} % of the images that chose them get"
+            off = f"{same} the ANN's answer; {off}"
         return "\n".join(
-            (
-                f"thresholds {known}, of scale {self.scale:g}",
-                off,
-                *self.approximations,
-            )
+            (f"thresholds {known}, of scale {self.scale:g}", off, *self.approximations)
         )
 
     def logits(self, images: Tensor, draws: torch.Generator) -> Tensor:
@@ -162,7 +154,8 @@ def _judged(
     agreement: float | None = None
     if expected.shape[1] > 1:
         agreement = float((logits.argmax(1) == expected.argmax(1)).float().mean())
-    error = float((logits - expected).square().mean().sqrt() / expected.square().mean().sqrt())
+    size = expected.square().mean().sqrt().clamp(min=1e-30)
+    error = float((logits - expected).square().mean().sqrt() / size)
     known = tuple(float(threshold) for threshold in thresholds(net))
     return Converted(net, coding, known, scale, agreement, error, ())
 

@@ -120,8 +120,9 @@ def not_ours(path: Path, error: Exception) -> str:
         start = file.read(8)
     if start == _HDF5:
         return (
-            "an HDF5 file, not a checkpoint of `spikeship train`: a .net holds integers, ready to be "
-            "inspected, verified, profiled and attacked; export and convert take what it was made of."
+            "an HDF5 file, as .net and .nir are, not a checkpoint of `spikeship train`. A .net holds "
+            "integers, ready to be inspected, verified, profiled and attacked; export takes what it was "
+            "made of."
         )
     if path.suffix == ".py":
         return f"a Python file. Name its function that returns the network, {path}:build."

@@ -285,6 +285,8 @@ def test_ones_own_ann_reaches_the_chip_and_stands_beside_it(name: str, tmp_path:
     assert made.agreement > 0.95
     assert made.accuracy(dataset.test) > 0.9
     assert any("maximum of spikes" in text for text in made.approximations) == ("maxima" in name)
+    with pytest.raises(ValueError, match="converted for the coding direct in 8 steps and 16 grey"):
+        spikeship.deploy(made, dataset, coding=Coding.of("direct", 9, 16))
     chip = spikeship.deploy(made, dataset)
     assert chip.recipe.coding == made.coding
     assert chip.save(tmp_path / "own.net").digest == chip.digest

@@ -136,7 +136,7 @@ def other_files(folder: Path) -> None:
         ("lightning.pt", "a state dict of 2 tensors, which does not say what network they are of"),
         ("two.pt", "a file of torch, but not a checkpoint of `spikeship train`, nor a state dict."),
         ("list.pt", "a file of torch, but not a checkpoint of `spikeship train`, nor a state dict."),
-        ("mine.net", "a .net holds integers, ready to be inspected, verified, profiled and attacked"),
+        ("mine.net", "A .net holds integers, ready to be inspected, verified, profiled and attacked"),
         ("named_plain.py", "a Python file. Name its function that returns the network, named_plain.py:"),
         ("junk.ckpt", "junk.ckpt: not a checkpoint of `spikeship train`"),
     ],

@@ -103,7 +103,7 @@ def deploy(
         messages = np.asarray(inputs)
         recipe = Recipe.of(Coding.given(messages, levels or 1), provenance=notes)
     elif settings is not None or data is not None or not frontend.integers:
-        coding = coding or coding_in(network)
+        coding = _converted_for(network, coding)
         dataset = _dataset(data, settings, coding, data_root)
         coding = _coding(coding, settings, dataset)
         messages = calibration_messages(coding, dataset.train.images[:calibration], seed)
@@ -233,6 +233,17 @@ def _source(
     if weights is not None:
         notes |= {"checkpoint": Path(weights).name, "checkpoint_sha256": file_digest(weights)}
     return network, settings, notes
+
+
+def _converted_for(network: Any, coding: Coding | None) -> Coding | None:
+    """The coding that was asked for, or that a converted ANN says: what its thresholds are made for."""
+    known = coding_in(network)
+    if known is not None and coding not in (None, known):
+        raise ValueError(
+            f"this network was converted for the coding {known.name} in {known.steps} steps and "
+            f"{known.grid} grey levels: leave out coding, or convert it again."
+        )
+    return coding or known
 
 
 def _shape(
