@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+import norse.torch as norse
 import torch
 from torch import Tensor, nn
 
@@ -101,8 +102,10 @@ def calibrate(
         if layer < len(known) and (said := known[layer]) is not None:
             _rescale(net, place, said / float(threshold))
             continue
+        up_to_here = norse.SequentialState(*list(net.body.children())[: place + 1])
+        part = SpikingClassifier(up_to_here, "spikes")
         peak = max(
-            _percentile(activity(net, x, norms_over_steps=True).currents[layer], percentile)
+            _percentile(activity(part, x, norms_over_steps=True).currents[layer], percentile)
             for x in frames()
         )
         if not peak > 0:
