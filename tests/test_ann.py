@@ -300,7 +300,7 @@ def test_ones_own_ann_reaches_the_chip_and_stands_beside_it(name: str, tmp_path:
     assert cost.ann.quantized_accuracy > 0.9
     weights = sum(p.numel() for n, p in own.named_parameters() if "weight" in n and p.ndim > 1)
     assert sum(layer.weights for layer in cost.ann.work.layers) == weights
-    attacked = spikeship.attack(chip, dataset, spikeship.PGD(0.05, steps=2), limit=10, draws=2)
+    attacked = spikeship.attack(chip, dataset, spikeship.PGD(0.05, steps=2), draws=2)
     assert attacked.accuracy <= attacked.clean.accuracy
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import norse.torch as norse
@@ -20,6 +21,8 @@ from spikeship.pipeline.frontends.norse import run_norse
 from spikeship.pipeline.frontends.norse_modules import UnsupportedModuleError
 from spikeship.pipeline.frontends.norse_proof import LAST_BITS, PROMISES
 from spikeship.pipeline.graph import READOUTS, chain
+
+from cli import ok
 
 
 def lif(**p: float) -> nn.Module:
@@ -372,3 +375,46 @@ def test_what_is_promised_of_a_cell_holds(kind: type[nn.Module]) -> None:
         assert np.abs(mine - theirs).max() <= PROMISES[kind]
     else:
         assert (mine == theirs).all()
+
+
+FILE = """
+import norse.torch as norse, torch, torch.nn.functional as F
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fc = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(64, 10)
+        self.lif, self.out = norse.LIFBoxCell(), norse.LIBoxCell()
+    def forward(self, x):
+        a = b = None
+        outs = []
+        for frame in x:
+            z, a = self.lif(self.conv(frame), a)
+            z = F.max_pool2d(z, 2)
+            y, b = self.out(self.fc(torch.flatten(z, 1)), b)
+            outs.append(y)
+        return torch.stack(outs).mean(0)
+def build():
+    net = Net()
+    for layer in (net.conv, net.fc):
+        layer.weight.data *= 6
+    return net
+"""
+
+
+def test_a_class_in_a_file_goes_all_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Export, verify against its own forward, profile."""
+    monkeypatch.chdir(tmp_path)
+    Path("nets").mkdir()
+    Path("nets/norse_own_file.py").write_text(FILE)
+    source, known = "nets/norse_own_file.py:build", ("--data", "digits")
+    exported = ok("export", source, *known, "--out", "own.net")
+    assert [layer["name"] for layer in exported["layers"]] == [
+        "lif:lif", "F.max_pool2d:threshold", "out:li",
+    ]  # fmt: skip
+    words = ("verify", "own.net", "--model", source, "--samples", 20, "--lava-samples", 0)
+    assert ok(*words)["ok"]
+    assert ok("profile", "own.net", "--samples", 10)["profile"]["digest"] == exported["digest"]
