@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import Callback
 
 MONITOR = "validation accuracy"
 """The metric whose highest epoch, the first of equal ones, is the best."""
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 _KEYS = {
     "epoch",
     "global_step",
@@ -111,6 +112,44 @@ def read(path: Path) -> dict[str, Any]:
             raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
     content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     return content
+
+
+def not_ours(path: Path, error: Exception) -> str:
+    """What a file is that `train` did not write, and how it is given; `error`: what reading it raised."""
+    with path.open("rb") as file:
+        start = file.read(8)
+    if start == _HDF5:
+        return (
+            "an HDF5 file, as .net and .nir are, not a checkpoint of `spikeship train`. A .net holds "
+            "integers, ready to be inspected, verified, profiled and attacked; export takes what it was "
+            "made of."
+        )
+    if path.suffix == ".py":
+        return f"a Python file. Name its function that returns the network, {path}:build."
+    try:
+        weights = state_dict(read(path))
+    except Exception:
+        return f"not a checkpoint of `spikeship train` ({type(error).__name__}: {error})."
+    if weights is None:
+        return "a file of torch, but not a checkpoint of `spikeship train`, nor a state dict."
+    return (
+        f"a state dict of {len(weights)} tensors, which does not say what network they are of. Write a "
+        f"function that returns that network, give module:function in its place (such as mynet:build or "
+        f"path/to/mynet.py:build), and this file beside it with checkpoint={path}."
+    )
+
+
+def state_dict(stored: Any) -> dict[str, torch.Tensor] | None:
+    """The tensors by name in what torch stored: all of it, or the one part that is such; else None."""
+    inner = stored.values() if isinstance(stored, Mapping) else ()
+    dicts = [dict(value) for value in (stored, *inner) if _are_tensors(value)]
+    return dicts[0] if len(dicts) == 1 else None
+
+
+def _are_tensors(value: Any) -> bool:
+    if not isinstance(value, Mapping) or not value:
+        return False
+    return all(isinstance(item, torch.Tensor) for item in value.values())
 
 
 def read_last(path: Path) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+import norse.torch as norse
 import torch
 from torch import Tensor, nn
 
@@ -73,27 +74,38 @@ def convert(
     chosen = torch.split(images[: batches * batch].to(ann.device), batch)
     long = coding if coding.name == "events" else replace(coding, steps=calibration_steps)
     _move_weights(ann.net, net, ann.scale / classifier.scale)
-    calibrate(net, _coded(chosen, long, seed), percentile)
+    calibrate(net, coded(chosen, long, seed), percentile)
     scale_thresholds(net, scale)
-    reestimate_norms(net, _coded(chosen, coding, seed))
+    reestimate_norms(net, coded(chosen, coding, seed))
     return classifier.eval()
 
 
 @torch.no_grad()
-def calibrate(net: SpikingClassifier, frames: Frames, percentile: float = 99.7) -> None:
+def calibrate(
+    net: SpikingClassifier,
+    frames: Frames,
+    percentile: float = 99.7,
+    known: Sequence[float | None] = (),
+) -> None:
     """Sets the thresholds, in the order of the layers, so that the next layer sees real spikes.
 
     threshold = max over mini-batches of the percentile of the layer's input currents over all neurons,
     images and steps; the percentile of n numbers is the ceil(n percentile / 100)-th smallest. Batch
     norms act with the statistics of the mini-batch. The weights of the next layer take the threshold up,
-    see `convert`. Raises ValueError where that percentile is not above 0.
+    see `convert`. `known`: thresholds, in the order of the layers, that are what they are; None and
+    those left out are chosen. Raises ValueError where that percentile is not above 0.
     """
     if not 0 < percentile <= 100:
         raise ValueError(f"percentile = {percentile}; one above 0 and up to 100 is needed.")
     net.train()
     for layer, (place, threshold) in enumerate(zip(_spiking(net), thresholds(net), strict=True)):
+        if layer < len(known) and (said := known[layer]) is not None:
+            _rescale(net, place, said / float(threshold))
+            continue
+        up_to_here = norse.SequentialState(*list(net.body.children())[: place + 1])
+        part = SpikingClassifier(up_to_here, "spikes")
         peak = max(
-            _percentile(activity(net, x, norms_over_steps=True).currents[layer], percentile)
+            _percentile(activity(part, x, norms_over_steps=True).currents[layer], percentile)
             for x in frames()
         )
         if not peak > 0:
@@ -150,7 +162,7 @@ def fine_tuning(converted: Settings, epsilon: float, **others: Any) -> Settings:
     return converted.changed(**{**usual, **others})
 
 
-def _coded(batches: Sequence[Tensor], coding: Coding, seed: int) -> Frames:
+def coded(batches: Sequence[Tensor], coding: Coding, seed: int) -> Frames:
     """Mini-batches of frames, one at a time, with the same noise in every call."""
 
     def frames() -> Iterator[Tensor]:

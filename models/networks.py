@@ -88,7 +88,8 @@ def clamp_thresholds(net: nn.Module) -> None:
         threshold.clamp_(min=LEAST_THRESHOLD)
 
 
-def _last(readout: Readout, leak: float, learn_threshold: bool) -> nn.Module:
+def readout_neurons(readout: Readout, leak: float, learn_threshold: bool) -> nn.Module:
+    """The last layer: neurons that spike, or v <- (v + i) / 2, whose voltage is read."""
     if readout == "spikes":
         return neurons(leak, learn_threshold)
     cell: nn.Module = norse.LIBoxCell(LIBoxParameters(tau_mem_inv=torch.tensor(500.0)))
@@ -174,7 +175,7 @@ def snn(
         neurons(leak, learn_thresholds) if isinstance(layer, nn.ReLU) else layer
         for layer in ann(model, shape, classes, widths)
     ]
-    last = _last(readout, leak, learn_thresholds)
+    last = readout_neurons(readout, leak, learn_thresholds)
     return SpikingClassifier(norse.SequentialState(*layers, last), readout)
 
 

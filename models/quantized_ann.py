@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import fusion
 
+from .ann import Ann, AnyAnn
 from .encoding import generator
-from .training import Classifier
 
 IMAGE_BITS = 8
 """Images are bytes, for every quantized ANN."""
@@ -63,20 +63,21 @@ class Quantizer(nn.Module):
 
 
 @torch.no_grad()
-def quantize(ann: Classifier, images: Tensor, weight_bits: int, activation_bits: int) -> Classifier:
+def quantize(ann: AnyAnn, images: Tensor, weight_bits: int, activation_bits: int) -> AnyAnn:
     """The ANN with rounded weights and activations, still in float arithmetic; not trained again.
 
     Batch norms are folded. Weights: symmetric, one scale per layer, `weight_bits` with sign. What a
     layer with weights reads: unsigned, one scale, `activation_bits` (the first, the image:
-    `IMAGE_BITS`). Scales are `Quantizer.of` the weights, and of what arrives there when `images`
-    (sample, *shape) pass through the layers before, already quantized. Biases and sums stay float.
+    `IMAGE_BITS`); with sign where an `Ann` has images, or layers without activation, below 0. Scales
+    are `Quantizer.of` the weights, and of what arrives there when `images` (sample, *shape) pass through
+    the layers before, already quantized. Biases and sums stay float.
     The result is for `training.accuracy` and `work`; `training.load` does not know its layers.
     Raises ValueError for spiking networks, negative images, less than 2 or 1 bits.
     """
     if problems := _problems(ann, weight_bits, activation_bits):
         raise ValueError(" ".join(problems))
-    x = ann.encode(images, generator(ann.settings.seed))
-    if bool((x < 0).any()):
+    x = ann.encode(images, generator(ann.seed))
+    if bool((x < 0).any()) and not isinstance(ann, Ann):  # whose images are what they are
         raise ValueError(
             f"images reach {float(x.min()):g}; activations are unsigned: 0 and above is needed."
         )
@@ -84,19 +85,19 @@ def quantize(ann: Classifier, images: Tensor, weight_bits: int, activation_bits:
     most, bits = 2 ** (weight_bits - 1) - 1, IMAGE_BITS
     for layer in _folded(ann.net):
         if isinstance(layer, nn.Linear | nn.Conv2d):
-            layers.append(Quantizer.of(x, 0, 2**bits - 1))
+            signed = bool((x < 0).any())
+            largest = 2 ** (bits - 1) - 1 if signed and bits > 1 else 2**bits - 1
+            layers.append(Quantizer.of(x, -largest if signed else 0, largest))
             x, bits = layers[-1](x), activation_bits
             layer.weight.copy_(Quantizer.of(layer.weight, -most, most)(layer.weight))
         layers.append(layer)
         x = layer(x)
-    result = Classifier(ann.settings)
-    result.net = nn.Sequential(*layers)
-    return result.eval()
+    return ann.with_net(layers)
 
 
-def _problems(ann: Classifier, weight_bits: int, activation_bits: int) -> list[str]:
+def _problems(ann: AnyAnn, weight_bits: int, activation_bits: int) -> list[str]:
     problems = []
-    if ann.settings.spiking or not isinstance(ann.net, nn.Sequential):
+    if ann.spiking or not isinstance(ann.net, nn.Sequential):
         problems.append("a spiking network was given; its ANN twin is needed.")
     if weight_bits < 2:
         problems.append(f"weight_bits = {weight_bits}; with their sign 2 or more are needed.")
@@ -165,16 +166,16 @@ class Work:
 
 
 @torch.no_grad()
-def work(ann: Classifier, images: Tensor, batch: int = 500) -> Work:
+def work(ann: AnyAnn, images: Tensor, batch: int = 500) -> Work:
     """`Work` of an ANN, quantized or not, its zeros counted on `images` (sample, *shape).
 
     Raises ValueError for spiking networks and for no images.
     """
-    if ann.settings.spiking:
+    if ann.spiking:
         raise ValueError("a spiking network was given; its ANN twin is needed.")
     if not len(images):
         raise ValueError("no images: at least one is needed to count zeros.")
-    net, draws = copy.deepcopy(ann.net).eval(), generator(ann.settings.seed)
+    net, draws = copy.deepcopy(ann.net).eval(), generator(ann.seed)
     batches: list[list[LayerWork]] = []
     for start in range(0, len(images), batch):
         x = ann.encode(images[start : start + batch], draws)

@@ -7,12 +7,12 @@ import math
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import lightning
 import torch
@@ -23,7 +23,7 @@ from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sequential
 from ..hw_targets.network.coding import Coding
 from . import encoding, hire, networks, objectives, slayer
 from .activity import Activity, activity
-from .checkpoints import MONITOR, Checkpoints, anew, read, read_last, write
+from .checkpoints import MONITOR, Checkpoints, anew, not_ours, read, read_last, write
 from .data.dataset import Dataset, Split
 from .encoding import generator
 from .settings import Settings
@@ -53,6 +53,21 @@ class Classifier(lightning.LightningModule):
         self.scale = LOGIT_SCALE[s.readout if s.spiking else "ann"]
         self.draws = generator(s.seed)
         self.automatic_optimization = s.noise_periods == 1
+
+    @property
+    def spiking(self) -> bool:
+        """Whether it is no ANN."""
+        return self.settings.spiking
+
+    @property
+    def seed(self) -> int:
+        return self.settings.seed
+
+    def with_net(self, layers: Sequence[nn.Module]) -> Classifier:
+        """An ANN of the same settings with other layers."""
+        result = Classifier(self.settings)
+        result.net = nn.Sequential(*layers)
+        return result.eval()
 
     def __repr__(self) -> str:
         s = self.settings
@@ -335,9 +350,7 @@ def load(path: str | Path) -> Classifier:
         stored = read(path)
         settings, weights = _settings(stored), stored["state_dict"]
     except Exception as error:
-        raise ValueError(
-            f"{path}: not a checkpoint of `spikeship train` ({type(error).__name__}: {error})."
-        ) from None
+        raise ValueError(f"{path}: {not_ours(path, error)}") from None
     classifier = Classifier(settings)
     classifier.load_state_dict(weights)
     return classifier.eval()
@@ -351,7 +364,13 @@ def _settings(stored: dict[str, Any]) -> Settings:
     return Settings.of(**settings)
 
 
-def accuracy(classifier: Classifier, split: Split, seed: int = 0, batch: int = 500) -> float:
+class Answering(Protocol):
+    """What has logits: a Classifier, or an ANN of somebody else."""
+
+    def logits(self, images: torch.Tensor, draws: torch.Generator) -> torch.Tensor: ...
+
+
+def accuracy(classifier: Answering, split: Split, seed: int = 0, batch: int = 500) -> float:
     """Fraction of right answers on a split, single draw of the coding noise from `seed`."""
     draws = generator(seed)
     right = 0

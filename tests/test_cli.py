@@ -15,12 +15,12 @@ import pytest
 import torch
 
 from spikeship.hw_targets.network.coding import Coding
-from spikeship.hw_targets.network.layers import Conv, Dense, Input
+from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import CubaLIF, NetworkError
 from spikeship.hw_targets.network.recipe import Recipe
 from spikeship.hw_targets.network.timing import Timing
-from spikeship.hw_targets.netx.file import read_netx, write_netx
+from spikeship.hw_targets.netx.file import old_layers, read_netx, write_netx
 from spikeship.hw_targets.simulate import lava as lava_cpu
 from spikeship.hw_targets.simulate.reference import simulate
 from spikeship.hw_targets.simulate.trace import Trace
@@ -411,6 +411,46 @@ def test_lower_writes_what_lava_can_load_and_says_what_it_ignores(tmp_path: Path
     assert isinstance(lowered, Conv)
     assert lowered.groups == 2
     assert (lowered.weight == 70).all()
+
+
+def test_a_part_of_a_file(tmp_path: Path) -> None:
+    neuron = CubaLIF(1024, 512, 40)
+    conv = Conv(np.ones((2, 1, 3, 3), int), neuron=neuron)
+    network = Network(
+        [Input((1, 4, 4)), conv, Flatten(), Dense(np.ones((3, 8), int), None, neuron)]
+    )
+    write_netx(network, tmp_path / "whole.net")
+    part = ok("inspect", tmp_path / "whole.net", "--num-layers", 2)
+    assert part["digest"] == Network(network.layers[:2]).digest
+    words = ("--skip-layers", 3, "--out", tmp_path / "rest.net")
+    assert ok("lower", tmp_path / "whole.net", *words)["digest"] == read_netx(words[-1]).digest
+    assert read_netx(words[-1]) == Network(network.layers[3:])
+    with h5py.File(tmp_path / "whole.net", "a") as file:
+        del file["layer/0"], file["spikeship"]
+        for i in range(1, 4):
+            file.move(f"layer/{i}", f"layer/{i - 1}")
+    assert call("inspect", tmp_path / "whole.net").exit_code != 0
+    shaped = ok("inspect", tmp_path / "whole.net", "--input-shape", "1,4,4")
+    assert shaped["digest"] == network.digest
+    for option in ("1,4,x", "1,0,4"):
+        refused = call("inspect", tmp_path / "whole.net", "--input-shape", option)
+        assert refused.exit_code != 0
+        assert f"--input-shape {option}: " in refused.stderr
+
+
+def test_lower_gives_old_recurrent_layers_their_name(tmp_path: Path) -> None:
+    network = Network(
+        [Dense(np.ones((2, 3), int), neuron=CubaLIF(1, 1, 1), recurrent=[[0, 1], [2, 0]])]
+    )
+    write_netx(network, tmp_path / "old.net")
+    with h5py.File(tmp_path / "old.net", "a") as file:
+        del file["layer/0/type"]
+        file["layer/0/type"] = np.array(["recurrent"], "S10")
+        file.move("layer/0/weight_rec", "layer/0/recWeight")
+    assert old_layers(tmp_path / "old.net") == ["0"]
+    ok("lower", tmp_path / "old.net", "--out", tmp_path / "new.net")
+    assert old_layers(tmp_path / "new.net") == []
+    assert read_netx(tmp_path / "new.net") == network
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -16,7 +17,7 @@ from spikeship.hw_targets.network.layers import Dense
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import NetworkError
 from spikeship.hw_targets.network.timing import Timing
-from spikeship.hw_targets.netx.file import NetxError, read_netx
+from spikeship.hw_targets.netx.file import NetxError, read_netx, write_netx
 from spikeship.hw_targets.simulate import engine
 from spikeship.hw_targets.simulate import lava as lava_cpu
 
@@ -52,6 +53,18 @@ def test_records_what_is_asked_for() -> None:
 def files_of(golden: Path) -> list[Path]:
     """Every netx file that somebody else wrote."""
     return sorted(golden.rglob("*.net"))
+
+
+@pytest.mark.lava
+def test_lava_is_not_given_a_file_of_which_it_would_skip_layers(tmp_path: Path) -> None:
+    network = Network([Dense([[1, 2]], recurrent=[[0]])])
+    write_netx(network, tmp_path / "old.net")
+    with h5py.File(tmp_path / "old.net", "a") as file:
+        del file["layer/0/type"]
+        file["layer/0/type"] = np.array(["recurrent"], "S10")
+        file.move("layer/0/weight_rec", "layer/0/recWeight")
+    with pytest.raises(NetxError, match=r"layer 0 has a type that early .* `spikeship lower`"):
+        lava_cpu.run(network, [[[1, 1]]], file=tmp_path / "old.net")
 
 
 def some_input(network: Network, steps: int) -> np.ndarray:

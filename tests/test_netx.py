@@ -386,7 +386,13 @@ def put(file: h5py.File, name: str, value: Any) -> None:
     file[name] = value
 
 
+def put_old_recurrent(file: h5py.File) -> None:
+    put(file, "layer/0/type", np.array(["recurrent"], "S10"))
+    file.move("layer/0/weight_rec", "layer/0/recWeight")
+
+
 DIALECTS: dict[str, tuple[str, Callable[[h5py.File], None]]] = {
+    "recurrent layers of early SLAYER": ("recurrent", put_old_recurrent),
     "kernels with an axis of 1": (
         "conv, every option",
         lambda f: put(f, "layer/1/weight", f["layer/1/weight"][()][..., None]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import norse.torch as norse
@@ -20,6 +21,8 @@ from spikeship.pipeline.frontends.norse import run_norse
 from spikeship.pipeline.frontends.norse_modules import UnsupportedModuleError
 from spikeship.pipeline.frontends.norse_proof import LAST_BITS, PROMISES
 from spikeship.pipeline.graph import READOUTS, chain
+
+from cli import ok
 
 
 def lif(**p: float) -> nn.Module:
@@ -124,6 +127,29 @@ def time_first(net: Any, x: Tensor) -> Tensor:
     return run(net.b, net.fc2(run(net.a, flat)))
 
 
+def norm(made: Any) -> nn.Module:
+    """A batch norm that has seen something."""
+    made.running_mean.normal_(0.1, 0.3)
+    made.running_var.uniform_(0.3, 2)
+    made.bias.data.normal_(0.1, 0.3)
+    return made
+
+
+def around(net: Any, x: Tensor, state: Any) -> Any:
+    """A skip connection around weights alone."""
+    a, b = state or (None, None)
+    z, a = net.a(net.fc1(x), a)
+    y, b = net.b(net.fc2(z) + z, b)
+    return y, (a, b)
+
+
+def over_neurons(net: Any, x: Tensor, state: Any) -> Any:
+    a, b = state or (None, None)
+    z, a = net.a(net.fc1(x), a)
+    y, b = net.b(net.fc2(z) + x, b)
+    return y, (a, b)
+
+
 def branch(net: Any, x: Tensor, state: Any) -> Any:
     a, b = state or (None, None)
     _, a = net.a(net.fc1(x), a)
@@ -186,6 +212,11 @@ CASES: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str | None]] = 
     "normalizes": (dense(User, step(lambda net, x: (x - 0.13) / 0.3)), (6,), "between the input and fc1, forward computes something by itself .the values change"),
     "clips its input": (dense(User, step(lambda net, x: x.clamp(0, 1))), (6,), "between the input and fc1"),
     "skip connection": (dense(User, step(between=lambda net, z, x: z + x)), (6,), "between a and fc2, .*adds what the input gives: a skip connection"),
+    "around a Linear": (dense(User, around), (6,), None),
+    "around a Linear and its norm": (lambda: User(around, fc1=nn.Linear(6, 6), a=lif(), fc2=nn.Sequential(nn.Linear(6, 6), norm(nn.BatchNorm1d(6))), b=lif()), (6,), None),
+    "around a convolution": (lambda: User(around, fc1=nn.Conv2d(1, 4, 3, padding=1), a=lif(), fc2=nn.Conv2d(4, 4, (3, 5), padding=(1, 2), groups=2), b=lif()), (1, 6, 6), None),
+    "around a convolution and its norm": (lambda: User(around, fc1=nn.Conv2d(1, 4, 3, padding=1), a=lif(), fc2=nn.Sequential(nn.Conv2d(4, 4, 3, padding="same", dilation=2, bias=False), norm(nn.BatchNorm2d(4))), b=lif()), (1, 6, 6), None),
+    "around neurons": (dense(User, over_neurons), (6,), "between fc2 and b, .*adds what the input gives: a skip connection"),
     "branch": (dense(User, branch), (6,), "between a and fc2, .*takes what the input gives: a branch"),
     "F.relu": (lambda: User(body_head, body=stateful(nn.Linear(6, 8), LICell()), head=User(lambda net, x, state: net.body(F.relu(x), state), body=stateful(nn.Linear(8, 3), lif()))), (6,), r"between body.1 and head.body.0, .*F.relu"),
     "F.max_pool2d": (image(lambda net, z: F.max_pool2d(z, 2)), (1, 8, 8), None),
@@ -344,3 +375,46 @@ def test_what_is_promised_of_a_cell_holds(kind: type[nn.Module]) -> None:
         assert np.abs(mine - theirs).max() <= PROMISES[kind]
     else:
         assert (mine == theirs).all()
+
+
+FILE = """
+import norse.torch as norse, torch, torch.nn.functional as F
+from torch import nn
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.fc = nn.Conv2d(1, 4, 3, padding=1), nn.Linear(64, 10)
+        self.lif, self.out = norse.LIFBoxCell(), norse.LIBoxCell()
+    def forward(self, x):
+        a = b = None
+        outs = []
+        for frame in x:
+            z, a = self.lif(self.conv(frame), a)
+            z = F.max_pool2d(z, 2)
+            y, b = self.out(self.fc(torch.flatten(z, 1)), b)
+            outs.append(y)
+        return torch.stack(outs).mean(0)
+def build():
+    net = Net()
+    for layer in (net.conv, net.fc):
+        layer.weight.data *= 6
+    return net
+"""
+
+
+def test_a_class_in_a_file_goes_all_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Export, verify against its own forward, profile."""
+    monkeypatch.chdir(tmp_path)
+    Path("nets").mkdir()
+    Path("nets/norse_own_file.py").write_text(FILE)
+    source, known = "nets/norse_own_file.py:build", ("--data", "digits")
+    exported = ok("export", source, *known, "--out", "own.net")
+    assert [layer["name"] for layer in exported["layers"]] == [
+        "lif:lif", "F.max_pool2d:threshold", "out:li",
+    ]  # fmt: skip
+    words = ("verify", "own.net", "--model", source, "--samples", 20, "--lava-samples", 0)
+    assert ok(*words)["ok"]
+    assert ok("profile", "own.net", "--samples", 10)["profile"]["digest"] == exported["digest"]

@@ -12,7 +12,8 @@ weight              dense (out, in) f4    integers; dense of one output may be 1
 ..                  conv (O, I/g, ky, kx) torch's correlation kernel, an optional trailing axis of 1
 ..                  input ()              scale of the input transform, not applied by netx
 weight/real, /imag  (out, in) f4          dense of RF neurons has these two instead of `weight`
-weight_rec          (out, out) f4         dense_rec only: from the layer's own neurons
+weight_rec          (out, out) f4         dense_rec only: from the layer's own neurons; early
+..                                        SLAYER called them recWeight, and the type recurrent
 bias                (out,) f4             13-bit mantissa, added to v (SDNN: to sigma) in every step;
 ..                                        conv: per channel (C,), or per neuron in **W, H, C** order
 ..                  input ()              offset of the input transform, not applied by netx
@@ -69,7 +70,7 @@ from ..network.layers import Conv, Flatten, Input, Layer, Shape
 from ..network.network import Network
 from ..network.neurons import NEURONS, NetworkError, Neuron
 from ..network.recipe import ATTRIBUTES, Recipe, attributes_digest
-from .read import Options, array, check_shape, read_layer
+from .read import OLD, Options, array, check_shape, layer_type, read_layer
 from .write import check_layer, write_layer
 
 _FORMATS = (1, 2)
@@ -144,6 +145,13 @@ def read_netx(
         warnings.warn(f"{path}: {note}, and so do we.", NetxWarning, stacklevel=2)
     with _naming(str(path)):
         return network if spike_exp is None else _with_exponent(network, spike_exp)
+
+
+def old_layers(path: str | Path) -> list[str]:
+    """The layers of a netx file whose type only early versions of SLAYER wrote, see `read.OLD`."""
+    with h5py.File(path, "r") as file:
+        layers = file["layer"]
+        return [name for name in layers if layer_type(layers[name]) in OLD]
 
 
 def _read(

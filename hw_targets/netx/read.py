@@ -27,14 +27,18 @@ LAYERS: dict[str, set[str]] = {
     "flatten": set(),
     "dense": _SYNAPSES,
     "dense_rec": _SYNAPSES | {"weight_rec"},
+    "recurrent": _SYNAPSES | {"recWeight"},
     "conv": _KERNELS | {"bias", "groups"},
     "pool": _KERNELS | {"groups"},
 }
 """Layer types and the datasets that they know, beside `type` and `shape`."""
+OLD = ("recurrent",)
+"""Types that early versions of SLAYER wrote and lava-dl 0.6 skips silently: `dense_rec` of other name."""
 _SITS_IN = {
     "input": "Input",
     "dense": "Dense",
     "dense_rec": "Dense",
+    "recurrent": "Dense",
     "conv": "Conv",
     "pool": "Conv",
 }
@@ -85,6 +89,11 @@ def read_layer(
         raise
 
 
+def layer_type(group: h5py.Group) -> str:
+    """What a layer's group says it is, such as "dense"; NetworkError where it says nothing."""
+    return _text(group, "type")
+
+
 def _dataset_names(kinds: Iterable[type[Neuron]]) -> dict[str, str]:
     """What the file calls the fields of layers and neurons that have other names there."""
     names = {"recurrent": "weight_rec", "imaginary": "weight/imag"}
@@ -96,10 +105,10 @@ def _dataset_names(kinds: Iterable[type[Neuron]]) -> dict[str, str]:
 def _read_layer(
     group: h5py.Group, options: Options, first: bool, before: Shape | None, ignored: list[str]
 ) -> Layer:
-    kind = _text(group, "type")
+    kind = layer_type(group)
     if kind not in LAYERS:
         fix = _UNBUILDABLE.get(kind, "lava-dl would skip it silently: replace the layer.")
-        known = ", ".join(name for name in LAYERS if name != "pool")
+        known = ", ".join(name for name in LAYERS if name not in ("pool", *OLD))
         raise NetworkError(f"layer type {kind!r} is not supported (supported: {known}). {fix}")
     _tell_unknown(group, "", LAYERS[kind] | {"type", "shape"}, ignored)
     if kind == "flatten":
@@ -111,7 +120,8 @@ def _read_layer(
         return _read_pool(group, neuron, before, options.lower_pooling)
     if kind == "conv":
         return _read_conv(group, neuron, ignored)
-    return _read_dense(group, neuron, kind == "dense_rec", ignored)
+    feedback = {"dense_rec": "weight_rec", "recurrent": "recWeight"}.get(kind)
+    return _read_dense(group, neuron, feedback, ignored)
 
 
 def _tell_unknown(group: h5py.Group, prefix: str, known: set[str], ignored: list[str]) -> None:
@@ -131,11 +141,12 @@ def _read_input(group: h5py.Group, neuron: Any, first: bool) -> Input:
     )
 
 
-def _read_dense(group: h5py.Group, neuron: Any, recurrent: bool, ignored: list[str]) -> Dense:
+def _read_dense(group: h5py.Group, neuron: Any, feedback: str | None, ignored: list[str]) -> Dense:
+    """`feedback`: the dataset of recurrent weights."""
     bias = array(group, "bias")
     delay = array(group, "delay")
     is_complex = isinstance(group.get("weight"), h5py.Group)
-    if recurrent:
+    if feedback is not None:
         if is_complex:
             raise NetworkError(
                 "weight is complex; lava-dl has no complex recurrent layers. Use dense layers."
@@ -149,7 +160,7 @@ def _read_dense(group: h5py.Group, neuron: Any, recurrent: bool, ignored: list[s
             _matrix(group, "weight"),
             None if bias is None else bias.ravel(),
             neuron,
-            recurrent=_matrix(group, "weight_rec"),
+            recurrent=_matrix(group, feedback),
             delay=_delay(delay),
         )
     if is_complex:

@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..network.network import Network, Population
 from ..network.neurons import NetworkError
 from ..network.timing import AS_INPUT, Timing
-from ..netx.file import NetxError, NetxWarning, read_netx, write_netx
+from ..netx.file import NetxError, NetxWarning, old_layers, read_netx, write_netx
 from ..netx.write import check_loadable
 from .inputs import QUANTITIES, parse_record, prepare_input
 from .trace import Recorded, Trace
@@ -147,7 +147,7 @@ def run(
 
 
 def _check_file(network: Network, file: str | Path, exponent: int) -> None:
-    """Refuse a file that holds another network than the one to be run."""
+    """Refuse a file that holds another network than the one to be run, or that Lava reads otherwise."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NetxWarning)
         stored = read_netx(file, network.input_shape, spike_exp=exponent)
@@ -155,6 +155,11 @@ def _check_file(network: Network, file: str | Path, exponent: int) -> None:
         raise NetworkError(
             f"{file} holds network {stored.digest[:12]}, this is {network.digest[:12]}. Give the file "
             f"that the network was read from, or none."
+        )
+    if old := old_layers(file):
+        raise NetxError(
+            f"{file}: layer {old[0]} has a type that early versions of SLAYER wrote, which lava-dl skips "
+            f"silently. Write the file again with `spikeship lower`, and give that."
         )
 
 

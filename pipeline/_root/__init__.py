@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from .hw_targets.network.coding import Coding
     from .hw_targets.network.network import Network
     from .hw_targets.simulate.trace import Trace
+    from .models.ann_conversion import Converted
     from .models.data.dataset import Dataset, Split
     from .models.training import Classifier
     from .pipeline.deploy.deployed import Deployed
@@ -173,33 +174,49 @@ def train(
 
 
 def convert(
-    ann: Classifier,
+    ann: Classifier | nn.Module,
     data: Dataset | str | None = None,
     coding: Coding | str = "direct",
     *,
-    scale: float = 0.3,
+    scale: float | None = None,
     **options: Any,
-) -> Classifier:
+) -> Classifier | Converted:
     """Make a spiking network of a trained ANN, with its weights and thresholds from its activations.
 
-    `data`: the data set that the ANN was trained on, its own by default. `coding`: of the spiking
-    network's input, by name with the ANN's grey levels and 8 steps, or a `Coding`. `scale`: of the
-    thresholds, 0.3 for few steps, 1 for many. `options`: see `models.conversion.convert`.
+    `ann`: what `train(spiking=False)` gives, or any torch network of yours that is a row of layers, see
+    `models.ann_layers.layers_of`; AnnError says why another is not. `data`: the data set that it was
+    trained on; that of a Classifier is known. `coding`: of the spiking network's input, by name with the
+    ANN's grey levels (16 of yours) and 8 steps, or a `Coding`. `scale`: of the thresholds; by default
+    0.3, for yours the one with which most answers are the ANN's. `options`: see
+    `models.conversion.convert` and `models.ann_conversion.convert_ann`. The result goes to `deploy`.
 
     >>> convert(ann, data)
     mlp of norse on digits, coding direct, 8 steps, seed 0
     """
     from .hw_targets.network.coding import Coding
     from .models import conversion
+    from .models.ann import Ann
+    from .models.ann_conversion import convert_ann
+    from .models.training import Classifier
 
+    if isinstance(ann, Classifier):
+        if isinstance(coding, str):
+            coding = Coding.of(coding, grid=ann.settings.coding.grid)
+        images = _data(data or ann.settings.dataset).train.images
+        return conversion.convert(
+            ann, coding, images, scale=0.3 if scale is None else scale, **options
+        )
+    if data is None:
+        raise ValueError("thresholds are chosen on data: give the data set that it was trained on.")
+    images = _data(data).train.images
     if isinstance(coding, str):
-        coding = Coding.of(coding, grid=ann.settings.coding.grid)
-    images = _data(data or ann.settings.dataset).train.images
-    return conversion.convert(ann, coding, images, scale=scale, **options)
+        coding = Coding.of(coding)
+    own = ann if isinstance(ann, Ann) else Ann.of(ann, images)
+    return convert_ann(own, coding, images, scale=scale, **options)
 
 
 def deploy(
-    model: Classifier | nn.Module | nir.NIRGraph | str | Path,
+    model: Classifier | Converted | nn.Module | nir.NIRGraph | str | Path,
     data: Dataset | str | None = None,
     *,
     inputs: NDArray[np.integer[Any]] | None = None,
@@ -212,12 +229,12 @@ def deploy(
 ) -> Deployed:
     """Choose the integers of a trained network on data: what the chip computes with.
 
-    `model`: what `train` gives, a Norse or SLAYER network of your own, a NIR graph, or the name of one:
-    a checkpoint, `net.nir`, `mynet:build`. `data`: a data set; or `inputs`: your own integers (sample,
-    time, *input shape). `bits`: of the weights, 2 to 8, one number or one per layer (default 8). `dt`,
-    `reset`, `reset_delay`, or the `framework` that wrote it: what a NIR graph does not say, see
-    `from_nir`. `options`: `coding`, `levels`, `size_budget`, `max_loss`, `per_channel`, `fine_tune`,
-    `calibration`, `checkpoint`, `seed`, ..., see `pipeline.deploy.deploy.deploy`.
+    `model`: what `train` or `convert` gives, a Norse or SLAYER network of your own, a NIR graph, or the
+    name of one: a checkpoint, `net.nir`, `mynet:build`. `data`: a data set; or `inputs`: your own
+    integers (sample, time, *input shape). `bits`: of the weights, 2 to 8, one number or one per layer
+    (default 8). `dt`, `reset`, `reset_delay`, or the `framework` that wrote it: what a NIR graph does
+    not say, see `from_nir`. `options`: `coding`, `levels`, `size_budget`, `max_loss`, `per_channel`,
+    `fine_tune`, `calibration`, `checkpoint`, `seed`, ..., see `pipeline.deploy.deploy.deploy`.
 
     >>> chip = deploy(snn, data, bits=4)
     >>> [loss.bits for loss in chip.losses]
@@ -331,23 +348,27 @@ def profile(
     data: Dataset | str | None = None,
     devices: Sequence[str | Path] | None = None,
     *,
-    ann: Classifier | None = None,
+    ann: Classifier | nn.Module | None = None,
     samples: int | None = None,
     **options: Any,
 ) -> Profile:
     """What an inference costs: counted events, energy and time on chips, the ANN beside it.
 
     `devices`: names (`shipped_devices()`) or TOML files; by default the chips that carry the network's
-    messages. `ann`: the ANN twin. `samples`: test samples, all by default. `options`: see
+    messages. `ann`: the ANN twin, or any torch network of
+    yours that `convert` takes. `samples`: test samples, all by default. `options`: see
     `pipeline.energy.profile.profile`.
 
     >>> cost = profile(chip, data, samples=20)
     >>> cost.prices[0].dynamic.joules > 0
     True
     """
+    from .models.ann import ann_of
     from .pipeline.energy.profile import profile
 
-    return profile(chip, _data(data, chip), devices, ann=ann, samples=samples, **options)
+    dataset = _data(data, chip)
+    twin = None if ann is None else ann_of(ann, dataset.train.images)
+    return profile(chip, dataset, devices, ann=twin, samples=samples, **options)
 
 
 def attack(

@@ -3,29 +3,59 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...models.settings import Readout
 from .options import CodingOptions, DataRoot, Seed
-from .screen import Output, bars, resumes
+from .screen import Output, bars, fail, misused, resumes
+
+if TYPE_CHECKING:
+    from ...hw_targets.network.coding import Coding
+    from ...models.ann import Ann
+    from ...models.ann_conversion import Converted
+    from ...models.data.dataset import Dataset
+    from ...models.training import Classifier
 
 
 def convert(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="An ANN of `spikeship train --ann`.", metavar="ANN.ckpt")
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="An ANN: a checkpoint of `spikeship train --ann`, or module:function or "
+            "path/to/file.py:function that returns your own torch network.",
+            metavar="ANN",
+        ),
     ],
     coding: CodingOptions,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the checkpoints.")] = Path(
-        "runs/converted"
-    ),
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Torch state dict to load into what module:function returns."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Data set that your own ANN was trained on; thresholds are chosen on it."
+        ),
+    ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out", "-o", help="Folder for converted.ckpt; of your own ANN converted.nir."
+        ),
+    ] = Path("runs/converted"),
     levels: Annotated[
-        int | None, typer.Option(help="Input grid: grey levels per 1.0. Default: the ANN's.", min=1)
+        int | None,
+        typer.Option(help="Input grid: grey levels per 1.0. Default: the ANN's; yours 16.", min=1),
     ] = None,
     scale: Annotated[
-        float, typer.Option(help="Scale of the thresholds: 0.3 for few steps, 1 for many.")
-    ] = 0.3,
+        float | None,
+        typer.Option(
+            help="Scale of the thresholds: 0.3 for few steps, 1 for many. Default: 0.3; of your own ANN "
+            "the one with which most answers are the ANN's."
+        ),
+    ] = None,
     percentile: Annotated[
         float,
         typer.Option(help="Percentile of a layer's input currents that becomes its threshold."),
@@ -41,18 +71,114 @@ def convert(
     seed: Seed = 0,
     data_root: DataRoot = None,
 ) -> Output:
-    """Convert an ANN to a spiking network (Ozdenizci and Legenstein 2024), on its training images."""
-    from ...models import conversion, training
+    """Convert an ANN to a spiking network: its weights, and thresholds from its training images.
+
+    A checkpoint of `spikeship train --ann` as Ozdenizci and Legenstein (2024) do. Your own network must
+    be a row of layers: Conv2d, Linear, BatchNorm, ReLU (with a ceiling, or clip-floor steps), average
+    and maximum pooling; it becomes a NIR file for `spikeship export`.
+    """
+    from ...hw_targets.network.coding import Coding
+    from ...models.ann import Ann
     from ...models.data.load import load
+    from ...models.named import is_named
+    from ..frontends.load import load_ann
+
+    if is_named(source):
+        if data is None:
+            misused(f"{source}: thresholds are chosen on data: give --data.")
+        if fine_tune:
+            misused("--fine-tune is for checkpoints of ours; give it to `spikeship export` later.")
+        dataset = load(data, data_root, coding.steps or 8)
+        ann = load_ann(source, dataset.train.images, checkpoint)
+        assert isinstance(ann, Ann)
+        events = dataset.event_steps
+        code = Coding.of("events", events, 1) if events else coding.chosen(levels or 16)
+        assert code is not None
+        return _own(ann, code, dataset, out, scale, percentile, readout, seed)
+    classifier = load_ann(source, checkpoint=checkpoint)
+    assert not isinstance(classifier, Ann)
+    if data not in (None, classifier.settings.dataset):
+        fail(f"--data {data}: {source} was trained on {classifier.settings.dataset}.")
+    code = coding.chosen(levels or classifier.settings.coding.grid)
+    assert code is not None
+    dataset = load(classifier.settings.dataset, data_root)
+    options = (0.3 if scale is None else scale, percentile, readout, seed)
+    return _ours(classifier, code, dataset, out, *options, fine_tune, epsilon)
+
+
+def _own(
+    ann: Ann,
+    coding: Coding,
+    dataset: Dataset,
+    out: Path,
+    scale: float | None,
+    percentile: float,
+    readout: Readout,
+    seed: int,
+) -> Output:
+    """An ANN of somebody else's becomes a NIR file."""
+    import nir
+
+    from ...hw_targets.files import atomic_path
+    from ...models import training
+    from ...models.ann_conversion import convert_ann
+    from ..deploy.converted import graph_of
+
+    made: Converted = convert_ann(
+        ann,
+        coding,
+        dataset.train.images,
+        scale=scale,
+        percentile=percentile,
+        readout=readout,
+        seed=seed,
+    )
+    path = out / "converted.nir"
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as partial:
+        nir.write(partial, graph_of(made, dataset.shape))
+    accuracies = None
+    if not dataset.test.labels.is_floating_point():
+        accuracies = {
+            "ann": training.accuracy(ann, dataset.test),
+            "converted": made.accuracy(dataset.test),
+        }
+    result = {
+        "graph": path,
+        "test_accuracy": accuracies,
+        "thresholds": made.thresholds,
+        "scale": made.scale,
+        "agreement": made.agreement,
+        "error": made.error,
+        "approximations": made.approximations,
+    }
+    return Output(
+        result,
+        str(made),
+        *(() if accuracies is None else (f"test accuracy: {_listed(accuracies)}",)),
+        f"wrote {path}: go on with `spikeship export {path} --data {dataset.name} --out my.net`",
+    )
+
+
+def _ours(
+    ann: Classifier,
+    coding: Coding,
+    dataset: Dataset,
+    out: Path,
+    scale: float,
+    percentile: float,
+    readout: Readout,
+    seed: int,
+    fine_tune: int,
+    epsilon: float,
+) -> Output:
+    """An ANN of `train` becomes a checkpoint, which may be trained on."""
+    from ...models import conversion, training
     from ...models.networks import thresholds
 
-    ann = training.load(checkpoint)
-    dataset = load(ann.settings.dataset, data_root)
-    code = coding.chosen(levels or ann.settings.coding.grid)
-    assert code is not None
     network = conversion.convert(
         ann,
-        code,
+        coding,
         dataset.train.images,
         scale=scale,
         percentile=percentile,
@@ -74,5 +200,8 @@ def convert(
         "test_accuracy": accuracies,
         "thresholds": [p.item() for p in thresholds(networks.popitem()[1].net)],
     }
-    shown = ", ".join(f"{name} {100 * value:.2f} %" for name, value in accuracies.items())
-    return Output(result, f"test accuracy: {shown}", f"wrote {path}")
+    return Output(result, f"test accuracy: {_listed(accuracies)}", f"wrote {path}")
+
+
+def _listed(accuracies: dict[str, float]) -> str:
+    return ", ".join(f"{name} {100 * value:.2f} %" for name, value in accuracies.items())

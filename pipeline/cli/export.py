@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ...hw_targets.chips.messages import PAYLOADS, payload_of
-from .options import CodingOptions, DataRoot, Seed, load_array
+from .options import CodingOptions, DataRoot, Seed, load_array, numbers, shape_of
 from .screen import Output, misused, resumes, say
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ def export(
     source: Annotated[
         str,
         typer.Argument(
-            help="A checkpoint of `spikeship train`, a NIR file (.nir), or module:function that returns "
-            "your Norse or SLAYER network or a NIR graph.",
+            help="A checkpoint of `spikeship train`, a NIR file (.nir), or module:function or "
+            "path/to/file.py:function that returns your Norse or SLAYER network or a NIR graph.",
             metavar="SOURCE",
         ),
     ],
@@ -165,8 +165,8 @@ def export(
         misused("--bits, --size-budget and --max-loss exclude each other.")
     if fine_tune and input_ is not None:
         misused("--fine-tune needs labels: give --data instead of --input.")
-    for given in (source, checkpoint, input_):
-        if given is not None and Path(given).resolve() == out.resolve():
+    for file in (source, checkpoint, input_):
+        if file is not None and Path(file).resolve() == out.resolve():
             misused(f"--out {out} is what the network is made of: give another name.")
     if chip is not None:
         payload_of(chip)  # known before anything is computed
@@ -175,7 +175,7 @@ def export(
     tuning = out.with_suffix(".tuning")
     if fine_tune:
         resumes(tuning)
-    sizes = None if input_shape is None else _numbers(input_shape, "--input-shape")
+    each = numbers(bits, "--bits")
     inputs = None if input_ is None else load_array(input_)
     deployed = deploy(
         source,
@@ -183,13 +183,13 @@ def export(
         inputs=inputs,
         coding=None if input_ is not None else coding.chosen(levels),
         levels=levels,
-        bits=None if bits == "8" else _numbers(bits, "--bits"),
+        bits=None if bits == "8" else each[0] if len(each) == 1 else each,
         size_budget=size_budget,
         max_loss=max_loss,
         per_channel=per_channel,
         fine_tune=fine_tune,
         calibration=calibration,
-        input_shape=(sizes,) if isinstance(sizes, int) else sizes,
+        input_shape=shape_of(input_shape, "--input-shape"),
         checkpoint=checkpoint,
         given=Given(dt, reset, reset_delay, framework),
         approximate_current_bias=approximate_current_bias,
@@ -230,12 +230,3 @@ def _origin(source: str, recorded: Expected | None) -> Iterator[str]:
             "original framework: not compared. Record its outputs on these inputs and give them to "
             "--expect, here or in `spikeship verify`."
         )
-
-
-def _numbers(text: str, option: str) -> int | list[int]:
-    """`8` as one number, `8,4,4` as several."""
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        misused(f"{option} {text}: give whole numbers, separated by commas.")
-    return numbers[0] if len(numbers) == 1 else numbers

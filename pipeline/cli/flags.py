@@ -14,6 +14,7 @@ CALLED = {
     "loss": "max_loss",
     "cores": "cores_per_chip",
     "dataset": "data",
+    "checkpoint": "ann_checkpoint",
 }
 """Arguments of the library that the command line calls otherwise."""
 COMMANDS = {"lower_pooling": "`spikeship lower`"}
@@ -48,7 +49,7 @@ def in_flags(message: str, flags: Mapping[str, str], given: Mapping[str, Any]) -
     name = rf"(?<![\w`./-])(?P<name>{names})"
 
     def stated(match: re.Match[str]) -> str:
-        option = CALLED.get(match["name"], match["name"])
+        option = match["name"] if match["name"] in flags else CALLED.get(match["name"], "")
         same = _is(given.get(option), match["value"])
         return f"{shown[match['name']]} {_bare(match['value'])}" if same else match[0]
 

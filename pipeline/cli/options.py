@@ -10,7 +10,7 @@ import numpy as np
 import typer
 
 from ...hw_targets.network.coding import Coding, CodingName
-from .screen import fail
+from .screen import fail, misused
 
 if TYPE_CHECKING:
     from ...models.data.dataset import Dataset
@@ -71,6 +71,24 @@ class CodingOptions:
         if not any(option is not None for option in (self.coding, self.sigma, self.steps, levels)):
             return None
         return Coding.of(self.coding or "direct", self.steps or 8, levels or 16, self.sigma or 0.0)
+
+
+def numbers(text: str, option: str) -> list[int]:
+    """`8,4,4` as whole numbers; other texts end the command."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        misused(f"{option} {text}: give whole numbers, separated by commas.")
+
+
+def shape_of(text: str | None, option: str) -> tuple[int, ...] | None:
+    """`2,34,34` as a shape; None where none was given."""
+    if text is None:
+        return None
+    shape = tuple(numbers(text, option))
+    if min(shape) < 1:
+        misused(f"{option} {text}: sizes are 1 or more.")
+    return shape
 
 
 def load_array(path: Path) -> Any:

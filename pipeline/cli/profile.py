@@ -17,7 +17,7 @@ from ...hw_targets.printed import table
 from ..text import interval, percent, span
 from .ann_tables import baseline_notes, baseline_table, fair_details, fair_table
 from .options import DataOptions, Devices, NetArgument
-from .screen import Output, bars, fail, misused, say
+from .screen import Output, bars, misused, say
 from .tables import overflow_lines
 
 if TYPE_CHECKING:
@@ -28,10 +28,15 @@ def profile(
     net: NetArgument,
     data: DataOptions,
     ann: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="Checkpoint of the ANN twin (`spikeship train --ann`), to show both sides."
+            help="The ANN twin, to show both sides: a checkpoint of `spikeship train --ann`, or "
+            "module:function or path/to/file.py:function that returns your own."
         ),
+    ] = None,
+    ann_checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Torch state dict to load into what --ann module:function returns."),
     ] = None,
     device: Devices = None,
     measure: Annotated[
@@ -66,24 +71,22 @@ def profile(
     ] = None,
 ) -> Output:
     """Price an inference: counts, energy on chips, time, and the ANN beside it, all sourced."""
-    from ...models import training
     from ..deploy.deployed import Deployed
     from ..energy.checklist import checklist
     from ..energy.measure import baselines
     from ..energy.profile import CALIBRATION
     from ..energy.profile import profile as run
+    from ..frontends.load import load_ann
 
     if step_time is not None and step_time <= 0:
         misused(f"--step-time {step_time}: microseconds above 0 are needed.")
     deployed = Deployed.load(net)
     dataset = data.of(deployed)
-    twin = None if ann is None else training.load(ann)
-    if twin is not None and twin.settings.spiking:
-        fail(
-            f"{ann} is a spiking network; give the checkpoint of an ANN (`spikeship train --ann`)."
-        )
-    if measure and twin is None:
-        misused("--measure measures the ANN: give its checkpoint with --ann.")
+    if measure and ann is None:
+        misused("--measure measures the ANN: give it with --ann.")
+    if ann_checkpoint is not None and ann is None:
+        misused("--ann-checkpoint goes with --ann module:function.")
+    twin = None if ann is None else load_ann(ann, dataset.train.images, ann_checkpoint)
     result = run(
         deployed,
         dataset,

@@ -18,6 +18,7 @@ from ...hw_targets.network.coding import Coding
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import NetworkError
 from ...hw_targets.network.recipe import Recipe
+from ...models.ann_conversion import Converted
 from ...models.data.dataset import Dataset
 from ...models.data.load import load
 from ...models.settings import Settings
@@ -29,6 +30,7 @@ from ..lower import lower
 from ..quantize import Quantized, mixed_precision, quantize
 from ..twin import Tuning, finetune
 from .calibration import calibration_messages
+from .converted import coding_in, graph_of
 from .deployed import Deployed
 
 Quantizer: TypeAlias = Callable[[nir.NIRGraph, NDArray[np.int32], Recipe], Quantized]
@@ -41,7 +43,7 @@ def _silent(_: str) -> None:
 
 
 def deploy(
-    model: str | Path | Classifier | nn.Module | nir.NIRGraph,
+    model: str | Path | Classifier | Converted | nn.Module | nir.NIRGraph,
     data: Dataset | str | None = None,
     *,
     inputs: NDArray[np.integer[Any]] | None = None,
@@ -66,15 +68,15 @@ def deploy(
 ) -> Deployed:
     """Choose the integers of a trained network on data.
 
-    `model`: what `spikeship.train` gives, a Norse or SLAYER network, a NIR graph, or the name of one of
-    these: a checkpoint, a `.nir` file, `module:function` (then `checkpoint` is a torch state dict to
-    load into it, and `given` what a NIR graph does not say of itself).
+    `model`: what `train` or `convert` of spikeship gives, a Norse or SLAYER network, a NIR graph, or the
+    name of one of these: a checkpoint, a `.nir` file, `module:function` (then `checkpoint` is a torch
+    state dict to load into it, and `given` what a NIR graph does not say of itself).
 
     The data: either `data`, a data set or its name, whose first `calibration` training samples are
-    encoded by `coding` (default: the coding that the network was trained with, or `direct` in 8 steps and
-    16 grey levels); or `inputs`, integers (sample, time, *input shape) with `levels` per 1.0 of the
-    network's own input (default 1). A SLAYER network is integers already: it needs data only for its
-    recipe, and else `input_shape`.
+    encoded by `coding` (default: the coding that the network was trained or converted with, or `direct`
+    in 8 steps and 16 grey levels); or `inputs`, integers (sample, time, *input shape) with `levels` per
+    1.0 of the network's own input (default 1). A SLAYER network is integers already: it needs data only
+    for its recipe, and else `input_shape`.
 
     `bits`: of the weights, 2 to 8, one number or one per layer (default 8); or instead `size_budget`,
     bytes of all weights, or `max_loss`, the fraction of answers that may change, which choose the bits of
@@ -87,6 +89,8 @@ def deploy(
     Raises ValueError where these contradict each other, and what the frontends, `quantize` and the
     data sets raise.
     """
+    if isinstance(model, Converted):
+        model = graph_of(model, _shape(data, inputs, data_root))
     network, settings, notes = _source(model, checkpoint, given, frontends)
     frontend = frontend_of(network, frontends)
     _check_options(
@@ -99,6 +103,7 @@ def deploy(
         messages = np.asarray(inputs)
         recipe = Recipe.of(Coding.given(messages, levels or 1), provenance=notes)
     elif settings is not None or data is not None or not frontend.integers:
+        coding = _converted_for(network, coding)
         dataset = _dataset(data, settings, coding, data_root)
         coding = _coding(coding, settings, dataset)
         messages = calibration_messages(coding, dataset.train.images[:calibration], seed)
@@ -228,6 +233,26 @@ def _source(
     if weights is not None:
         notes |= {"checkpoint": Path(weights).name, "checkpoint_sha256": file_digest(weights)}
     return network, settings, notes
+
+
+def _converted_for(network: Any, coding: Coding | None) -> Coding | None:
+    """The coding that was asked for, or that a converted ANN says: what its thresholds are made for."""
+    known = coding_in(network)
+    if known is not None and coding not in (None, known):
+        raise ValueError(
+            f"this network was converted for the coding {known.name} in {known.steps} steps and "
+            f"{known.grid} grey levels: leave out coding, or convert it again."
+        )
+    return coding or known
+
+
+def _shape(
+    data: Dataset | str | None, inputs: Any, data_root: str | Path | None
+) -> tuple[int, ...]:
+    """Of one step of the input."""
+    if inputs is not None:
+        return np.shape(inputs)[2:]
+    return _dataset(data, None, None, data_root).shape
 
 
 def _check_options(

@@ -35,9 +35,9 @@ from ..deploy.run import Evaluation, encoded, evaluate
 if TYPE_CHECKING:
     import nir
 
+    from ...models.ann import AnyAnn
     from ...models.data.dataset import Dataset, Split
     from ...models.quantized_ann import Work
-    from ...models.training import Classifier
     from .fair import Fair
     from .measure import Baseline
 
@@ -160,8 +160,8 @@ def profile(
     *,
     chips: Collection[Chip] = SHIPPED,
     samples: int | None = None,
-    ann: Classifier | None = None,
-    measure: Callable[[Classifier, Split], tuple[Baseline, ...]] | None = None,
+    ann: AnyAnn | None = None,
+    measure: Callable[[AnyAnn, Split], tuple[Baseline, ...]] | None = None,
     float_accuracy: float | None = None,
     step_seconds: float | None = None,
     allow_mixed_scope: bool = False,
@@ -301,7 +301,7 @@ def run_on(
 def _twin(
     network: Network,
     counts: Counts,
-    ann: Classifier,
+    ann: AnyAnn,
     train: Split,
     test: Split,
     devices: Sequence[Device],

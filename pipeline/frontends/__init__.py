@@ -283,6 +283,6 @@ def frontend_of(model: object, frontends: Sequence[Frontend] = FRONTENDS) -> Fro
     *others, last = (frontend.takes for frontend in frontends)
     raise UnknownFrameworkError(
         f"an object of type {type(model).__name__}, which no frontend understands; "
-        f"{', '.join(others)} or {last} is needed. Of another framework, give the NIR graph; of an "
-        f"ANN, its spiking network."
+        f"{', '.join(others)} or {last} is needed. Of another framework, give the NIR graph; an "
+        f"ANN goes through `spikeship convert` first."
     )

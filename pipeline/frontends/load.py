@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import pickle
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +11,13 @@ from typing import Any
 import nir
 import torch
 
+from ...models.ann import AnyAnn, ann_of
+from ...models.checkpoints import state_dict
+from ...models.named import call_named, is_named
 from ...models.settings import Settings
 from ...models.training import load
 from . import FRONTENDS, Frontend, UnknownFrameworkError, from_nir, frontend_of
+from .frontend import load_state_dict
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def load_source(
     ValueError.
     """
     network: Any
-    if ":" in source:
+    if is_named(source):
         network, settings = build(source, frontends), None
         if isinstance(network, nir.NIRGraph):
             network = given.read(network)
@@ -69,21 +70,49 @@ def load_source(
             raise ValueError(
                 f"checkpoint = {checkpoint}: it goes with module:function that returns a torch network."
             )
-        _load_weights(network, Path(checkpoint), frontend_of(network, frontends))
+        load_weights(network, Path(checkpoint), frontend_of(network, frontends).load_weights)
     if given != Given() and not isinstance(network, nir.NIRGraph):
         said = ", ".join(f"{k} = {v!r}" for k, v in vars(given).items() if v is not None)
         raise ValueError(f"{said}: for NIR graphs only; torch networks say these themselves.")
     return network, settings
 
 
-def build(source: str, frontends: Sequence[Frontend] = FRONTENDS) -> Any:
-    """What the function of `module:function` returns, the module importable from this folder.
+def load_ann(
+    source: str, images: torch.Tensor | None = None, checkpoint: str | Path | None = None
+) -> AnyAnn:
+    """The ANN that `source` names: a checkpoint of `spikeship train --ann`, or `module:function`.
 
-    What importing it prints (lava-dl greets) goes to standard error. Raises ValueError where there is
-    no such function, UnknownFrameworkError where none of `frontends` understands what it returns.
+    `checkpoint`: a torch state dict for what the function returns. `images` (sample, *shape): some, to
+    follow its forward, which only a function needs. Raises ValueError; AnnError where it is no row of
+    layers.
     """
-    with contextlib.redirect_stdout(sys.stderr):
-        network = _called(source)
+    if is_named(source):
+        assert images is not None
+        model = call_named(source)
+        if not isinstance(model, torch.nn.Module):
+            raise ValueError(
+                f"{source} returns a {type(model).__name__}; a torch module is needed."
+            )
+        if checkpoint is not None:
+            load_weights(model, Path(checkpoint))
+        return ann_of(model, images)
+    if checkpoint is not None:
+        raise ValueError(f"checkpoint = {checkpoint}: it goes with module:function.")
+    ann = load(source)
+    if ann.spiking:
+        raise ValueError(
+            f"{source} is a spiking network; give the checkpoint of an ANN (`spikeship train --ann`)."
+        )
+    return ann
+
+
+def build(source: str, frontends: Sequence[Frontend] = FRONTENDS) -> Any:
+    """What the function of `module:function` returns, see `call_named`.
+
+    Raises NamedError where there is no such function, UnknownFrameworkError where none of `frontends`
+    understands what it returns.
+    """
+    network = call_named(source)
     try:
         frontend_of(network, frontends)
     except UnknownFrameworkError as error:
@@ -91,26 +120,19 @@ def build(source: str, frontends: Sequence[Frontend] = FRONTENDS) -> Any:
     return network
 
 
-def _called(source: str) -> Any:
-    name, _, function = source.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(name.removesuffix(".py").replace("/", "."))
-        builder = getattr(module, function)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ValueError(
-            f"{source}: {error}. Give module:function, importable from this folder."
-        ) from None
-    finally:
-        sys.path.pop(0)
-    return builder()
+def load_weights(
+    network: Any, path: Path, load: Callable[[Any, Mapping[str, Any]], None] = load_state_dict
+) -> None:
+    """Put the state dict in a file of torch, alone or within a training checkpoint, into a network.
 
-
-def _load_weights(network: Any, path: Path, frontend: Frontend) -> None:
+    Raises FileNotFoundError, and ValueError for another file or the weights of another network.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        frontend.load_weights(network, state)
+        state = state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        if state is None:
+            raise ValueError(f"{path}: holds no state dict, or several. torch.save one, alone.")
+        load(network, state)
     except (RuntimeError, pickle.UnpicklingError, EOFError, AttributeError) as error:
         raise ValueError(f"{path}: not the weights of this network: {error}") from None

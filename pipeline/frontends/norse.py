@@ -22,8 +22,9 @@ from ..float.layers import DECAYS_LAST
 from ..graph import NEURONS, READOUTS, Node, chain_graph
 from ..parts import Kind, refused
 from .norse_modules import CONVERSIONS, Shape, UnsupportedModuleError
+from .norse_place import Place
 from .norse_proof import prove, random_frames
-from .norse_trace import Place, is_container, leaf_modules, trace
+from .norse_trace import is_container, leaf_modules, trace
 
 REASONS = {
     "Refrac": "Loihi-style neurons have no refractory period",
@@ -74,8 +75,8 @@ def from_norse(model: nn.Module, input_shape: Sequence[int]) -> nir.NIRGraph:
     calls its layers is the chain: `forward(x, state) -> (out, state)` for one step, or `forward(x)`
     over a leading time axis that returns the last layer's outputs, their sum or their mean. A layer
     that is used at several places stands in the graph as often; functions that do what a layer does
-    (F.linear, F.conv2d, F.batch_norm, F.max_pool2d, F.avg_pool2d) are layers. `input_shape`: (C, H, W),
-    (C, L) or (N,) of one frame.
+    (F.linear, F.conv2d, F.batch_norm, F.max_pool2d, F.avg_pool2d) are layers; a skip connection around
+    weights alone, W s + s, is part of them. `input_shape`: (C, H, W), (C, L) or (N,) of one frame.
 
     What is returned is proven (see `prove`): the model's own forward and the graph run on random frames,
     and every layer is compared.

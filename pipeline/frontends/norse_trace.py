@@ -12,8 +12,10 @@ import norse.torch as norse
 import torch
 from torch import Tensor, nn
 
-from .functional import FunctionalLayers, See
+from ...models.functional import FunctionalLayers, See
 from .norse_modules import UnsupportedModuleError
+from .norse_place import Place
+from .norse_skip import with_skip
 
 Key: TypeAlias = tuple[str, tuple[int, ...]]
 
@@ -21,28 +23,6 @@ CONVENTIONS = (
     "forward(x, state) -> (out, state) for one step, or forward(x) over a leading time axis, "
     "returning the last layer's output of every step, its sum or its mean"
 )
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """A layer where `forward` calls it; tensors are (time, sample, *shape).
-
-    `name`: the module's, or the function's that does the same (F.max_pool2d), with `#2` where it is
-    called for the second time in a step. `voltage`: after the reset, of cells that run step by step.
-    `flatten`: `forward` flattens what reaches it.
-    """
-
-    name: str
-    module: nn.Module
-    inputs: Tensor
-    outputs: Tensor
-    voltage: Tensor | None = None
-    flatten: bool = False
-
-    @property
-    def answers(self) -> bool:
-        """Whether it is a layer of neurons in the graph: cells, and maxima of spikes."""
-        return hasattr(self.module, "dt") or isinstance(self.module, nn.MaxPool2d)
 
 
 @dataclass(frozen=True, eq=False)
@@ -322,6 +302,9 @@ def _chain(places: Sequence[Place], frames: Tensor, result: Tensor) -> list[Plac
             given.ndim > 3 and place.inputs.shape == flat.shape and torch.equal(place.inputs, flat)
         ):
             out.append(replace(place, flatten=True))
+        elif (skip := with_skip(out, place.inputs)) is not None:
+            count, merged = skip
+            out[-count:] = [merged, place]
         else:
             raise UnsupportedModuleError(
                 f"between {before} and {place.name}, forward computes something by itself"

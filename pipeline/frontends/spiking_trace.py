@@ -14,7 +14,7 @@ import nir
 import torch
 from torch import Tensor, nn
 
-from .functional import FunctionalLayers
+from ...models.functional import FunctionalLayers
 from .norse_modules import Nodes, Shape, UnsupportedModuleError
 
 GAINS = (1.0, 1.0, 8.0, 64.0, 1024.0)

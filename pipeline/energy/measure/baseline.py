@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from ....models import networks
+from ....models.ann import AnyAnn
 from ....models.data.dataset import Split
 from ....models.encoding import generator
-from ....models.training import Classifier
 from ...records import environment
 from .nvml import Nvml, cuda_index
 from .precisions import Precision, Processor, input_dtype, variants
@@ -70,7 +70,7 @@ class Baseline:
 
 
 def baselines(
-    ann: Classifier,
+    ann: AnyAnn,
     data: Split,
     *,
     precisions: Sequence[Precision] = ("float32", "int8"),
@@ -92,13 +92,13 @@ def baselines(
     with the reason, not an error. `window_s`, `repeats`, `warmup_s` as in `measure`. Raises ValueError
     for a spiking network and for no images or batches.
     """
-    if ann.settings.spiking:
+    if ann.spiking:
         raise ValueError("the baseline is an ANN; this is a spiking network (`train --ann`).")
     if not len(data):
         raise ValueError("no images to measure on.")
     if batches is not None and min(batches, default=0) < 1:
         raise ValueError(f"batches {tuple(batches)}; one or more are needed, all above 0.")
-    draws = generator(ann.settings.seed)
+    draws = generator(ann.seed)
     images = ann.encode(data.images, draws)
     seen = images[:CALIBRATION] if calibration is None else ann.encode(calibration, draws)
     macs = networks.macs(ann.net, images.shape[1:])
