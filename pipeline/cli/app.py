@@ -35,18 +35,18 @@ COMMANDS: dict[str, tuple[Callable[..., Output], ...]] = {
 }
 """Panels of the help. A new command is a function that returns an `Output`, and its name here."""
 
-(_UsageError,) = (base for base in typer.BadParameter.__mro__ if base.__name__ == "UsageError")
+_UsageError: type[Any] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")
 """Of click, or of the copy of it that newer Typers have inside."""
 
 
 class _Commands(TyperGroup):
     """The commands, whose words that cannot be read are told as every other error."""
 
-    def main(self, *args: Any, standalone_mode: bool = True, **more: Any) -> Any:
-        if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **more)
+    def main(self, *args: Any, **options: Any) -> Any:
+        if not options.pop("standalone_mode", True):
+            return super().main(*args, **options, standalone_mode=False)
         try:
-            status = super().main(*args, standalone_mode=False, **more)
+            status = super().main(*args, **options, standalone_mode=False)
         except _UsageError as error:
             command = error.ctx.command_path if error.ctx else self.name
             if type(error).__name__ == "NoArgsIsHelpError":  # typed alone: told what there is
