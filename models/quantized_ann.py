@@ -68,15 +68,17 @@ def quantize(ann: Classifier, images: Tensor, weight_bits: int, activation_bits:
 
     Batch norms are folded. Weights: symmetric, one scale per layer, `weight_bits` with sign. What a
     layer with weights reads: unsigned, one scale, `activation_bits` (the first, the image:
-    `IMAGE_BITS`). Scales are `Quantizer.of` the weights, and of what arrives there when `images`
-    (sample, *shape) pass through the layers before, already quantized. Biases and sums stay float.
+    `IMAGE_BITS`; symmetric where one's own data go below 0). Scales are `Quantizer.of` the weights, and
+    of what arrives there when `images` (sample, *shape) pass through the layers before, already
+    quantized. Biases and sums stay float.
     The result is for `training.accuracy` and `work`; `training.load` does not know its layers.
     Raises ValueError for spiking networks, negative images, less than 2 or 1 bits.
     """
     if problems := _problems(ann, weight_bits, activation_bits):
         raise ValueError(" ".join(problems))
     x = ann.encode(images, generator(ann.settings.seed))
-    if bool((x < 0).any()):
+    own = bool(ann.settings.data_digest) or ann.settings.coding.name == "sequence"
+    if bool((x < 0).any()) and not own:
         raise ValueError(
             f"images reach {float(x.min()):g}; activations are unsigned: 0 and above is needed."
         )
@@ -84,7 +86,10 @@ def quantize(ann: Classifier, images: Tensor, weight_bits: int, activation_bits:
     most, bits = 2 ** (weight_bits - 1) - 1, IMAGE_BITS
     for layer in _folded(ann.net):
         if isinstance(layer, nn.Linear | nn.Conv2d):
-            layers.append(Quantizer.of(x, 0, 2**bits - 1))
+            signed = bool((x < 0).any())  # the data may be; after a ReLU nothing is
+            layers.append(
+                Quantizer.of(x, 1 - 2 ** (bits - 1) if signed else 0, 2 ** (bits - signed) - 1)
+            )
             x, bits = layers[-1](x), activation_bits
             layer.weight.copy_(Quantizer.of(layer.weight, -most, most)(layer.weight))
         layers.append(layer)

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from ...models.settings import Readout
-from .options import CodingOptions, DataRoot, Seed
+from ..text import answers_text
+from .options import OWN_DATA, CodingOptions, DataRoot, Seed
 from .screen import Output, bars
 
 
@@ -37,17 +38,18 @@ def convert(
         typer.Option(help="L-infinity radius of the attacks that fine-tuning defends against."),
     ] = 0.1,
     seed: Seed = 0,
+    data: Annotated[
+        str | None, typer.Option(help=f"Data to convert on: {OWN_DATA}. Default: the ANN's own.")
+    ] = None,
     data_root: DataRoot = None,
 ) -> Output:
     """Convert an ANN to a spiking network (Ozdenizci and Legenstein 2024), on its training images."""
     from ...models import conversion, training
-    from ...models.data.load import load
     from ...models.networks import thresholds
 
     ann = training.load(checkpoint)
-    dataset = load(ann.settings.dataset, data_root)
-    code = coding.chosen(levels or ann.settings.coding.grid)
-    assert code is not None
+    dataset = training.data_of(ann.settings, data, data_root)
+    code = coding.chosen(levels or ann.settings.coding.grid).of(dataset)
     network = conversion.convert(
         ann,
         code,
@@ -65,11 +67,13 @@ def convert(
         networks["fine-tuned"], path = training.train(
             settings, dataset, out, start=network, progress=bars()
         )
-    accuracies = {name: training.accuracy(net, dataset.test) for name, net in networks.items()}
+    qualities = {name: training.quality(net, dataset.test) for name, net in networks.items()}
     result = {
         "checkpoint": path,
-        "test_accuracy": accuracies,
+        "test_accuracy": {name: quality.accuracy for name, quality in qualities.items()},
         "thresholds": [p.item() for p in thresholds(networks.popitem()[1].net)],
     }
-    shown = ", ".join(f"{name} {100 * value:.2f} %" for name, value in accuracies.items())
+    shown = ", ".join(
+        f"{name} {answers_text(q.accuracy, q.error)}" for name, q in qualities.items()
+    )
     return Output(result, f"test accuracy: {shown}", f"wrote {path}")

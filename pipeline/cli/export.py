@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ...hw_targets.chips.messages import PAYLOADS, payload_of
-from .options import CodingOptions, DataRoot, Seed, load_array
+from .options import OWN_DATA, CodingOptions, DataRoot, Seed, load_array
 from .screen import Output, fail, say
+
+if TYPE_CHECKING:
+    from ..deploy.answers import Answers
+    from ..deploy.deployed import Deployed
 
 
 def export(
@@ -39,13 +43,15 @@ def export(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Data set to calibrate on, its images in --coding. Default: a checkpoint's own."
+            help=f"Data to calibrate on, images in --coding: {OWN_DATA}. Default: a checkpoint's own."
         ),
     ] = None,
     levels: Annotated[
         int | None,
         typer.Option(
-            help="Integers per 1.0 of the network's input. Default: 16; with --input 1.", min=1
+            help="Integers per 1.0 of the network's input. Default: those that suit your own data, 16 "
+            "for built-in ones; 1 where --input holds integers.",
+            min=1,
         ),
     ] = None,
     target: Annotated[
@@ -55,6 +61,21 @@ def export(
             f"{', '.join(PAYLOADS)}; see `spikeship inspect`."
         ),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="What --input shall be answered, in a .npy file, so that answers are compared: classes "
+            "(sample,) or real targets (sample, outputs)."
+        ),
+    ] = None,
+    test_samples: Annotated[
+        int,
+        typer.Option(
+            help="Labelled samples on which the answers of float network and integers are compared, the "
+            "first test samples; 0 leaves it out.",
+            min=0,
+        ),
+    ] = 100,
     calibration: Annotated[
         int, typer.Option(help="Training samples by which integers are chosen.", min=1)
     ] = 128,
@@ -134,21 +155,26 @@ def export(
     """
     from ..deploy.deploy import deploy
     from ..frontends.load import Given
-    from .tables import loss_tables, network_table
+    from .tables import grid_lines, loss_tables, network_table
 
     if data and input_:
         fail("--data and --input exclude each other.")
     if sum((bits != "8", size_budget is not None, max_loss is not None)) > 1:
         fail("--bits, --size-budget and --max-loss exclude each other.")
+    if labels is not None and input_ is None:
+        fail("--labels go with --input; a data set has its own.")
+    if input_ is not None and coding != CodingOptions():
+        fail("--coding, --steps and --sigma are for images of --data: --input has its own steps.")
     if fine_tune and input_ is not None:
         fail("--fine-tune needs labels: give --data instead of --input.")
     if target is not None:
         payload_of(target)  # known before anything is computed
     sizes = None if input_shape is None else _numbers(input_shape, "--input-shape")
+    inputs = None if input_ is None else load_array(input_)
     deployed = deploy(
         source,
         data,
-        inputs=None if input_ is None else load_array(input_),
+        inputs=inputs,
         coding=None if input_ is not None else coding.chosen(levels),
         levels=levels,
         bits=None if bits == "8" else _numbers(bits, "--bits"),
@@ -167,13 +193,46 @@ def export(
         seed=seed,
         progress=say,
     ).save(out, target=target)
+    compared = _answers(deployed, inputs, labels, test_samples, str(input_))
     graph = None if deployed.graph is None else out.with_suffix(".nir")
     return Output(
-        {"net": out, "graph": graph, "digest": deployed.digest, "layers": deployed.losses},
+        {
+            "net": out,
+            "graph": graph,
+            "digest": deployed.digest,
+            "layers": deployed.losses,
+            "grid": deployed.grid,
+            "answers": compared,
+        },
         network_table(deployed.network),
         *loss_tables(deployed.losses),
+        *grid_lines(deployed.grid),
+        NOBODY if compared is None else compared.text,
         f"wrote {out}" + ("" if graph is None else f" and {graph}"),
     )
+
+
+NOBODY = (
+    "answers: NOT compared with labels, so nobody knows whether this network still does its task: give "
+    "--data, or --labels with --input"
+)
+
+
+def _answers(
+    deployed: Deployed, inputs: Any, labels: Path | None, samples: int, name: str
+) -> Answers | None:
+    """Float network and integers beside labels, where there are any and samples are asked for."""
+    from ..deploy.answers import compare_answers
+    from ..deploy.task import Task, task
+
+    if not samples or deployed.network.recipe is None:
+        return None
+    if labels is not None:
+        given = task(deployed, inputs=inputs, labels=load_array(labels), name=name)
+        return compare_answers(given, samples)
+    if deployed.data is None:
+        return None
+    return compare_answers(Task(deployed, deployed.data), samples)
 
 
 def _numbers(text: str, option: str) -> int | list[int]:

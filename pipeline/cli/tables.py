@@ -18,6 +18,7 @@ from ...hw_targets.simulate.trace import Overflow
 from ..text import percent
 
 if TYPE_CHECKING:
+    from ...models.data.grid import Grid
     from ..quantize import LayerLoss
 
 
@@ -108,6 +109,11 @@ def loss_tables(losses: Sequence[LayerLoss]) -> list[Table | str]:
     )
     notes = [f"approximated: {v}" for loss in losses for v in loss.violations]
     return [table("quantization, on the calibration data", columns, rows), *notes]
+
+
+def grid_lines(grid: Grid | None) -> list[str]:
+    """How one's own data were rounded to integers; nothing where they were not."""
+    return [] if grid is None else [f"input: {grid.text}"]
 
 
 def overflow_lines(names: Sequence[str], overflow: Sequence[Overflow] | None) -> list[str]:

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ...hw_targets.printed import table
 from ..text import percent
-from .options import DataOptions, NetArgument, load_array
+from .options import DataOptions, NetArgument
 from .screen import Output, fail, say
 
 if TYPE_CHECKING:
@@ -42,14 +42,6 @@ def verify(
     graph: Annotated[
         Path | None,
         typer.Option(help="The float network as .nir. Default: the one beside the .net file."),
-    ] = None,
-    input_: Annotated[
-        Path | None,
-        typer.Option(
-            "--input",
-            help="Your own inputs in place of --data: integers (sample, time, *input shape) in a .npy "
-            "file.",
-        ),
     ] = None,
     model: Annotated[
         str | None,
@@ -90,9 +82,10 @@ def verify(
     deployed = Deployed.load(net, graph)
     if deployed.float_graph is None:
         say(f"no float graph {net.with_suffix('.nir')}: comparing with Lava only.")
+    task = data.of(deployed)
     result = verify_network(
-        deployed,
-        data.of(deployed) if input_ is None else load_array(input_),
+        task.deployed,
+        task.data,
         module=_module(model, checkpoint),
         samples=samples,
         lava_samples=lava_samples,
@@ -158,6 +151,15 @@ def verification_tables(result: Verification) -> list[Table | str]:
         out.append(f"same answer as the float network: {percent(result.same_answers)}")
     if result.same_module_answers is not None:
         out.append(f"same answer as the module itself: {percent(result.same_module_answers)}")
+    if result.values_apart is not None:
+        out.append(f"answers apart from the float network's: {percent(result.values_apart)} (rms)")
+    if result.module_apart is not None:
+        out.append(f"answers apart from the module's: {percent(result.module_apart)} (rms)")
+    if result.errors:
+        parts = [
+            f"{e.side} {e.error:.4g} ({e.delta:+.2g}; {e.samples} samples)" for e in result.errors
+        ]
+        out.append(f"rms error: {', '.join(parts)}")
     if result.accuracy:
         parts = [
             f"{a.side} {percent(a.accuracy)} ({100 * a.delta:+.2f}; {a.samples} samples)"
