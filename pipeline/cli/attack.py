@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from ...hw_targets.printed import table
+from .options import new_file
 from .screen import Output, bars
 from .victim import EOT, AttackOptions, On, SubjectOptions, threads
 from .victim_tables import (
@@ -56,6 +57,7 @@ def attack(
     from ..robustness.attacks import named
     from ..robustness.attacks.attack import attack as run
 
+    new_file(images)
     subject = given.load(on)
     victim, data = subject.victim, subject.dataset.name
     strength = how.strength(how.eot or (EOT if victim.stochastic else 1), steps, restarts)

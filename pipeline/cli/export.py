@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ...hw_targets.chips.messages import PAYLOADS, payload_of
-from .options import OWN_DATA, CodingOptions, DataRoot, Seed, load_array
+from .options import OWN_DATA, CodingOptions, DataRoot, Seed, load_array, new_file
 from .screen import Output, fail, say
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def export(
     from ..frontends.load import Given
     from .tables import grid_lines, loss_tables, network_table
 
+    new_file(out)
     if data and input_:
         fail("--data and --input exclude each other.")
     if sum((bits != "8", size_budget is not None, max_loss is not None)) > 1:

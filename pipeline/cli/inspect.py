@@ -9,7 +9,7 @@ import typer
 
 from ...hw_targets.chips.messages import PAYLOADS, message_problems, message_summary
 from ...hw_targets.netx.file import read_netx, write_netx
-from .options import NetArgument
+from .options import NetArgument, new_file
 from .screen import Output
 
 
@@ -41,6 +41,7 @@ def lower(
     """Turn SLAYER's pool layers into convolutions, so that lava-dl can load the file."""
     from .tables import network_table
 
+    new_file(out)
     network = read_netx(net, lower_pooling=True)
     write_netx(network, out)
     result = {"file": net, "out": out, "digest": network.digest}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.table import Table
 
-from ...hw_targets.network.layers import Conv, Dense, Flatten
+from ...hw_targets.network.layers import Conv, Dense, Flatten, Input
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import Neuron
 from ...hw_targets.network.recipe import Recipe
@@ -30,7 +30,9 @@ def _span(values: object) -> str:
 
 def network_table(network: Network) -> Table:
     """Layers with shapes and the ranges of their integers."""
-    rows = []
+    rows: list[Sequence[object]] = []
+    if not isinstance(network.layers[0], Input):
+        rows.append(("input", "x".join(map(str, network.input_shape)), "", "", ""))
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=True)):
         weights = bias = neurons = ""
         if isinstance(layer, Dense | Conv):

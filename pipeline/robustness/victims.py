@@ -35,7 +35,8 @@ class Victim(ABC):
 
     `name` says what it is in reports, `digest` which one; `coding` is None for an ANN, which sees the
     images themselves; `shape` is (C, H, W), of data with time (steps, *input shape). Data of another
-    range are attacked in units of it: `span` are its ends, and an image x stands for low + (high - low) x.
+    range are attacked in units of it: `span` are its ends, and an image x stands for low + (high - low)
+    times x.
     """
 
     span: tuple[float, float] = (0.0, 1.0)
