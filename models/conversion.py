@@ -181,6 +181,11 @@ def _check(ann: Classifier, coding: Coding, images: int, needed: int) -> None:
             f"the ANN was trained on {ann.settings.coding.name!r} data, the coding is "
             f"{coding.name!r}; events go with events, images with the others."
         )
+    if "sequence" in (ann.settings.coding.name, coding.name):
+        problems.append(
+            "an ANN of sequences sees all their steps at once, a spiking network one after the other: "
+            "they cannot have the same weights."
+        )
     if coding.name == "signed_poisson":
         problems.append("the mean of signed_poisson is 2x - 1, the ANN saw x; use poisson.")
     if images < needed:

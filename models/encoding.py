@@ -16,27 +16,38 @@ from ..hw_targets.network.coding import Coding, check_known
 
 _THRESHOLDS = ("poisson", "signed_poisson", "phase")
 """The codings that compare grey levels with thresholds."""
+_TIMED = ("sequence", "given", "events")
+"""The codings of data that have time: frame t is made of their step t."""
 
 
 def real(coding: Coding, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Frames (steps, sample, C, H, W) in the dtype of `images` (sample, C, H, W).
+    """Frames (steps, sample, *shape) in the dtype of `images` (sample, *shape); of events float32.
 
-    Differentiable as `Coding` says.
+    Data with time are (sample, steps, *shape). Differentiable as `Coding` says.
     """
-    check_known(coding.name)
+    _check(coding, images)
     if coding.name == "events":
-        return _events(coding, images).transpose(0, 1).float()
+        return images.transpose(0, 1).float()
     if coding.name in _THRESHOLDS:
         return _spikes(coding, images, _drawn_thresholds(coding, images, generator))
     on_grid = images + ((greys(coding, images) / coding.grid).to(images) - images).detach()
+    if coding.name in _TIMED:
+        return on_grid.transpose(0, 1)
     return on_grid + noise(coding, tuple(images.shape), generator).to(images)
 
 
 def integers(coding: Coding, images: torch.Tensor, generator: torch.Generator) -> NDArray[np.int32]:
-    """Input spikes (sample, steps, C, H, W): frames in units of 1 / levels.
+    """Input spikes (sample, steps, *shape): frames in units of 1 / levels.
 
-    `images`: (sample, C, H, W). Raises ValueError where a draw does not fit into the message bits.
+    `images`: (sample, *shape), or with time (sample, steps, *shape). Raises ValueError where a draw does
+    not fit into the message bits, and where the coding has no such numbers, which it would clip.
     """
+    low, high = (float(end) for end in torch.aminmax(images)) if images.numel() else (0.0, 0.0)
+    if coding.name in (*_THRESHOLDS, "events") and (low < 0 or high > 1):
+        raise ValueError(
+            f"data reach {low:g} .. {high:g}; the coding {coding.name} is for numbers within 0 .. 1: "
+            f"scale them, or use direct."
+        )
     whole = messages(coding, images.detach(), generator)
     return np.ascontiguousarray(whole.cpu().numpy().astype(np.int32))
 
@@ -49,24 +60,27 @@ def messages(coding: Coding, images: torch.Tensor, generator: torch.Generator) -
     whole = unlimited(coding, images, generator)
     if coding.name in (*_THRESHOLDS, "events"):
         return whole
-    limit = 2 ** (coding.message_bits - 1)
-    if bool(((whole < -limit) | (whole >= limit)).any()):
+    limit = 2 ** (coding.message_bits - 1) if coding.message_bits else 2
+    low = -limit if coding.message_bits else 0
+    if bool(((whole < low) | (whole >= limit)).any()):
         raise ValueError(
             f"input messages reach {whole.min():g} .. {whole.max():g}; {coding.message_bits} "
-            f"bits hold {-limit} .. {limit - 1}. Lower levels or sigma, or give more message bits."
+            f"bits hold {low} .. {limit - 1}. Lower levels or sigma, or give more message bits."
         )
     return whole
 
 
 def unlimited(coding: Coding, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """`messages` (sample, steps, C, H, W), also where a draw does not fit into the message bits."""
-    check_known(coding.name)
+    """`messages` (sample, steps, *shape), also where a draw does not fit into the message bits."""
+    _check(coding, images)
     if coding.name == "events":
-        return _events(coding, images).double()
+        return images.double()
     if coding.name in _THRESHOLDS:
         return real(coding, images.double(), generator).transpose(0, 1)
     exact = images.double() * coding.levels
     grid = exact + (torch.round(exact) - exact).detach()
+    if coding.name in _TIMED:
+        return grid
     drawn = noise(coding, tuple(images.shape), generator).to(grid)
     return (grid + torch.floor(drawn * coding.levels + 0.5)).transpose(0, 1)
 
@@ -133,13 +147,16 @@ def _spikes(coding: Coding, images: torch.Tensor, thresholds: torch.Tensor) -> t
     return spikes.to(images) + slope * (images - images.detach())
 
 
-def _events(coding: Coding, spikes: torch.Tensor) -> torch.Tensor:
-    if spikes.ndim != 5 or spikes.shape[1] != coding.steps:
+def _check(coding: Coding, data: torch.Tensor) -> None:
+    """Refuse a coding that cannot be drawn, and data without the time that it needs."""
+    if coding.name not in _TIMED:
+        check_known(coding.name)
+    elif data.ndim < 3 or data.shape[1] != coding.steps:
+        what = "events" if coding.name == "events" else "sequences"
         raise ValueError(
-            f"data of shape {tuple(spikes.shape)} are not events of {coding.steps} steps; "
-            f"(sample, {coding.steps}, C, H, W) is needed."
+            f"data of shape {tuple(data.shape)} are not {what} of {coding.steps} steps; "
+            f"(sample, {coding.steps}, {'C, H, W' if data.ndim > 3 else '*shape'}) is needed."
         )
-    return spikes
 
 
 def splitmix64(seed: int, count: int) -> NDArray[np.uint64]:

@@ -142,10 +142,15 @@ def _vgg(shape: Sequence[int], classes: int, channels: Sequence[int]) -> list[nn
 def ann(
     model: str, shape: Sequence[int], classes: int, widths: Sequence[int] | None = None
 ) -> nn.Sequential:
-    """The ANN twin: images (sample, C, H, W) to logits (sample, classes).
+    """The ANN twin: images (sample, *shape) to logits (sample, classes).
 
-    `widths`: hidden neurons, or channels. Raises ValueError for a model that is not among `MODELS`.
+    `widths`: hidden neurons, or channels. Raises ValueError for a model that is not among `MODELS`, and
+    where one with convolutions is given other shapes than (C, H, W).
     """
+    if model in ("cnn", "vgg") and len(shape) != 3:
+        raise ValueError(
+            f"model {model} convolves images (C, H, W); these data have shape {tuple(shape)}: use mlp."
+        )
     if model == "mlp":
         return nn.Sequential(*_mlp(shape, classes, widths or (256,)))
     if model == "cnn":

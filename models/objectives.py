@@ -83,8 +83,15 @@ class Sum:
 
 
 def cross_entropy(batch: Batch) -> Tensor:
-    """CE: the mean over the batch of -log softmax_y(z)."""
-    return functional.cross_entropy(batch.out.logits, batch.labels)
+    """CE: the mean over the batch of -log softmax_y(z); of regression the mean squared error."""
+    return loss(batch.out.logits, batch.labels)
+
+
+def loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy with classes (sample,), or mean squared error of targets (sample, outputs)."""
+    if labels.is_floating_point():
+        return functional.mse_loss(logits, labels.to(logits))
+    return functional.cross_entropy(logits, labels)
 
 
 def divergence(p: Tensor, q: Tensor) -> Tensor:

@@ -68,16 +68,17 @@ def quantize(ann: AnyAnn, images: Tensor, weight_bits: int, activation_bits: int
 
     Batch norms are folded. Weights: symmetric, one scale per layer, `weight_bits` with sign. What a
     layer with weights reads: unsigned, one scale, `activation_bits` (the first, the image:
-    `IMAGE_BITS`); with sign where an `Ann` has images, or layers without activation, below 0. Scales
-    are `Quantizer.of` the weights, and of what arrives there when `images` (sample, *shape) pass through
-    the layers before, already quantized. Biases and sums stay float.
+    `IMAGE_BITS`); with sign where an `Ann` or one's own data have images, or layers without activation,
+    below 0. Scales are `Quantizer.of` the weights, and of what arrives there when `images`
+    (sample, *shape) pass through the layers before, already quantized. Biases and sums stay float.
     The result is for `training.accuracy` and `work`; `training.load` does not know its layers.
     Raises ValueError for spiking networks, negative images, less than 2 or 1 bits.
     """
     if problems := _problems(ann, weight_bits, activation_bits):
         raise ValueError(" ".join(problems))
     x = ann.encode(images, generator(ann.seed))
-    if bool((x < 0).any()) and not isinstance(ann, Ann):  # whose images are what they are
+    own = isinstance(ann, Ann) or ann.settings.data_digest or ann.settings.coding.name == "sequence"
+    if bool((x < 0).any()) and not own:  # one's own data are what they are
         raise ValueError(
             f"images reach {float(x.min()):g}; activations are unsigned: 0 and above is needed."
         )

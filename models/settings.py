@@ -42,14 +42,17 @@ class Settings:
     `options` are all of this in one flat dictionary, and `Settings.of` makes settings from those.
 
     `teacher_digest` and `start_digest` name the weights of the teacher and those training started
-    from; `train` fills them in.
+    from, `data_digest` one's own data; `peak` is the largest |x| of data beyond [0, 1]; with `regression`
+    the answers are numbers, CE is the mean squared error, and `classes` their number. `train` fills
+    these in.
     """
 
     dataset: str = field(
         default="digits",
         metadata={
             "flag": "--data",
-            "help": "Data set to train on: digits, mnist, fashion_mnist, cifar10 or nmnist.",
+            "help": "Data set to train on: digits, mnist, fashion_mnist, cifar10 or nmnist; or your own: "
+            "a .npz file (x_train, y_train, x_test, y_test) or module:function.",
         },
     )
     model: str = field(default="mlp", metadata={"help": "Network to train: mlp, cnn or vgg."})
@@ -135,6 +138,9 @@ class Settings:
     temperature: float = 4.0
     teacher_digest: str = ""
     start_digest: str = ""
+    data_digest: str = ""
+    peak: float = 1.0
+    regression: bool = False
 
     def __post_init__(self) -> None:
         if problems := list(self._problems()):
@@ -168,15 +174,21 @@ class Settings:
                 "trades with fgsm: the KL has no gradient at the image itself; use rfgsm."
             )
         c = self.coding
-        usual = Coding.of(c.name, c.steps, c.grid, c.sigma, offsets=c.offsets, template=c.template)
+        extent: dict[str, Any] = {"offsets": c.offsets, "template": c.template, "peak": self.peak}
+        usual = Coding.of(c.name, c.steps, c.grid, c.sigma, **extent)
         if c != usual:
             problems.append(
                 f"coding {c.name} with {c.message_bits} message bits; networks are trained with "
                 f"{usual.message_bits}: use Coding.of."
             )
-        if c.name == "events" and (self.adversarial or self.sparsity or self.noise_periods > 1):
+        if self.moves_images and (c.name in ("sequence", "events") or self.regression):
+            what = "regression" if self.regression else f"{c.name.removesuffix('s')}s"
             problems.append(
-                "events cannot be attacked or moved: adversarial objectives need images."
+                f"{what} cannot be attacked or moved: adversarial objectives need images of classes."
+            )
+        if self.regression and (self.teacher or (self.spiking and self.readout == "spikes")):
+            problems.append(
+                "regression needs readout = voltage and no teacher: spike counts are no real numbers."
             )
         if bool(self.teacher) != bool(self.distillation or self.presynaptic):
             problems.append(
@@ -212,6 +224,11 @@ class Settings:
         return self.objective != "ce"
 
     @property
+    def moves_images(self) -> bool:
+        """Whether training changes its images."""
+        return self.adversarial or bool(self.sparsity) or self.noise_periods > 1
+
+    @property
     def penalized(self) -> bool:
         """Whether anything is added to the objective."""
         return bool(self.sparsity or self.rate_penalty or self.teacher)
@@ -228,7 +245,7 @@ class Settings:
 
         `coding`, `sigma`, `steps`, `levels`, `offsets` and `template` say the coding: `levels` are the
         grey levels that images are rounded to, `Coding.grid`. Names and order never change: digests
-        of float networks are made from them.
+        of float networks are made from them; what only one's own data need is said where it is so.
         """
         c = self.coding
         coding = {"coding": c.name, "sigma": c.sigma, "steps": c.steps, "levels": c.grid}
@@ -237,7 +254,10 @@ class Settings:
             flat |= coding if said.name == "coding" else {said.name: getattr(self, said.name)}
             if said.name == "framework":
                 flat |= {"offsets": c.offsets, "template": c.template}
-        return flat
+        usual = {"data_digest": "", "peak": 1.0, "regression": False}
+        return {
+            name: value for name, value in flat.items() if name not in usual or usual[name] != value
+        }
 
     @classmethod
     def of(
@@ -249,6 +269,7 @@ class Settings:
         levels: int = 16,
         offsets: int = 1,
         template: int = 0,
+        peak: float = 1.0,
         **others: Any,
     ) -> Settings:
         """Settings from `options`, those of a checkpoint too; what is left out has its default.
@@ -257,8 +278,8 @@ class Settings:
         """
         if sigma is None:
             sigma = 0.1 if coding in NOISY else 0.0
-        code = Coding.of(coding, steps, levels, sigma, offsets=offsets, template=template)
-        return cls(coding=code, **others)
+        extent: dict[str, Any] = {"offsets": offsets, "template": template, "peak": peak}
+        return cls(coding=Coding.of(coding, steps, levels, sigma, **extent), peak=peak, **others)
 
     def changed(self, **options: Any) -> Settings:
         """These settings with other `options`."""

@@ -7,7 +7,7 @@ import math
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import RichProgressBar
 from torch import nn
@@ -25,7 +26,11 @@ from . import encoding, hire, networks, objectives, slayer
 from .activity import Activity, activity
 from .checkpoints import MONITOR, Checkpoints, anew, not_ours, read, read_last, write
 from .data.dataset import Dataset, Split
+from .data.grid import grid, has_own_grid
+from .data.load import DATASETS
+from .data.load import load as load_data
 from .encoding import generator
+from .quality import Quality
 from .settings import Settings
 
 LOGIT_SCALE = {"spikes": 0.4, "voltage": 4.0, "ann": 1.0}
@@ -50,7 +55,7 @@ class Classifier(lightning.LightningModule):
         self.save_hyperparameters({"settings": settings.options()})
         self.settings = s = settings
         self.net = _network(s)
-        self.scale = LOGIT_SCALE[s.readout if s.spiking else "ann"]
+        self.scale = 1.0 if s.regression else LOGIT_SCALE[s.readout if s.spiking else "ann"]
         self.draws = generator(s.seed)
         self.automatic_optimization = s.noise_periods == 1
 
@@ -82,9 +87,10 @@ class Classifier(lightning.LightningModule):
         return self.net(self.encode(images, draws))  # type: ignore[no-any-return]
 
     def encode(self, images: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
-        """What the network is fed: frames (steps, sample, C, H, W), of an ANN the images.
+        """What the network is fed: frames (steps, sample, *shape), of an ANN the images.
 
-        Where the coding is events, an ANN sees how often each pixel has one, (sample, C, H, W).
+        Where the coding is events, an ANN sees how often each pixel has one, (sample, *shape); where the
+        data are sequences, all their steps at once.
         """
         if self.settings.spiking:
             return encoding.real(self.settings.coding, images, draws)
@@ -110,7 +116,7 @@ class Classifier(lightning.LightningModule):
             done = self.current_epoch / self.settings.epochs
             return self.objective(objectives.Batch(self, images, labels, self.draws, done))
         logits = self.scale * self.logits(images, self.draws)
-        return nn.functional.cross_entropy(logits, labels)
+        return objectives.loss(logits, labels)
 
     def _hire_step(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         optimizer: Any = self.optimizers()
@@ -149,7 +155,13 @@ class Classifier(lightning.LightningModule):
         if self.settings.adversarial:
             craft = objectives.Crafting("pgd", self.settings.epsilon, ROBUST_STEPS)
             images = craft(objectives.Batch(self, images, labels, self._validation_draws))
-        right = (self.logits(images, self._validation_draws).argmax(1) == labels).float().mean()
+        logits = self.logits(images, self._validation_draws)
+        if self.settings.regression:
+            error = nn.functional.mse_loss(logits, labels)
+            self.log("validation squared error", error, prog_bar=True, batch_size=len(labels))
+            self.log(MONITOR, -error, batch_size=len(labels))  # the largest is the best
+            return
+        right = (logits.argmax(1) == labels).float().mean()
         self.log(MONITOR, right, prog_bar=True, batch_size=len(labels))
 
     def configure_optimizers(self) -> Any:
@@ -160,7 +172,9 @@ class Classifier(lightning.LightningModule):
 
 def _network(s: Settings) -> nn.Module:
     if not s.spiking:
-        return networks.ann(s.model, s.shape, s.classes, s.widths)
+        whole = s.coding.name == "sequence"  # it sees all steps at once
+        shape = (s.coding.steps, *s.shape) if whole else s.shape
+        return networks.ann(s.model, shape, s.classes, s.widths)
     if s.framework == "slayer":
         return slayer.snn(s.model, s.shape, s.classes, s.coding.levels, s.readout, s.widths)
     return networks.snn(
@@ -207,12 +221,77 @@ def digest(module: nn.Module) -> str:
     return sha.hexdigest()
 
 
+def data_of(settings: Settings, data: Any = None, data_root: str | Path | None = None) -> Dataset:
+    """The data that a network was trained on, or the same from elsewhere: whatever `load` takes.
+
+    Raises ValueError where these are others, by their name or, of one's own, by their digest.
+    """
+    other = (
+        f"this network was trained on {settings.dataset}, not on {{}}: give the data that it knows."
+    )
+    if isinstance(data, str) and data in DATASETS and data != settings.dataset:
+        raise ValueError(other.format(data))
+    dataset = load_data(
+        settings.dataset if data is None else data, data_root, settings.coding.steps
+    )
+    if settings.data_digest:
+        if dataset.digest != settings.data_digest:
+            raise ValueError(other.format(f"what {dataset.name} holds now"))
+    elif dataset.name != settings.dataset:
+        raise ValueError(other.format(dataset.name))
+    return dataset
+
+
+def chosen(data: Dataset, typed: Mapping[str, Any]) -> Settings:
+    """Settings from the options that were `typed`, see `Settings.of`, and what the data say of others.
+
+    One's own images are rounded to a grid that suits them, see `data.grid`, in place of the usual 16
+    grey levels; regression is read from voltages. Raises ValueError for a coding of data that have time.
+    """
+    options = dict(typed)
+    if data.steps is not None and "coding" in options:
+        raise ValueError(
+            f"{data.name} is {data.kind}, which are not coded again: leave out coding (--coding)."
+        )
+    if data.steps is not None and options.get("steps", data.steps) != data.steps:
+        raise ValueError(
+            f"steps = {options['steps']}, but {data.name} has {data.steps} of its own: leave it out."
+        )
+    if data.steps is None and "levels" not in options and has_own_grid(data):
+        options["levels"] = grid(data).levels
+    if data.regression and "readout" not in options:
+        options["readout"] = "voltage"
+    if data.kind == "sequences":
+        options |= {"coding": "sequence", "sigma": 0.0, "steps": data.steps}
+        options.setdefault("levels", grid(data).levels)
+    return suited(Settings.of(**options), data)
+
+
 def suited(settings: Settings, data: Dataset) -> Settings:
-    """The settings with what the data decide: name, shape, classes; of events also the coding."""
-    settings = replace(settings, dataset=data.name, shape=data.shape, classes=data.classes)
-    if data.event_steps is None:
-        return settings
-    return replace(settings, coding=Coding.of("events", data.event_steps, 1))
+    """The settings with what the data decide: name, shape, answers, range; where they have time, the
+    coding."""
+    peak = 1.0
+    if data.kind != "events" and has_own_grid(data):
+        peak = max(1.0, grid(data, 1).peak)
+    c = settings.coding
+    if data.kind == "events":
+        coding = Coding.of("events", data.steps or 1, 1)
+    elif data.kind == "sequences":
+        levels = c.grid if c.name == "sequence" else grid(data).levels
+        coding = Coding.of("sequence", data.steps or 1, levels, peak=peak)
+    else:
+        extent: dict[str, Any] = {"offsets": c.offsets, "template": c.template, "peak": peak}
+        coding = Coding.of(c.name, c.steps, c.grid, c.sigma, **extent)
+    return replace(
+        settings,
+        dataset=data.name,
+        shape=data.shape,
+        classes=data.classes,
+        coding=coding,
+        data_digest=data.digest,
+        peak=peak,
+        regression=data.regression,
+    )
 
 
 def train(
@@ -275,9 +354,9 @@ def _interrupted(folder: Path, settings: Settings) -> dict[str, Any] | None:
     last = read_last(path)
     theirs, ours = _settings(last).options(), settings.options()
     differ = [
-        f"{name} {theirs[name]!r}, not {ours[name]!r}"
-        for name in ours
-        if theirs[name] != ours[name]
+        f"{name} {theirs.get(name)!r}, not {ours.get(name)!r}"
+        for name in {**ours, **theirs}
+        if theirs.get(name) != ours.get(name)
     ]
     if differ:
         raise ValueError(
@@ -371,14 +450,24 @@ class Answering(Protocol):
 
 
 def accuracy(classifier: Answering, split: Split, seed: int = 0, batch: int = 500) -> float:
-    """Fraction of right answers on a split, single draw of the coding noise from `seed`."""
-    draws = generator(seed)
-    right = 0
+    """Fraction of right answers on a split, single draw of the coding noise from `seed`.
+
+    Raises ValueError for regression, whose answers are not right or wrong: see `quality`.
+    """
+    result = quality(classifier, split, seed, batch).accuracy
+    if result is None:
+        raise ValueError("regression has no accuracy, but an error: see quality.")
+    return result
+
+
+def quality(classifier: Answering, split: Split, seed: int = 0, batch: int = 500) -> Quality:
+    """Accuracy, or error of regression, on a split; single draw of the coding noise from `seed`."""
+    draws, outputs = generator(seed), []
     with torch.no_grad():
         for start in range(0, len(split), batch):
-            images, labels = split[list(range(start, min(start + batch, len(split))))]
-            right += int((classifier.logits(images, draws).argmax(1) == labels).sum())
-    return right / len(split)
+            images, _ = split[list(range(start, min(start + batch, len(split))))]
+            outputs.append(classifier.logits(images, draws).cpu().numpy())
+    return Quality.of(np.concatenate(outputs), split.labels.cpu().numpy())
 
 
 def _same(checkpoint: Path, settings: Settings) -> bool:

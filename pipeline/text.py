@@ -28,3 +28,10 @@ def span(bounds: Interval, unit: str) -> str:
 
 def percent(fraction: float) -> str:
     return f"{100 * fraction:.2f} %"
+
+
+def answers_text(accuracy: float | None, error: float | None = None) -> str:
+    """How good answers are, in a cell: `98.61 %`, an rms error, or that there were no labels."""
+    if accuracy is not None:
+        return percent(accuracy)
+    return "no labels" if error is None else f"{error:.4g} (rms error)"

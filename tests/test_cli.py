@@ -256,7 +256,8 @@ def test_a_recipe_of_single_spikes_takes_no_others(
         run_module.run_recipe(read_netx(folder / "dense.net"), 3 * x)
     ok(*words, "--message-bits", 0)
     with np.load(folder / "t.npz") as got:
-        assert (got["spikes.0"] == simulate(network, x, record="spikes").spikes[0]).all()
+        expected = simulate(network, x, Timing(12 + network.latency), record="spikes")
+        assert (got["spikes.0"] == expected.spikes[0]).all()
 
 
 def test_lava_is_given_the_file_itself(
@@ -379,7 +380,7 @@ def test_simulate_chooses_what_to_record(dense: tuple[Path, Network, np.ndarray]
     np.save(folder / "graded.npy", 3 * x)
     words = ("simulate", folder / "dense.net", "--input", folder / "graded.npy", "--out")
     result = ok(*words, folder / "t.npz", "--record", "counts,v.-1", "--message-bits", 0)
-    expected = simulate(network, x, record=("counts", "v"))
+    expected = simulate(network, x, Timing(12 + network.latency), record=("counts", "v"))
     assert result["spikes"] is None
     with np.load(folder / "t.npz") as got:
         assert sorted(got.files) == ["backend", "counts", "v.0"]
@@ -463,7 +464,7 @@ def test_simulate_on_lava(dense: tuple[Path, Network, np.ndarray]) -> None:
         "--record", "spikes,u,v", "--backend", "lava",
     )  # fmt: skip
     assert result["backend"] == "lava"
-    expected = simulate(network, x, record=("spikes", "u", "v"))
+    expected = simulate(network, x, Timing(12 + network.latency), record=("spikes", "u", "v"))
     trace = Trace.load(folder / "t.npz")
     for name in ("spikes", "u", "v"):
         assert (getattr(trace, name)[0] == getattr(expected, name)[0]).all()

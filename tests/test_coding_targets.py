@@ -39,7 +39,7 @@ from cli import ok
 
 LIF = CubaLIF(4096, 2048, 5)
 WEIGHT = [[2, -4], [6, 8]]
-OF_IMAGES = tuple(coding for coding in CODINGS if coding != "events")
+OF_IMAGES = tuple(coding for coding in CODINGS if coding not in ("sequence", "events"))
 
 
 def of(coding: CodingName, **settings: int) -> Coding:

@@ -234,8 +234,8 @@ def test_real_nmnist(shared_data: Path) -> None:
     assert spikes.any(axis=(1, 3, 4)).all()
     data = load("nmnist", shared_data / "datasets" / "nmnist_small", 20)
     assert [len(s) for s in (data.train, data.validation, data.test)] == [720, 80, 200]
-    assert (data.shape, data.classes, data.event_steps) == ((2, 34, 34), 10, 20)
-    assert load("digits").event_steps is None
+    assert (data.shape, data.classes, data.steps) == ((2, 34, 34), 10, 20)
+    assert load("digits").steps is None
 
 
 @pytest.mark.parametrize(("labels", "extra", "cut", "message"), [

@@ -14,7 +14,7 @@ from spikeship.hw_targets.network.coding import CODINGS, NOISY, Coding, CodingNa
 from spikeship.models import encoding
 from spikeship.models.encoding import generator, splitmix64
 
-OF_IMAGES = tuple(coding for coding in CODINGS if coding != "events")
+OF_IMAGES = tuple(coding for coding in CODINGS if coding not in ("sequence", "events"))
 IMAGES = torch.arange(0, 17, dtype=torch.float64).repeat(3, 4).reshape(3, 1, 4, 17) / 16
 
 

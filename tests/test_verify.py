@@ -24,7 +24,7 @@ from spikeship.hw_targets.simulate.trace import Recorded
 from spikeship.pipeline import records
 from spikeship.pipeline.cli.verify import verdicts, verification_tables
 from spikeship.pipeline.deploy.deployed import Deployed
-from spikeship.pipeline.deploy.run import Target, run_recipe, scores
+from spikeship.pipeline.deploy.run import Backend, run_recipe, scores
 from spikeship.pipeline.float.execute import execute
 from spikeship.pipeline.frontends import from_netx, from_norse
 from spikeship.pipeline.graph import chain_graph
@@ -223,9 +223,9 @@ def test_tolerance_decides(dense: Network, result: Verification) -> None:
 def test_a_backend_that_differs_is_seen(dense: Network, monkeypatch: pytest.MonkeyPatch) -> None:
     """One state of one neuron off by one in the reference: not ok, and the place is named."""
 
-    def off(network: Network, messages: Any, *, target: Target = "engine", **options: Any) -> Any:
-        trace = run_recipe(network, messages, backend=target, **options)
-        if target == "reference":
+    def off(network: Network, messages: Any, *, backend: Backend = "engine", **options: Any) -> Any:
+        trace = run_recipe(network, messages, backend=backend, **options)
+        if backend == "reference":
             assert trace.v is not None
             arrays = [a.copy() for a in trace.v]
             arrays[1][2, 5, 3] += 1

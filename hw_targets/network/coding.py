@@ -1,4 +1,4 @@
-"""`Coding`: how an image becomes the messages that a network is given, in every step."""
+"""`Coding`: how a sample becomes the messages that a network is given, in every step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .arithmetic import MESSAGE_BITS
 from .neurons import NetworkError
 
 ImageCoding: TypeAlias = Literal["direct", "rsc1", "rsc2", "poisson", "signed_poisson", "phase"]
-CodingName: TypeAlias = Literal[ImageCoding, "events"]
+CodingName: TypeAlias = Literal[ImageCoding, "sequence", "events"]
 CODINGS: tuple[CodingName, ...] = get_args(CodingName)
 NOISY = ("rsc1", "rsc2")
 """The codings with a sigma."""
@@ -38,11 +38,13 @@ class Coding:
     - ``signed_poisson``: sign(s) with probability abs(s), else 0, where s = 2 x_g - 1.
     - ``phase``: [g > theta_t] with thresholds that one random number per image moves together,
       theta_t = (base + phase + off_t) mod grid, phase uniform over the `grid` possible ones.
-    - ``events``: the data are spikes already, (sample, steps, C, H, W) of 0 and 1, and frame t is
+    - ``sequence``: the data have time, (sample, steps, *shape) of any real numbers; frame t is their
+      step t, rounded to the grid as an image is.
+    - ``events``: the data are spikes already, (sample, steps, *shape) of 0 and 1, and frame t is
       their step t.
 
     The integer form is `levels` times the frame: graded spikes g + floor(sigma * z * levels + 1/2)
-    where `levels` = `grid` (direct, rsc1, rsc2), single spikes where `levels` = 1 (all others).
+    where `levels` = `grid` (direct, rsc1, rsc2, sequence), single spikes where `levels` = 1 (all others).
 
     Averaged over the steps, the frames are x_g (signed_poisson: s) plus noise of variance sigma^2
     (rsc1), sigma^2 / steps (rsc2), x_g (1 - x_g) / steps (poisson), (abs(s) - s^2) / steps
@@ -63,7 +65,8 @@ class Coding:
 
     Any other `name` is kept: of inputs that are not drawn here (``given``: see `Coding.given`), or of
     a coding that a file names and this version does not know. Such a network runs on messages that it
-    is given; `levels` are then the integers per 1.0 of the float network's input.
+    is given; `levels` are then the integers per 1.0 of the float network's input. Data with time become
+    messages of ``given`` as those of ``sequence`` do.
 
     Raises NetworkError for numbers out of range, and for those that the coding cannot have. The
     metadata of fields are of options of `spikeship train`, as in `Settings`, and of `records.plain`.
@@ -77,13 +80,13 @@ class Coding:
         metadata={
             "name": "coding",
             "json": "coding",
-            "help": "Input coding of images; events (nmnist) need none.",
+            "help": "Input coding of images; data with time (sequences, events) need none.",
             "type": ImageCoding,
         }
     )
     steps: int = field(
         metadata={
-            "help": "Time steps per sample; events (nmnist) have 30 unless this is given.",
+            "help": "Time steps per sample; events have 30 unless this is given, sequences their own.",
             "flag": "--time-steps --steps",
             "min": 1,
         }
@@ -161,16 +164,17 @@ class Coding:
         *,
         offsets: int = 1,
         template: int = 0,
+        peak: float = 1.0,
     ) -> Coding:
-        """A coding of images with `grid` grey levels, its messages as wide as its draws need.
+        """A coding of data on `grid` levels per 1.0, its messages as wide as its draws need.
 
-        8 bits where these suffice for x in [0, 1]. Raises NetworkError also for an unknown name.
+        8 bits where these suffice for |x| up to `peak`. Raises NetworkError also for an unknown name.
         """
         check_known(name)
         width = _WIDTHS.get(name)
         if width is not None:
             return cls(name, steps, 1, sigma, width, offsets, template, grid)
-        reach = math.ceil(grid * (1 + _REACH * sigma))
+        reach = math.ceil(grid * (peak + _REACH * sigma))
         bits = max(8, 1 + reach.bit_length())
         return cls(name, steps, grid, sigma, bits, offsets, template)
 
@@ -181,10 +185,10 @@ class Coding:
         Single spikes where all are 0 or 1, else messages of the bits that these need, sign included.
         Raises NetworkError for other arrays.
         """
-        if messages.ndim < 3 or messages.size == 0 or not np.issubdtype(messages.dtype, np.integer):
+        if messages.ndim < 3 or messages.size == 0 or messages.dtype.kind not in "iub":
             raise NetworkError(
                 f"inputs of shape {messages.shape} and type {messages.dtype}; integers (sample, time, "
-                f"*input shape) are needed."
+                f"*input shape) are needed. Real numbers go into a data set: the tool rounds these."
             )
         low, high = int(messages.min()), int(messages.max())
         bits = 0 if low >= 0 and high <= 1 else 1 + max((-low - 1).bit_length(), high.bit_length())
@@ -198,7 +202,7 @@ class Coding:
     @property
     def stochastic(self) -> bool:
         """Whether two draws can differ."""
-        return self.known and self.name not in ("direct", "events")
+        return self.known and self.name not in ("direct", "sequence", "events")
 
     @property
     def binary(self) -> bool:

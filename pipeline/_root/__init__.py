@@ -123,12 +123,16 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def data(name: str = "digits", root: str | Path | None = None, *, steps: int = 30) -> Dataset:
-    """A built-in data set: training, validation and test samples.
+def data(name: Any = "digits", root: str | Path | None = None, *, steps: int = 30) -> Dataset:
+    """A data set, built in or your own: training, validation and test samples.
 
     `name`: digits (scikit-learn's, shipped), mnist, fashion_mnist, cifar10 or nmnist, which are read
-    from the folder `root` as torchvision leaves them there. `steps`: time steps of a sample of events
-    (nmnist). Raises DatasetError for an unknown name and for files that are missing or damaged.
+    from the folder `root` as torchvision leaves them there. Or your own: `"mine.npz"` or a dictionary
+    with x_train, y_train, x_test, y_test (images (sample, C, H, W), sequences (sample, time, features),
+    events of 0 and 1; classes, or real targets of regression); torch data sets (training, test); or
+    `"module:function"`, which returns these. `steps`: time steps of a sample of events (nmnist). Raises
+    DatasetError for an unknown name, for files that are missing or damaged, and for arrays that do not
+    fit, by name.
 
     >>> data("digits")
     digits: 1294 training, 144 validation and 359 test images of 1x8x8, 10 classes
@@ -139,7 +143,7 @@ def data(name: str = "digits", root: str | Path | None = None, *, steps: int = 3
 
 
 def train(
-    data: Dataset | str = "digits",
+    data: Any = "digits",
     folder: str | Path | None = None,
     *,
     start: nn.Module | None = None,
@@ -162,10 +166,9 @@ def train(
     from pathlib import Path
 
     from .models import training
-    from .models.settings import Settings
 
     dataset = _data(data)
-    chosen = training.suited(Settings.of(**settings), dataset)
+    chosen = training.chosen(dataset, settings)
     if folder is None:
         name = hashlib.sha256(chosen.text.encode()).hexdigest()[:8]
         folder = Path("runs") / f"{chosen.dataset}-{chosen.model}-{name}"
@@ -175,7 +178,7 @@ def train(
 
 def convert(
     ann: Classifier | nn.Module,
-    data: Dataset | str | None = None,
+    data: Any = None,
     coding: Coding | str = "direct",
     *,
     scale: float | None = None,
@@ -202,7 +205,7 @@ def convert(
     if isinstance(ann, Classifier):
         if isinstance(coding, str):
             coding = Coding.of(coding, grid=ann.settings.coding.grid)
-        images = _data(data or ann.settings.dataset).train.images
+        images = _data(data, ann).train.images
         return conversion.convert(
             ann, coding, images, scale=0.3 if scale is None else scale, **options
         )
@@ -217,7 +220,7 @@ def convert(
 
 def deploy(
     model: Classifier | Converted | nn.Module | nir.NIRGraph | str | Path,
-    data: Dataset | str | None = None,
+    data: Any = None,
     *,
     inputs: NDArray[np.integer[Any]] | None = None,
     bits: int | Sequence[int] | None = None,
@@ -262,9 +265,7 @@ def load(path: str | Path, graph: str | Path | None = None) -> Deployed:
     return Deployed.load(path, graph)
 
 
-def evaluate(
-    chip: Deployed, data: Dataset | str | None = None, samples: int | None = None
-) -> Classification:
+def evaluate(chip: Deployed, data: Any = None, samples: int | None = None) -> Classification:
     """Accuracy of the integers on (the first `samples`) test samples, by the engine.
 
     `data`: by default the data set that the network was made for.
@@ -288,15 +289,16 @@ def simulate(
 ) -> Trace:
     """Run a network on integers (sample, time, *input shape), bit for bit as Lava does.
 
-    Width of the messages and resets are those of the network's recipe, if it has one. `steps`: longer
-    than the input means no input at the end. `record`: counts, spikes, u, v, residue, of all layers, or
-    of one as `"v.2"`. `backend`: engine, torch, reference or lava, which give the same. `device`: of
-    torch, cpu by default, or cuda. Raises NetworkError.
+    Width of the messages and resets are those of the network's recipe, if it has one. `steps`: of the
+    run, after the input without input; by default the input's and the network's latency, by which its
+    layers answer later (`trace.aligned(network, steps)` takes it out). `record`: counts, spikes, u, v,
+    residue, of all layers, or of one as `"v.2"`. `backend`: engine, torch, reference or lava, which give
+    the same. `device`: of torch, cpu by default, or cuda. Raises NetworkError.
 
     >>> messages, labels = chip.encoded(data.test, 5)
     >>> trace = simulate(chip, messages, record="spikes")
     >>> [layer.shape for layer in trace.spikes]
-    [(5, 8, 256), (5, 8, 10)]
+    [(5, 10, 256), (5, 10, 10)]
     """
     from .pipeline.deploy.run import own_timing, run
 
@@ -308,7 +310,7 @@ def simulate(
 
 def verify(
     chip: Deployed,
-    data: Dataset | str | NDArray[np.int32] | None = None,
+    data: Any = None,
     *,
     samples: int = 200,
     lava_samples: int = 3,
@@ -345,7 +347,7 @@ def map(chip: Deployed | Network, on: Chip | str = "loihi2") -> Mapping:
 
 def profile(
     chip: Deployed,
-    data: Dataset | str | None = None,
+    data: Any = None,
     devices: Sequence[str | Path] | None = None,
     *,
     ann: Classifier | nn.Module | None = None,
@@ -373,7 +375,7 @@ def profile(
 
 def attack(
     chip: Deployed | Classifier,
-    data: Dataset | str | None,
+    data: Any,
     how: Attack,
     *,
     samples: int = 100,
@@ -403,7 +405,7 @@ def attack(
 
 def certify(
     chip: Deployed | Classifier,
-    data: Dataset | str | None = None,
+    data: Any = None,
     *,
     samples: int = 100,
     **options: Any,
@@ -424,14 +426,12 @@ def certify(
 
 
 def _data(data: Any, chip: Any = None) -> Dataset:
-    """A data set as it is, by its name, or the one that a network was made for."""
+    """A data set, whatever `data` takes, or the one that a network was made for."""
     from .models.data.load import load
 
-    if data is not None and not isinstance(data, str):
-        return data  # type: ignore[no-any-return]
     if hasattr(chip, "dataset"):
         return chip.dataset(data)  # type: ignore[no-any-return]
-    return load(data or chip.settings.dataset)
+    return load(chip.settings.dataset if data is None else data)
 
 
 def _network(chip: Deployed | Network) -> Network:

@@ -44,9 +44,9 @@ class _Commands(TyperGroup):
 
     def main(self, *args: Any, **options: Any) -> Any:
         if not options.pop("standalone_mode", True):
-            return super().main(*args, **options, standalone_mode=False)
+            return super().main(*args, **{**options, "standalone_mode": False})
         try:
-            status = super().main(*args, **options, standalone_mode=False)
+            status = super().main(*args, **{**options, "standalone_mode": False})
         except _UsageError as error:
             command = error.ctx.command_path if error.ctx else self.name
             if type(error).__name__ == "NoArgsIsHelpError":  # typed alone: told what there is

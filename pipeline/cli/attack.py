@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from ...hw_targets.printed import table
+from .options import new_file
 from .screen import Output, bars
 from .victim import EOT, AttackOptions, On, SubjectOptions, threads
 from .victim_tables import (
@@ -45,6 +46,8 @@ def attack(
 ) -> Output:
     """Attack a network, judged on draws of its coding that no attack saw.
 
+    Data beyond [0, 1] are attacked in units of their range, sequences as a whole.
+
     Attacks: noise, fgsm, rfgsm, pgd, smoothadv, apgd-ce, apgd-dlr, apgd-t, sa-pgd, square, ensemble-4,
     ensemble-19.
     """
@@ -54,11 +57,12 @@ def attack(
     from ..robustness.attacks import named
     from ..robustness.attacks.attack import attack as run
 
+    new_file(images)
     subject = given.load(on)
     victim, data = subject.victim, subject.dataset.name
     strength = how.strength(how.eot or (EOT if victim.stochastic else 1), attack_steps, restarts)
     chosen = [named(name, strength) for name in attack_ or ["pgd"]]
-    split = subject.dataset.test.first(given.samples)
+    split, kind = subject.dataset.test.first(given.samples), subject.dataset.kind
     results: list[Attacked] = []
     with threads(victim):
         for each in chosen:
@@ -79,8 +83,9 @@ def attack(
             np.save(sink, np.stack([each.adversarial.numpy() for each in results]))
     name = network_name(victim.name, victim.digest, victim.coding)
     return Output(
-        {"file": given.file, "data": data, "attacks": results},
-        *attack_tables(f"{name}; {len(split)} images of {data}", results),
+        {"file": given.file, "data": data, "span": subject.span, "attacks": results},
+        *attack_tables(f"{name}; {len(split)} {kind} of {data}", results),
+        *subject.unit,
         out=given.out,
     )
 

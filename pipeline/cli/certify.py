@@ -39,6 +39,7 @@ def certify(
     from ..robustness.report import summary
 
     subject = given.load(on)
+    subject.images_alone("a certificate")
     victim, data = subject.victim, subject.dataset.name
     if folder is not None:
         resumes(folder)

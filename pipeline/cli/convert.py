@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ...models.settings import Readout
-from .options import CodingOptions, DataRoot, Seed
-from .screen import Output, bars, fail, misused, resumes
+from ..text import answers_text
+from .options import OWN_DATA, CodingOptions, DataRoot, Seed
+from .screen import Output, bars, misused, resumes
 
 if TYPE_CHECKING:
     from ...hw_targets.network.coding import Coding
     from ...models.ann import Ann
     from ...models.ann_conversion import Converted
     from ...models.data.dataset import Dataset
+    from ...models.quality import Quality
     from ...models.training import Classifier
 
 
@@ -36,7 +39,8 @@ def convert(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Data set that your own ANN was trained on; thresholds are chosen on it."
+            help=f"Data that thresholds are chosen on: {OWN_DATA}. Default: what an ANN of `spikeship "
+            "train` was trained on."
         ),
     ] = None,
     out: Annotated[
@@ -77,7 +81,7 @@ def convert(
     be a row of layers: Conv2d, Linear, BatchNorm, ReLU (with a ceiling, or clip-floor steps), average
     and maximum pooling; it becomes a NIR file for `spikeship export`.
     """
-    from ...hw_targets.network.coding import Coding
+    from ...models import training
     from ...models.ann import Ann
     from ...models.data.load import load
     from ...models.named import is_named
@@ -91,17 +95,12 @@ def convert(
         dataset = load(data, data_root, coding.steps or 8)
         ann = load_ann(source, dataset.train.images, checkpoint)
         assert isinstance(ann, Ann)
-        events = dataset.event_steps
-        code = Coding.of("events", events, 1) if events else coding.chosen(levels or 16)
-        assert code is not None
+        code = coding.chosen(levels).of(dataset)
         return _own(ann, code, dataset, out, scale, percentile, readout, seed)
     classifier = load_ann(source, checkpoint=checkpoint)
     assert not isinstance(classifier, Ann)
-    if data not in (None, classifier.settings.dataset):
-        fail(f"--data {data}: {source} was trained on {classifier.settings.dataset}.")
-    code = coding.chosen(levels or classifier.settings.coding.grid)
-    assert code is not None
-    dataset = load(classifier.settings.dataset, data_root)
+    dataset = training.data_of(classifier.settings, data, data_root)
+    code = coding.chosen(levels or classifier.settings.coding.grid).of(dataset)
     options = (0.3 if scale is None else scale, percentile, readout, seed)
     return _ours(classifier, code, dataset, out, *options, fine_tune, epsilon)
 
@@ -137,15 +136,13 @@ def _own(
     out.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial:
         nir.write(partial, graph_of(made, dataset.shape))
-    accuracies = None
-    if not dataset.test.labels.is_floating_point():
-        accuracies = {
-            "ann": training.accuracy(ann, dataset.test),
-            "converted": made.accuracy(dataset.test),
-        }
+    qualities = {
+        "ann": training.quality(ann, dataset.test),
+        "converted": training.quality(made, dataset.test),
+    }
     result = {
         "graph": path,
-        "test_accuracy": accuracies,
+        "test_accuracy": {name: quality.accuracy for name, quality in qualities.items()},
         "thresholds": made.thresholds,
         "scale": made.scale,
         "agreement": made.agreement,
@@ -155,7 +152,7 @@ def _own(
     return Output(
         result,
         str(made),
-        *(() if accuracies is None else (f"test accuracy: {_listed(accuracies)}",)),
+        f"test accuracy: {_listed(qualities)}",
         f"wrote {path}: go on with `spikeship export {path} --data {dataset.name} --out my.net`",
     )
 
@@ -194,14 +191,14 @@ def _ours(
         networks["fine-tuned"], path = training.train(
             settings, dataset, out, start=network, progress=bars()
         )
-    accuracies = {name: training.accuracy(net, dataset.test) for name, net in networks.items()}
+    qualities = {name: training.quality(net, dataset.test) for name, net in networks.items()}
     result = {
         "checkpoint": path,
-        "test_accuracy": accuracies,
+        "test_accuracy": {name: quality.accuracy for name, quality in qualities.items()},
         "thresholds": [p.item() for p in thresholds(networks.popitem()[1].net)],
     }
-    return Output(result, f"test accuracy: {_listed(accuracies)}", f"wrote {path}")
+    return Output(result, f"test accuracy: {_listed(qualities)}", f"wrote {path}")
 
 
-def _listed(accuracies: dict[str, float]) -> str:
-    return ", ".join(f"{name} {100 * value:.2f} %" for name, value in accuracies.items())
+def _listed(qualities: Mapping[str, Quality]) -> str:
+    return ", ".join(f"{name} {answers_text(q.accuracy, q.error)}" for name, q in qualities.items())

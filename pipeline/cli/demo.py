@@ -95,7 +95,7 @@ def _table(result: dict[str, Any]) -> Table:
     snn = priced.prices[0].dynamic
     spikes, synops = (f"{counts.total(c) / per:,.0f}" for c in ("spikes_out", "synops"))
     rows = [
-        ("ANN twin, int8", percent(priced.ann.quantized_accuracy), "", macs,
+        ("ANN twin, int8", priced.ann.answers[1], "", macs,
          f"{interval(int8)} ({int8.scope})"),
         ("ANN twin, float32", percent(accuracy["ann"]), "", macs,
          f"{interval(fp32)} ({fp32.scope})"),

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .options import DataOptions, NetArgument
-from .screen import Output, bars
+from .screen import Output, bars, fail
 
 
 def evaluate(
@@ -18,16 +18,17 @@ def evaluate(
         typer.Option(help="How many test samples are run, from the first on. Default: all.", min=1),
     ] = None,
 ) -> Output:
-    """Measure the accuracy of the integer network on test data, and samples per second."""
+    """Measure the accuracy, or error of regression, of the integers on test data, and their speed."""
     from ..deploy.deployed import Deployed
     from ..deploy.run import classify
-    from ..text import percent
     from .tables import overflow_lines
 
-    deployed = Deployed.load(net)
-    dataset = data.of(deployed)
+    task = data.of(Deployed.load(net))
+    deployed, dataset = task.deployed, task.data
+    if not len(dataset.test.labels):
+        fail(f"{dataset.name} has no labels, so no answer is right or wrong: give --labels Y.npy.")
     result = classify(deployed, dataset.test, samples, progress=bars())
-    samples = len(result.predictions)
+    samples = len(result.scores)
     rate = samples / result.seconds
     return Output(
         {
@@ -36,11 +37,14 @@ def evaluate(
             "data": dataset.name,
             "samples": samples,
             "steps": deployed.recipe.coding.steps,
-            "accuracy": result.accuracy,
+            "accuracy": result.quality.accuracy,
+            "error": result.quality.error,
+            "explained": result.quality.explained,
+            "decode": deployed.recipe.decode,
             "samples_per_second": rate,
             "overflow": result.overflow,
         },
-        f"accuracy {percent(result.accuracy)} on {samples} test samples of {dataset.name}",
+        f"{result.quality.text} on {samples} test samples of {dataset.name}",
         f"{rate:,.0f} samples per second, {deployed.recipe.coding.steps} steps each",
         *overflow_lines([p.name for p in deployed.network.populations], result.overflow),
     )

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ...hw_targets.chips.messages import PAYLOADS, payload_of
-from .options import CodingOptions, DataRoot, Seed, load_array, numbers, shape_of
+from .options import (
+    OWN_DATA,
+    CodingOptions,
+    DataRoot,
+    Seed,
+    load_array,
+    new_file,
+    numbers,
+    shape_of,
+)
 from .screen import Output, misused, resumes, say
 
 if TYPE_CHECKING:
     from ..verify import Expected
+
+if TYPE_CHECKING:
+    from ..deploy.answers import Answers
+    from ..deploy.deployed import Deployed
 
 
 def export(
@@ -51,13 +64,15 @@ def export(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Data set to calibrate on, its images in --coding. Default: a checkpoint's own."
+            help=f"Data to calibrate on, images in --coding: {OWN_DATA}. Default: a checkpoint's own."
         ),
     ] = None,
     levels: Annotated[
         int | None,
         typer.Option(
-            help="Integers per 1.0 of the network's input. Default: 16; with --input 1.", min=1
+            help="Integers per 1.0 of the network's input. Default: those that suit your own data, 16 "
+            "for built-in ones; 1 where --input holds integers.",
+            min=1,
         ),
     ] = None,
     chip: Annotated[
@@ -67,6 +82,21 @@ def export(
             f"{', '.join(PAYLOADS)}; see `spikeship inspect`."
         ),
     ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="What --input shall be answered, in a .npy file, so that answers are compared: classes "
+            "(sample,) or real targets (sample, outputs)."
+        ),
+    ] = None,
+    test_samples: Annotated[
+        int,
+        typer.Option(
+            help="Labelled samples on which the answers of float network and integers are compared, the "
+            "first test samples; 0 leaves it out.",
+            min=0,
+        ),
+    ] = 100,
     calibration: Annotated[
         int, typer.Option(help="Training samples by which integers are chosen.", min=1)
     ] = 128,
@@ -157,12 +187,19 @@ def export(
     from ..deploy.deployed import graph_file
     from ..frontends.load import Given
     from ..verify import compare_expected
-    from .tables import loss_tables, network_table
+    from .tables import grid_lines, loss_tables, network_table
 
+    new_file(out)
     if data and input_:
         misused("--data and --input exclude each other.")
     if sum((bits != "8", size_budget is not None, max_loss is not None)) > 1:
         misused("--bits, --size-budget and --max-loss exclude each other.")
+    if labels is not None and input_ is None:
+        misused("--labels go with --input; a data set has its own.")
+    if input_ is not None and coding != CodingOptions():
+        misused(
+            "--coding, --time-steps and --sigma are for images of --data: --input has its own steps."
+        )
     if fine_tune and input_ is not None:
         misused("--fine-tune needs labels: give --data instead of --input.")
     for file in (source, checkpoint, input_):
@@ -205,6 +242,7 @@ def export(
     if recorded is not None and not recorded.ok:
         return Output({"expected": recorded}, *recorded.lines(), f"{out} is not written", ok=False)
     deployed = deployed.save(out, chip=chip)
+    compared = _answers(deployed, inputs, labels, test_samples, str(input_))
     graph = None if deployed.graph is None else graph_file(deployed.network, out)
     return Output(
         {
@@ -213,10 +251,14 @@ def export(
             "digest": deployed.digest,
             "layers": deployed.losses,
             "expected": recorded,
+            "grid": deployed.grid,
+            "answers": compared,
         },
         network_table(deployed.network),
         *loss_tables(deployed.losses),
+        *grid_lines(deployed.grid),
         *_origin(source, recorded),
+        NOBODY if compared is None else compared.text,
         f"wrote {out}" + ("" if graph is None else f" and {graph}"),
     )
 
@@ -230,3 +272,26 @@ def _origin(source: str, recorded: Expected | None) -> Iterator[str]:
             "original framework: not compared. Record its outputs on these inputs and give them to "
             "--expect, here or in `spikeship verify`."
         )
+
+
+NOBODY = (
+    "answers: NOT compared with labels, so nobody knows whether this network still does its task: give "
+    "--data, or --labels with --input"
+)
+
+
+def _answers(
+    deployed: Deployed, inputs: Any, labels: Path | None, samples: int, name: str
+) -> Answers | None:
+    """Float network and integers beside labels, where there are any and samples are asked for."""
+    from ..deploy.answers import compare_answers
+    from ..deploy.task import Task, task
+
+    if not samples or deployed.network.recipe is None:
+        return None
+    if labels is not None:
+        given = task(deployed, inputs=inputs, labels=load_array(labels), name=name)
+        return compare_answers(given, samples)
+    if deployed.data is None:
+        return None
+    return compare_answers(Task(deployed, deployed.data), samples)

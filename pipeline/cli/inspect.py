@@ -11,7 +11,7 @@ import typer
 from ...hw_targets.chips.messages import PAYLOADS, message_problems, message_summary
 from ...hw_targets.network.network import Network
 from ...hw_targets.netx.file import read_netx, write_netx
-from .options import NetArgument, shape_of
+from .options import NetArgument, new_file, shape_of
 from .screen import Output
 
 
@@ -75,6 +75,7 @@ def lower(
     """
     from .tables import network_table
 
+    new_file(out)
     network = part.read(net, lower_pooling=True)
     write_netx(network, out)
     result = {"file": net, "out": out, "digest": network.digest}

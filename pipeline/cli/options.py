@@ -13,8 +13,9 @@ from ...hw_targets.network.coding import Coding, CodingName
 from .screen import fail, misused
 
 if TYPE_CHECKING:
-    from ...models.data.dataset import Dataset
+    from ...models.data.grid import CodingChoice
     from ..deploy.deployed import Deployed
+    from ..deploy.task import Task
 
 
 NetArgument = Annotated[Path, typer.Argument(help="A netx file (.net).", metavar="NET.net")]
@@ -37,22 +38,92 @@ Devices = Annotated[
 ]
 
 
+_CODING = {part.name: part.metadata for part in fields(Coding)}
+OWN_DATA = (
+    "a built-in name, your own data.npz (x_train, y_train, x_test, y_test), or module:function"
+)
+"""What --data takes."""
+_PANEL = "A file without recipe"
+
+
 @dataclass(frozen=True)
 class DataOptions:
-    """The data set that a file is judged on."""
+    """What a file is judged on, and how a file without recipe is run there."""
 
     data: Annotated[
         str | None,
-        typer.Option(help="Data set to use. Default: the one that the file was made for."),
+        typer.Option(help=f"Data to use: {OWN_DATA}. Default: those that the file was made for."),
     ] = None
     data_root: DataRoot = None
+    input_: Annotated[
+        Path | None,
+        typer.Option(
+            "--input",
+            help="Your own inputs in place of --data, in a .npy file: integers (sample, time, *input "
+            "shape), sent as they are; or real numbers, as in --data.",
+        ),
+    ] = None
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="What --input shall be answered, in a .npy file: classes, whole numbers (sample,), or "
+            "targets, real numbers (sample, outputs)."
+        ),
+    ] = None
+    coding: CodingName | None = field(default=None, metadata={**_CODING["name"], "panel": _PANEL})
+    sigma: float | None = field(default=None, metadata={**_CODING["sigma"], "panel": _PANEL})
+    time_steps: Annotated[
+        int | None,
+        typer.Option(
+            "--time-steps",
+            "--steps",
+            help="Time steps per image. Default: 8.",
+            min=1,
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    levels: Annotated[
+        int | None,
+        typer.Option(
+            help="Integers per 1.0. Default: those that suit the data; of integers 1.",
+            min=1,
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    reset_interval: Annotated[
+        int | None,
+        typer.Option(
+            help="Steps from one reset of u and v to the next, each with a sample's first data. "
+            "Default: none.",
+            min=1,
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
 
-    def of(self, deployed: Deployed) -> Dataset:
-        """The data set that is asked for, or the one that the network was made for."""
-        return deployed.dataset(self.data, self.data_root)
+    @property
+    def says_more(self) -> bool:
+        """Whether more than a data set was given."""
+        return any(
+            getattr(self, f.name) is not None
+            for f in fields(self)
+            if f.name not in ("data", "data_root")
+        )
 
+    def of(self, deployed: Deployed) -> Task:
+        """The network, with a recipe, and the data that are asked for, or that it was made for."""
+        from ...models.data.grid import CodingChoice
+        from ..deploy.task import task
 
-_CODING = {part.name: part.metadata for part in fields(Coding)}
+        return task(
+            deployed,
+            self.data,
+            self.data_root,
+            inputs=None if self.input_ is None else load_array(self.input_),
+            labels=None if self.labels is None else load_array(self.labels),
+            said=CodingChoice(self.coding, self.time_steps, self.levels, self.sigma),
+            reset_interval=self.reset_interval,
+            name=str(self.input_),
+        )
 
 
 @dataclass(frozen=True)
@@ -66,11 +137,17 @@ class CodingOptions:
         typer.Option("--time-steps", "--steps", help="Time steps per sample. Default: 8.", min=1),
     ] = None
 
-    def chosen(self, levels: int | None) -> Coding | None:
-        """The coding of images with so many grey levels per 1.0; None where nothing was asked for."""
-        if not any(option is not None for option in (self.coding, self.sigma, self.steps, levels)):
-            return None
-        return Coding.of(self.coding or "direct", self.steps or 8, levels or 16, self.sigma or 0.0)
+    def chosen(self, levels: int | None) -> CodingChoice:
+        """What was asked for, with so many levels per 1.0; the data decide the rest."""
+        from ...models.data.grid import CodingChoice
+
+        return CodingChoice(self.coding, self.steps, levels, self.sigma)
+
+
+def new_file(path: Path | None) -> None:
+    """Refuse a file in a folder that is not there, before anything is computed for it."""
+    if path is not None and not path.parent.is_dir():
+        raise FileNotFoundError(f"{path.parent}: no such folder; make it, or correct the name.")
 
 
 def numbers(text: str, option: str) -> list[int]:

@@ -14,7 +14,7 @@ from ...hw_targets.chips.views import load_table
 from ...hw_targets.counts.counts import Counts
 from ...hw_targets.energy.interval import Interval
 from ...hw_targets.printed import table
-from ..text import interval, percent, span
+from ..text import answers_text, interval, percent, span
 from .ann_tables import baseline_notes, baseline_table, fair_details, fair_table
 from .options import DataOptions, Devices, NetArgument
 from .screen import Output, bars, misused, say
@@ -80,8 +80,8 @@ def profile(
 
     if step_time is not None and step_time <= 0:
         misused(f"--step-time {step_time}: microseconds above 0 are needed.")
-    deployed = Deployed.load(net)
-    dataset = data.of(deployed)
+    task = data.of(Deployed.load(net))
+    deployed, dataset = task.deployed, task.data
     if measure and ann is None:
         misused("--measure measures the ANN: give it with --ann.")
     if ann_checkpoint is not None and ann is None:
@@ -141,17 +141,20 @@ def profile_views(result: Profile, *, details: bool = False) -> list[View]:
 
 
 def _accuracies(result: Profile) -> Table:
-    rows = [("spiking network, integers", percent(result.accuracy))]
-    if result.float_accuracy is not None:
-        rows.append(("spiking network, float", percent(result.float_accuracy)))
+    rows = [("spiking network, integers", answers_text(result.accuracy, result.error))]
+    if result.float_accuracy is not None or result.float_error is not None:
+        rows.append(
+            ("spiking network, float", answers_text(result.float_accuracy, result.float_error))
+        )
     if (twin := result.ann) is not None:
         weights = f"ANN, {twin.weight_bits}-bit weights"
         rows += [
-            ("ANN, float32", percent(twin.accuracy)),
-            (f"{weights}, 8-bit activations", percent(twin.quantized_accuracy)),
-            (f"{weights}, {twin.few_bits}-bit activations", percent(twin.few_bits_accuracy)),
+            ("ANN, float32", twin.answers[0]),
+            (f"{weights}, 8-bit activations", twin.answers[1]),
+            (f"{weights}, {twin.few_bits}-bit activations", twin.answers[2]),
         ]
-    return table(f"test data of {result.data}", ("", "accuracy"), rows)
+    what = "accuracy" if result.error is None else "rms error"
+    return table(f"test data of {result.data}", ("", what), rows)
 
 
 def counts_table(counts: Counts) -> Table:

@@ -82,6 +82,8 @@ def robustness(
         subjects = [integers, replace(given, bits=None).load("float")]
     else:
         subjects = [given.load(on)]
+    for subject in subjects:
+        subject.images_alone("the suite of robustness")
     victims = {subject.victim.name: subject.victim for subject in subjects}
     dataset = subjects[-1].dataset
     eot = how.eot or EOT

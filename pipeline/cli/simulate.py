@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 from rich.table import Table
 
 from ...hw_targets.network.arithmetic import MESSAGE_BITS
+from ...hw_targets.network.coding import Coding
 from ...hw_targets.network.network import Network
+from ...hw_targets.network.recipe import Decode, Recipe
 from ...hw_targets.netx.file import read_netx
 from ...hw_targets.printed import table
 from ...hw_targets.simulate.inputs import parse_record
 from ...hw_targets.simulate.trace import Trace
+from ...models.quality import Quality
 from ..text import percent
-from .options import NetArgument, load_array
-from .screen import Output, misused, say
+from .options import NetArgument, load_array, new_file
+from .screen import Output, fail, misused, say
 
 
 def simulate(
@@ -43,7 +48,8 @@ def simulate(
         typer.Option(
             "--time-steps",
             "--steps",
-            help="Time steps to run; none of input after its last. Default: the input's.",
+            help="Time steps to run, without input after its last. Default: the input's, and the "
+            "network's latency, by which its answers come later.",
             min=1,
         ),
     ] = None,
@@ -80,12 +86,19 @@ def simulate(
         ),
     ] = None,
     record: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="What to store, separated by commas: counts, spikes, u, v, residue; spikes.2 is layer "
-            "2 alone."
+            "2 alone. Default: spikes, and of a last layer that never spikes v.-1."
         ),
-    ] = "spikes",
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="What shall be answered, in a .npy file: classes (sample,), or real targets (sample, "
+            "outputs). Accuracy or error is printed."
+        ),
+    ] = None,
     backend: Annotated[
         Literal["engine", "torch", "reference", "lava"],
         typer.Option(help="Simulator that runs the network; all give the same, bit for bit."),
@@ -96,11 +109,15 @@ def simulate(
     ] = None,
 ) -> Output:
     """Run a netx file on an input, bit for bit as Lava does."""
-    from ..deploy.run import own_timing, run
+    from ...models.data.own import checked_labels
+    from ..deploy.run import never_spikes, own_timing, run
     from .tables import overflow_lines
 
+    new_file(out)
     network = read_netx(net, spike_exp=spike_exp)
     inputs = load_array(input_)
+    if record is None:
+        record = "spikes,v.-1" if never_spikes(network.populations[-1]) else "spikes"
     wanted = tuple(part.strip() for part in record.split(","))
     parse_record(wanted, network)
     timing = own_timing(
@@ -113,10 +130,16 @@ def simulate(
     )
     if steps is None and inputs.ndim == 1 + len(network.input_shape):
         misused(f"{input_} is constant in time (shape {inputs.shape}): give --time-steps.")
-    if steps is not None and inputs.ndim > 1 + len(network.input_shape) and steps < inputs.shape[1]:
-        say(
-            f"note: --time-steps {steps} leaves out the last {inputs.shape[1] - steps} input steps."
-        )
+    if steps is not None and inputs.ndim > 1 + len(network.input_shape):
+        given = f"note: --time-steps {steps} leaves out the"
+        if steps < inputs.shape[1]:
+            say(f"{given} last {inputs.shape[1] - steps} input steps.")
+        elif steps < inputs.shape[1] + network.latency:
+            say(
+                f"{given} answers to the last "
+                f"{inputs.shape[1] + network.latency - steps} input steps, which come up to "
+                f"{network.latency} steps later."
+            )
     trace = run(
         network,
         inputs,
@@ -126,6 +149,13 @@ def simulate(
         file=net,
         device=device,
     )
+    truth = None if labels is None else checked_labels(load_array(labels), str(labels))
+    scored = answer_of(network, trace, inputs)
+    if truth is not None and scored is None:
+        fail(
+            "--labels: the output was not recorded; leave out --record, or add spikes and v.-1 to it."
+        )
+    quality = None if scored is None or truth is None else Quality.of(scored.scores, truth)
     trace.save(out)
     names = [p.name for p in network.populations]
     result = {
@@ -136,9 +166,90 @@ def simulate(
         "reset_offset": timing.reset_offset,
         "spikes": spike_totals(trace),
         "overflow": trace.overflow,
+        "decode": None if scored is None else scored.decode,
+        "scores": None if scored is None or scored.many else scored.scores.tolist(),
+        "classes": None if scored is None or scored.classes is None else scored.classes.tolist(),
+        "quality": quality,
     }
     notes = overflow_lines(names, trace.overflow)
-    return Output(result, trace_table(network, trace), *notes, f"wrote {out}")
+    views: list[Table | str] = [trace_table(network, trace)]
+    if scored is not None:
+        views.append(scored.table(truth))
+    if quality is not None:
+        views.append(f"{quality.text} on {quality.samples} samples")
+    return Output(result, *views, *notes, f"wrote {out}")
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The answers of a run: `scores` (sample, outputs), read as `decode` says, over `steps` of the input.
+
+    `values`: whether these are the answers, as of regression; else the largest is the class.
+    """
+
+    decode: Decode
+    scores: NDArray[Any]
+    steps: int
+    values: bool
+
+    @property
+    def many(self) -> bool:
+        """Whether there are too many outputs to print."""
+        return self.scores.shape[1] > 1000
+
+    @property
+    def classes(self) -> NDArray[np.int64] | None:
+        """The largest score of each sample, (sample,); None where scores are values."""
+        if self.values:
+            return None
+        largest: NDArray[np.int64] = self.scores.argmax(axis=1)
+        return largest
+
+    def table(self, truth: NDArray[Any] | None) -> Table:
+        """The first answers, and what they should be."""
+        classes, rows = self.classes, []
+        for i, row in enumerate(self.scores[:SHOWN]):
+            cells = [str(i), _numbers(row)]
+            cells += [] if classes is None else [str(classes[i])]
+            cells += [] if truth is None else [_numbers(np.atleast_1d(truth[i]))]
+            rows.append(cells)
+        columns = ("sample", self.decode, *(() if classes is None else ("class",)))
+        columns += () if truth is None else ("label",)
+        count = len(self.scores)
+        of = f"first {SHOWN} of {count:,} answers" if count > SHOWN else "answers"
+        return table(f"{of}, over {self.steps} input steps", columns, rows)
+
+
+SHOWN = 10
+"""Answers and outputs in a table."""
+
+
+def _numbers(row: NDArray[Any]) -> str:
+    text = ", ".join(f"{value:.4g}" for value in row[:SHOWN])
+    return f"{text}, ..." if len(row) > SHOWN else text
+
+
+def answer_of(network: Network, trace: Trace, inputs: NDArray[Any]) -> Scored | None:
+    """What a run answers, latency taken out, as the recipe or else the last layer says.
+
+    None where the last layer's spikes, or voltages, were not recorded or the run is too short.
+    """
+    from ..deploy.run import decode_of, output_record, scores
+
+    recipe = network.recipe or Recipe(Coding("given", 1), decode=decode_of(network))
+    last = network.populations[-1].index
+    recorded = trace.spikes if output_record(recipe) == ("spikes.-1",) else trace.v
+    if recorded is None or last not in recorded.populations:
+        return None
+    steps = recorded[last].shape[1] - network.latency
+    if inputs.ndim > 1 + len(network.input_shape):
+        steps = min(steps, inputs.shape[1])
+    if steps < 1:
+        return None
+    judged = Network(network.layers, recipe)
+    values = scores(judged, trace.aligned(network, steps))
+    regression = recipe.provenance.get("task") == "regression" or values.shape[1] == 1
+    return Scored(recipe.decode, values, steps, regression)
 
 
 def spike_totals(trace: Trace) -> list[int | None] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.table import Table
 
-from ...hw_targets.network.layers import Conv, Dense, Flatten
+from ...hw_targets.network.layers import Conv, Dense, Flatten, Input
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import Neuron
 from ...hw_targets.network.recipe import Recipe
@@ -18,6 +18,7 @@ from ...hw_targets.simulate.trace import Overflow
 from ..text import percent
 
 if TYPE_CHECKING:
+    from ...models.data.grid import Grid
     from ..quantize import LayerLoss
 
 
@@ -29,7 +30,9 @@ def _span(values: object) -> str:
 
 def network_table(network: Network) -> Table:
     """Layers with shapes and the ranges of their integers."""
-    rows = []
+    rows: list[Sequence[object]] = []
+    if not isinstance(network.layers[0], Input):
+        rows.append(("input", "x".join(map(str, network.input_shape)), "", "", ""))
     for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=True)):
         weights = bias = neurons = ""
         if isinstance(layer, Dense | Conv):
@@ -108,6 +111,11 @@ def loss_tables(losses: Sequence[LayerLoss]) -> list[Table | str]:
     )
     notes = [f"approximated: {v}" for loss in losses for v in loss.violations]
     return [table("quantization, on the calibration data", columns, rows), *notes]
+
+
+def grid_lines(grid: Grid | None) -> list[str]:
+    """How one's own data were rounded to integers; nothing where they were not."""
+    return [] if grid is None else [f"input: {grid.text}"]
 
 
 def overflow_lines(names: Sequence[str], overflow: Sequence[Overflow] | None) -> list[str]:

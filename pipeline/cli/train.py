@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from ...hw_targets.network.coding import NOISY
+from ...models.quality import Quality
 from ...models.settings import Settings
+from ..text import answers_text
 from .options import DataRoot
 from .screen import Output, bars, misused, resumes
 
@@ -30,29 +32,39 @@ def train(
     """Train a Norse or SLAYER network, or its ANN twin; interrupted runs go on where they stopped."""
     from ...models import training
     from ...models.data.dataset import EVENT_STEPS
+    from ...models.data.grid import grid, has_own_grid
     from ...models.data.load import load
+    from .tables import grid_lines
 
     typed = settings.keywords
     name = typed.get("dataset", Settings.dataset)
     dataset = load(name, data_root, typed.get("steps", EVENT_STEPS))
-    if dataset.event_steps and "coding" in typed:
-        misused(f"{name} is events, which are not coded again: leave out --coding.")
+    if dataset.steps is not None and "coding" in typed:
+        misused(f"{name} is {dataset.kind}, which are not coded again: leave out --coding.")
     noisy = typed.get("coding", Settings.coding.name) in NOISY
     quiet = {} if noisy else {"sigma": 0.0}
+
+    def words(quality: Quality) -> str:
+        return answers_text(quality.accuracy, quality.error)
+
     begin = None if start is None else training.load(start)
+    chosen = training.chosen(dataset, {**typed, "spiking": not ann, **quiet})
     resumes(out)
-    network, path = training.train(
-        settings(spiking=not ann, **quiet), dataset, out, start=begin, progress=bars()
-    )
-    validation = training.accuracy(network, dataset.validation)
-    test = training.accuracy(network, dataset.test)
+    network, path = training.train(chosen, dataset, out, start=begin, progress=bars())
+    validation = training.quality(network, dataset.validation)
+    test = training.quality(network, dataset.test)
+    rounded = grid(dataset, network.settings.coding.grid) if has_own_grid(dataset) else None
     return Output(
         {
             "checkpoint": path,
-            "validation_accuracy": validation,
-            "test_accuracy": test,
+            "validation_accuracy": validation.accuracy,
+            "test_accuracy": test.accuracy,
+            "validation_error": validation.error,
+            "test_error": test.error,
+            "grid": rounded,
             "settings": network.settings.options(),
         },
-        f"validation {100 * validation:.2f} %, test {100 * test:.2f} %",
+        *grid_lines(rounded),
+        f"validation {words(validation)}, test {words(test)}",
         f"wrote {path}",
     )

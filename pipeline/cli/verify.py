@@ -45,14 +45,6 @@ def verify(
         Path | None,
         typer.Option(help="The float network as .nir. Default: the one beside the .net file."),
     ] = None,
-    input_: Annotated[
-        Path | None,
-        typer.Option(
-            "--input",
-            help="Your own inputs in place of --data: integers (sample, time, *input shape) in a .npy "
-            "file.",
-        ),
-    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -101,9 +93,10 @@ def verify(
     if deployed.float_graph is None:
         beside = graph_file(deployed.network, net)
         say(f"no float graph {beside}: comparing with Lava only.")
+    task = data.of(deployed)
     result = verify_network(
-        deployed,
-        data.of(deployed) if input_ is None else load_array(input_),
+        task.deployed,
+        task.data,
         module=_module(model, checkpoint),
         expect=None if expect is None else load_array(expect),
         samples=samples,
@@ -172,6 +165,15 @@ def verification_tables(result: Verification) -> list[Table | str]:
         out.append(f"same answer as the module itself: {percent(result.same_module_answers)}")
     if result.expected is not None:
         out += result.expected.lines()
+    if result.values_apart is not None:
+        out.append(f"answers apart from the float network's: {percent(result.values_apart)} (rms)")
+    if result.module_apart is not None:
+        out.append(f"answers apart from the module's: {percent(result.module_apart)} (rms)")
+    if result.errors:
+        parts = [
+            f"{e.side} {e.error:.4g} ({e.delta:+.2g}; {e.samples} samples)" for e in result.errors
+        ]
+        out.append(f"rms error: {', '.join(parts)}")
     if result.accuracy:
         parts = [
             f"{a.side} {percent(a.accuracy)} ({100 * a.delta:+.2f}; {a.samples} samples)"

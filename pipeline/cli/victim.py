@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -14,6 +14,7 @@ from .screen import fail, misused
 
 if TYPE_CHECKING:
     from ...models.data.dataset import Dataset
+    from ...models.settings import Settings
     from ...models.surrogates import Gradient
     from ..robustness import Victim
     from ..robustness.attacks import Strength
@@ -36,6 +37,23 @@ class Subject:
 
     victim: Victim
     dataset: Dataset
+    span: tuple[float, float] = (0.0, 1.0)
+
+    def images_alone(self, what: str) -> None:
+        """End a command that needs images in [0, 1] where the data are others."""
+        if self.dataset.kind != "images" or self.span != (0.0, 1.0):
+            low, high = self.span
+            fail(
+                f"{what} is for images in [0, 1]; {self.dataset.name} is {self.dataset.kind} of {low:g} "
+                f".. {high:g}."
+            )
+
+    @property
+    def unit(self) -> list[str]:
+        """In what epsilon is, where it is not in units of [0, 1]."""
+        if self.span == (0.0, 1.0):
+            return []
+        return [f"epsilon in units of the range of the data, {self.span[0]:g} .. {self.span[1]:g}"]
 
 
 @dataclass(frozen=True)
@@ -97,26 +115,72 @@ class SubjectOptions:
         from ..deploy.deployed import Deployed
         from ..robustness import DeployedVictim
 
-        deployed = Deployed.load(self.file)
-        return Subject(DeployedVictim(deployed, "integers"), self.data.of(deployed))
+        task = self.data.of(Deployed.load(self.file))
+        data, span = in_unit_range(task.data)
+        return Subject(DeployedVictim(task.deployed, "integers", span), data, span)
 
     def _trained(self, path: Path, on: Form | None) -> Subject:
         from ...models import training
-        from ...models.data.load import load
         from ..robustness import DeployedVictim, FloatVictim
 
         classifier = training.load(path)
         settings = classifier.settings
         if on == "deployed" and not settings.spiking:
             fail(f"{path} is an ANN, which has no integers here: leave out --on deployed.")
-        name = self.data.data or settings.dataset
+        if self.data.says_more:
+            fail(
+                f"{path} is a checkpoint, which knows its coding: leave out --input, --labels, --coding, "
+                f"--sigma, --time-steps, --levels and --reset-interval."
+            )
+        own = self._dataset(settings)
+        dataset, span = in_unit_range(own)
         if on != "deployed":
-            victim: Victim = FloatVictim(classifier, "float" if settings.spiking else "ANN")
-            return Subject(victim, load(name, self.data.data_root, settings.coding.steps))
-        dataset = load(name, self.data.data_root, settings.coding.steps)
-        calibration = dataset.train.images[:128]
+            victim: Victim = FloatVictim(classifier, "float" if settings.spiking else "ANN", span)
+            return Subject(victim, dataset, span)
+        calibration = own.train.images[:128]
         victim = DeployedVictim.quantized(classifier, calibration, self.bits or 8, "integers")
-        return Subject(victim, dataset)
+        victim.span = span
+        return Subject(victim, dataset, span)
+
+    def _dataset(self, settings: Settings) -> Dataset:
+        """The data that a checkpoint is judged on: its own, or others, as --data has them."""
+        from ...models.data.load import load
+        from ...models.training import data_of
+
+        if self.data.data is None:
+            return data_of(settings, None, self.data.data_root)
+        return load(self.data.data, self.data.data_root, settings.coding.steps)
+
+
+def in_unit_range(data: Dataset) -> tuple[Dataset, tuple[float, float]]:
+    """Data that attacks can move, scaled to [0, 1] where they are not within it, and the ends of their
+    range. DatasetError for others, which says why."""
+    from ...models.data.dataset import DatasetError, Messages, Split
+    from ...models.data.grid import grid, has_own_grid
+
+    if isinstance(data.test, Messages):
+        raise DatasetError(
+            f"{data.name} are integers, encoded already: attacks and certificates move images in [0, 1]. "
+            f"Give --data, or real numbers with --input and --labels."
+        )
+    if not len(data.test.labels):
+        raise DatasetError(f"{data.name} has no labels: give --labels Y.npy.")
+    if data.regression:
+        raise DatasetError(
+            f"{data.name} is regression: attacks and certificates turn the answers of classifiers."
+        )
+    if data.kind == "events" or not has_own_grid(data):
+        return data, (0.0, 1.0)
+    own = grid(data, 1)
+    low, high = own.low, own.high
+    if (low >= 0 and high <= 1) or low == high:
+        return data, (0.0, 1.0)
+
+    def scaled(split: Split) -> Split:
+        return Split(((split.images - low) / (high - low)).clamp(0, 1), split.labels)
+
+    train, validation, test = (scaled(split) for split in (data.train, data.validation, data.test))
+    return replace(data, train=train, validation=validation, test=test, digest=""), (low, high)
 
 
 @dataclass(frozen=True)

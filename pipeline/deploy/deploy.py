@@ -20,9 +20,11 @@ from ...hw_targets.network.neurons import NetworkError
 from ...hw_targets.network.recipe import Recipe
 from ...models.ann_conversion import Converted
 from ...models.data.dataset import Dataset
+from ...models.data.grid import CodingChoice, Grid, grid, has_own_grid
 from ...models.data.load import load
 from ...models.settings import Settings
-from ...models.training import Classifier
+from ...models.training import Classifier, data_of
+from ..float.neuron import euler
 from ..frontends import FRONTENDS, Frontend, from_netx, frontend_of
 from ..frontends.load import Given, load_source
 from ..graph import READOUTS, LoweringError, stages
@@ -44,10 +46,10 @@ def _silent(_: str) -> None:
 
 def deploy(
     model: str | Path | Classifier | Converted | nn.Module | nir.NIRGraph,
-    data: Dataset | str | None = None,
+    data: Dataset | Any = None,
     *,
-    inputs: NDArray[np.integer[Any]] | None = None,
-    coding: Coding | None = None,
+    inputs: NDArray[Any] | None = None,
+    coding: Coding | CodingChoice | None = None,
     levels: int | None = None,
     bits: int | Sequence[int] | None = None,
     size_budget: int | None = None,
@@ -72,11 +74,11 @@ def deploy(
     name of one of these: a checkpoint, a `.nir` file, `module:function` (then `checkpoint` is a torch
     state dict to load into it, and `given` what a NIR graph does not say of itself).
 
-    The data: either `data`, a data set or its name, whose first `calibration` training samples are
-    encoded by `coding` (default: the coding that the network was trained or converted with, or `direct`
-    in 8 steps and 16 grey levels); or `inputs`, integers (sample, time, *input shape) with `levels` per
-    1.0 of the network's own input (default 1). A SLAYER network is integers already: it needs data only
-    for its recipe, and else `input_shape`.
+    The data: either `data`, whatever `models.data.load.load` takes, of which the first `calibration`
+    training samples are encoded by `coding` (default: the coding that the network was trained or
+    converted with, or what suits the data, see `CodingChoice.of`); or `inputs`, integers or bools
+    (sample, time, *input shape) with `levels` per 1.0 of the network's own input (default 1). A SLAYER
+    network is integers already: it needs data only for its recipe, and else `input_shape`.
 
     `bits`: of the weights, 2 to 8, one number or one per layer (default 8); or instead `size_budget`,
     bytes of all weights, or `max_loss`, the fraction of answers that may change, which choose the bits of
@@ -96,22 +98,27 @@ def deploy(
     _check_options(
         frontend.integers, data, inputs, fine_tune, per_channel, bits, size_budget, max_loss
     )
-    messages, recipe, dataset = None, None, None
+    messages, recipe, dataset, rounded = None, None, None, None
     if inputs is not None:
         if settings is not None:
             raise ValueError("this network knows its data and coding: leave out inputs.")
         messages = np.asarray(inputs)
         recipe = Recipe.of(Coding.given(messages, levels or 1), provenance=notes)
+        messages = messages.view(np.int8) if messages.dtype.kind == "b" else messages
     elif settings is not None or data is not None or not frontend.integers:
-        coding = _converted_for(network, coding)
-        dataset = _dataset(data, settings, coding, data_root)
-        coding = _coding(coding, settings, dataset)
-        messages = calibration_messages(coding, dataset.train.images[:calibration], seed)
-        recipe = Recipe.of(coding, seed, {**notes, "dataset": dataset.name})
+        known = coding_in(network)
+        dataset = _dataset(data, settings, coding or known, data_root)
+        code = _coding(_converted_for(known, coding, dataset), settings, dataset)
+        if has_own_grid(dataset):
+            rounded = grid(dataset, code.grid)
+        messages = calibration_messages(code, dataset.train.images[:calibration], seed)
+        notes |= {"dataset": dataset.name} | _data_notes(dataset) | _grid_notes(rounded)
+        recipe = Recipe.of(code, seed, notes)
     if frontend.integers:
         shape = None if messages is None else messages.shape[2:]
         shape = shape if input_shape is None else tuple(input_shape)
-        return deploy_integers(frontend.convert(network, shape, None), recipe)
+        integers = deploy_integers(frontend.convert(network, shape, None), recipe)
+        return replace(integers, grid=rounded, data=dataset)
     assert messages is not None
     assert recipe is not None
     quantizer = _Quantizer(
@@ -131,7 +138,8 @@ def deploy(
     graph = network
     if not isinstance(network, nir.NIRGraph):
         graph = frontend.convert(network, messages.shape[2:], messages / recipe.coding.levels)
-    return deploy_graph(graph, messages, recipe, quantizer=quantizer)
+    deployed = deploy_graph(graph, messages, recipe, quantizer=quantizer)
+    return replace(deployed, grid=rounded, data=dataset)
 
 
 def deploy_graph(
@@ -151,10 +159,32 @@ def deploy_graph(
     voltage = isinstance(readout, READOUTS)
     decode: Literal["mean voltage", "spike count"] = "mean voltage" if voltage else "spike count"
     quantized = quantizer(graph, messages, replace(recipe, decode=decode, provenance=notes))
-    network = quantized.network
+    return Deployed(with_answers(quantized, graph).network, graph, quantized.losses)
+
+
+def with_answers(quantized: Quantized, graph: nir.NIRGraph) -> Quantized:
+    """A quantized network whose recipe says in which unit its answers are.
+
+    Voltages of classes are compared with one another: their unit is that of the current. Those that are
+    values, of regression and of one output, are the float network's own: v = gain * current / leak.
+    Raises ValueError where such voltages rest at another value than 0.
+    """
+    network, unit = quantized.network, quantized.losses[-1].unit
     assert network.recipe is not None
-    recipe = replace(network.recipe, output_unit=quantized.losses[-1].unit)
-    return Deployed(Network(network.layers, recipe), graph, quantized.losses)
+    values = (
+        network.recipe.provenance.get("task") == "regression" or network.populations[-1].size == 1
+    )
+    stage = stages(lower(graph, approximate_reset=True))[-1]
+    if values and isinstance(stage.neuron, READOUTS):
+        step = euler(stage.name, stage.neuron, float(graph.metadata["dt"]))
+        if np.any(step.rest != 0):
+            raise ValueError(
+                f"{stage.name}: v_leak = {np.max(np.abs(step.rest)):g}; answers that are values need a "
+                f"readout that rests at 0."
+            )
+        unit /= float(step.gain.flat[0])
+    recipe = replace(network.recipe, output_unit=unit)
+    return replace(quantized, network=Network(network.layers, recipe))
 
 
 def deploy_integers(integers: Network, recipe: Recipe | None = None) -> Deployed:
@@ -192,7 +222,7 @@ class _Quantizer:
             return quantized
         assert self.tune_on is not None
         tuned = finetune(
-            quantized,
+            with_answers(quantized, graph) if self.tune_on.regression else quantized,
             self.tune_on,
             self.tuning,
             graph=graph,
@@ -235,15 +265,18 @@ def _source(
     return network, settings, notes
 
 
-def _converted_for(network: Any, coding: Coding | None) -> Coding | None:
-    """The coding that was asked for, or that a converted ANN says: what its thresholds are made for."""
-    known = coding_in(network)
-    if known is not None and coding not in (None, known):
+def _converted_for(
+    known: Coding | None, coding: Coding | CodingChoice | None, data: Dataset
+) -> Coding | CodingChoice | None:
+    """The coding that was asked for, or `known`, for which the thresholds of a converted ANN are made."""
+    if known is None or coding in (None, CodingChoice()):
+        return known or coding
+    if (coding.of(data) if isinstance(coding, CodingChoice) else coding) != known:
         raise ValueError(
             f"this network was converted for the coding {known.name} in {known.steps} steps and "
             f"{known.grid} grey levels: leave out coding, or convert it again."
         )
-    return coding or known
+    return known
 
 
 def _shape(
@@ -278,40 +311,46 @@ def _check_options(
         raise ValueError("fine_tune needs labels: give data instead of inputs.")
 
 
+def _data_notes(data: Dataset) -> dict[str, str]:
+    """What is noted of one's own data besides their name: by which they are known again, and the task."""
+    notes = {"dataset_sha256": data.digest} if data.digest else {}
+    return notes | ({"task": "regression"} if data.regression else {})
+
+
+def _grid_notes(rounded: Grid | None) -> dict[str, str]:
+    return {} if rounded is None else {"input_grid": rounded.text}
+
+
 def _dataset(
-    data: Dataset | str | None,
+    data: Any,
     settings: Settings | None,
-    coding: Coding | None,
+    coding: Coding | CodingChoice | None,
     data_root: str | Path | None,
 ) -> Dataset:
     """The data set to calibrate on: the one given, or the network's own."""
     if settings is None:
-        if isinstance(data, Dataset):
-            return data
         if data is None:
             raise ValueError(
                 "integers are chosen on data: give --data or --input (in Python data or inputs)."
             )
-        return load(data, data_root, 8 if coding is None else coding.steps)
-    if data is None or data == settings.dataset:
-        return load(settings.dataset, data_root, settings.coding.steps)
-    name = data if isinstance(data, str) else data.name
-    if name != settings.dataset or isinstance(data, str):
-        raise ValueError(
-            f"this network was trained on {settings.dataset}, not on {name}: deploy it on the data that "
-            f"it knows."
-        )
-    return data
+        return load(data, data_root, (None if coding is None else coding.steps) or 8)
+    return data_of(settings, data, data_root)
 
 
-def _coding(coding: Coding | None, settings: Settings | None, dataset: Dataset) -> Coding:
+def _coding(
+    coding: Coding | CodingChoice | None, settings: Settings | None, dataset: Dataset
+) -> Coding:
     """The coding that calibration inputs, and all inputs later, get."""
     if settings is not None:
-        if coding is not None and coding != settings.coding:
+        said = coding not in (None, CodingChoice(), settings.coding)
+        if said:
             raise ValueError(
-                f"this network was trained with the coding {settings.coding.name}: leave out coding."
+                f"this network was trained with the coding {settings.coding.name}: leave out coding, "
+                f"steps, levels and sigma."
             )
         return settings.coding
-    if dataset.event_steps:
-        return Coding.of("events", dataset.event_steps, 1)
-    return Coding.of("direct", 8) if coding is None else coding
+    if isinstance(coding, Coding):
+        if dataset.steps is None:
+            return coding
+        coding = CodingChoice(coding.name, coding.steps, coding.grid, coding.sigma)
+    return (coding or CodingChoice()).of(dataset)

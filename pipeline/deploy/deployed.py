@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import nir
 
     from ...models.data.dataset import Dataset, Split
+    from ...models.data.grid import Grid
     from ..quantize import LayerLoss
 
 
@@ -36,7 +37,8 @@ class Deployed(Printed):
     the network in real numbers, or the `.nir` file that holds it; None where there is none, as of
     sigma-delta neurons. `losses`: what rounding cost, layer by layer, on the calibration data; empty
     for a network that was read from a file or trained as integers. `path`: the netx file that it was
-    read from or written to.
+    read from or written to. `grid`: how one's own data were rounded, and `data`: the data
+    set that the integers were chosen on, where that was done here.
 
     `deploy` makes one, `load` reads one.
     """
@@ -45,6 +47,8 @@ class Deployed(Printed):
     float_graph: nir.NIRGraph | Path | None = None
     losses: tuple[LayerLoss, ...] = ()
     path: Path | None = None
+    grid: Grid | None = None
+    data: Dataset | None = None
 
     @classmethod
     def load(cls, path: str | Path, graph: str | Path | None = None) -> Deployed:
@@ -115,19 +119,28 @@ class Deployed(Printed):
         """The file, or the first digits of the digest."""
         return str(self.path) if self.path is not None else f"network {self.digest[:12]}"
 
-    def dataset(self, name: str | None = None, data_root: str | Path | None = None) -> Dataset:
-        """The data set that the network was made for, or the one called `name`, from `data_root`.
+    def dataset(self, data: Any = None, data_root: str | Path | None = None) -> Dataset:
+        """The data set that the network was made for, or `data`, whatever `load` takes.
 
-        Raises NetworkError where neither is known, DatasetError where it cannot be loaded.
+        Raises NetworkError where neither is known, and where the file that the network was made for holds
+        other data now; DatasetError where it cannot be loaded.
         """
         from ...models.data.load import load
 
-        name = name or self.recipe.provenance.get("dataset")
-        if name is None:
+        steps, notes = self.recipe.coding.steps, self.recipe.provenance
+        if data is not None:
+            return load(data, data_root, steps)
+        if "dataset" not in notes:
             raise NetworkError(
                 f"{self.name} does not say which data set it was made for: give --data."
             )
-        return load(name, data_root, self.recipe.coding.steps)
+        dataset = load(notes["dataset"], data_root, steps)
+        if dataset.digest != notes.get("dataset_sha256", dataset.digest):
+            raise NetworkError(
+                f"{dataset.name} holds other data than when {self.name} was made for it: give --data "
+                f"{dataset.name} if these are meant."
+            )
+        return dataset
 
     def encoded(
         self, split: Split, samples: int | None = None
@@ -143,11 +156,12 @@ class Deployed(Printed):
 
     def views(self) -> Sequence[View]:
         """The layers, what rounding them cost, how the network is run, and where it comes from."""
-        from ..cli.tables import loss_tables, network_table, recipe_lines
+        from ..cli.tables import grid_lines, loss_tables, network_table, recipe_lines
 
         return [
             network_table(self.network),
             *loss_tables(self.losses),
+            *grid_lines(self.grid),
             *recipe_lines(self.network.recipe),
             message_summary(self.network),
         ]

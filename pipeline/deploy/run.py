@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -18,15 +18,15 @@ from ...hw_targets.counts.counts import Counts, tally
 from ...hw_targets.counts.placement import Placement
 from ...hw_targets.network import arithmetic
 from ...hw_targets.network.layers import Input
-from ...hw_targets.network.network import Network
-from ...hw_targets.network.neurons import NetworkError
-from ...hw_targets.network.recipe import Recipe
+from ...hw_targets.network.network import Network, Population
+from ...hw_targets.network.neurons import Integrator, NetworkError
+from ...hw_targets.network.recipe import Decode, Recipe
 from ...hw_targets.network.timing import AS_INPUT, Timing
 from ...hw_targets.printed import Printed, View
 from ...hw_targets.simulate import engine, reference
 from ...hw_targets.simulate import lava as lava_cpu
 from ...hw_targets.simulate.trace import Activity, Overflow, Trace
-from ..text import percent
+from ...models.quality import Quality
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,10 +86,14 @@ def own_timing(
 ) -> Timing:
     """How a network with or without recipe is run on `inputs` (sample, time, *input shape).
 
-    What is None is as the recipe says, or without one as `AS_INPUT`; `reset_interval` 0: none. Raises
-    NetworkError where the recipe alone says single spikes and the inputs are not 0 and 1.
+    `steps` None: those of the input, and the network's latency, so that the answer to the last input step
+    is not cut off; a constant input (sample, *input shape) has none. What else is None is as the recipe
+    says, or without one as `AS_INPUT`; `reset_interval` 0: none. Raises NetworkError where the recipe
+    alone says single spikes and the inputs are not 0 and 1.
     """
     usual = AS_INPUT if network.recipe is None else network.recipe.timing()
+    if steps is None and np.ndim(inputs) > 1 + len(network.input_shape):
+        steps = inputs.shape[1] + network.latency
     if message_bits is None and usual.message_bits == 0:
         check_single_spikes(network, inputs)
     return Timing(
@@ -104,8 +108,9 @@ def needed_recipe(network: Network) -> Recipe:
     """The network's recipe, or a NetworkError that says what to do without one."""
     if network.recipe is None:
         raise NetworkError(
-            "this file has no recipe (it was not written by `spikeship export`), so the input coding "
-            "and the number of steps are unknown. Use `spikeship simulate` with your own input."
+            "this file has no recipe: it does not say how inputs are encoded, nor for how many steps. "
+            "Give --input X.npy, integers (sample, time, *input shape), or --data with --coding, "
+            "--time-steps and --levels; `spikeship simulate` needs none of these."
         )
     return network.recipe
 
@@ -158,15 +163,22 @@ def check_single_spikes(network: Network, messages: NDArray[Any]) -> None:
 def encoded(
     recipe: Recipe, split: Split, samples: int | None = None
 ) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int64]]]:
-    """Blocks of (messages (sample, steps, C, H, W), labels) of a data set, drawn from the seed."""
+    """Blocks of (messages (sample, steps, *input shape), labels) of a data set, drawn from the seed.
+
+    Labels are classes (sample,), targets (sample, outputs), or none (0,).
+    """
     from ...models import encoding
+    from ...models.data.dataset import Messages
 
     draws = encoding.generator(recipe.seed)
     count_ = len(split) if samples is None else min(samples, len(split))
     for start in range(0, count_, BLOCK):
         block = list(range(start, min(start + BLOCK, len(split))))
         images, labels = split[block]
-        messages = encoding.integers(recipe.coding, images, draws)
+        if isinstance(split, Messages):
+            messages = images.numpy()
+        else:
+            messages = encoding.integers(recipe.coding, images, draws)
         keep = count_ - start
         yield messages[:keep], labels.numpy()[:keep]
 
@@ -208,6 +220,20 @@ def scores(network: Network, trace: Trace) -> NDArray[Any]:
     return value / (recipe.output_unit * (1 << arithmetic.STATE_SHIFT))
 
 
+def decode_of(network: Network) -> Decode:
+    """How the answer of a network is read that does not say it."""
+    return "mean voltage" if never_spikes(network.populations[-1]) else "spike count"
+
+
+def never_spikes(population: Population) -> bool:
+    """Whether a layer is a readout: netx's integrator, or neurons with the largest threshold."""
+    neuron = population.neuron
+    if isinstance(neuron, Integrator):
+        return True
+    threshold = getattr(neuron, "threshold", 0)
+    return bool(np.min(threshold) >= arithmetic.THRESHOLD_MAX)
+
+
 def output_record(recipe: Recipe) -> tuple[str, ...]:
     """What must be recorded to read the answer alone."""
     return tuple(f"{name}.-1" for name in records_for(recipe)[-1:])
@@ -221,21 +247,37 @@ def output_scores(network: Network, messages: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True, repr=False)
 class Classification(Printed):
-    """A network's answers (sample,) on a data set, and the seconds that simulating took."""
+    """A network's answers on a data set, how good they are, and the seconds that simulating took.
 
-    predictions: NDArray[np.int64]
-    accuracy: float
+    `scores` (sample, outputs), as the recipe reads them: of regression they are the answers themselves.
+    """
+
+    scores: NDArray[Any] = field(metadata={"json": False})
+    quality: Quality
     seconds: float
     overflow: tuple[Overflow, ...]
 
+    @property
+    def predictions(self) -> NDArray[Any]:
+        """The classes (sample,): the largest scores; of regression the scores (sample, outputs)."""
+        if self.quality.error is not None:
+            return self.scores
+        classes: NDArray[np.int64] = self.scores.argmax(axis=1)
+        return classes
+
+    @property
+    def accuracy(self) -> float | None:
+        """The fraction of right answers; None of regression, and where there are no labels."""
+        return self.quality.accuracy
+
     def views(self) -> Sequence[View]:
-        """Accuracy, samples per second, and layers that overflowed."""
+        """Accuracy or error, samples per second, and layers that overflowed."""
         from ..cli.tables import overflow_lines
 
-        samples = len(self.predictions)
+        samples = len(self.scores)
         names = [f"layer {i}" for i in range(len(self.overflow))]
         return [
-            f"accuracy {percent(self.accuracy)} on {samples} samples",
+            f"{self.quality.text} on {samples} samples",
             f"{samples / self.seconds:,.0f} samples per second",
             *overflow_lines(names, self.overflow),
         ]
@@ -252,8 +294,8 @@ class Evaluation(Classification):
 class _Block:
     """What came of some samples."""
 
-    right: int
-    predicted: NDArray[np.int64]
+    scores: NDArray[Any]
+    labels: NDArray[Any]
     trace: Trace
     seconds: float
 
@@ -275,18 +317,18 @@ def _blocks(
         start = time.perf_counter()
         trace = run_recipe(network, messages, record=record, counter=counter)
         seconds = time.perf_counter() - start
-        predicted = scores(network, trace).argmax(axis=1)
-        yield _Block(int((predicted == labels).sum()), predicted, trace, seconds)
+        yield _Block(scores(network, trace), labels, trace, seconds)
 
 
 def _classification(network: Network, blocks: Sequence[_Block]) -> Classification:
-    answers = np.concatenate([block.predicted for block in blocks])
+    answers = np.concatenate([block.scores for block in blocks])
+    labels = np.concatenate([block.labels for block in blocks])
     overflow = [Overflow()] * len(network.populations)
     for block in blocks:
         overflow = [a + b for a, b in zip(overflow, block.trace.overflow or (), strict=True)]
     return Classification(
         answers,
-        sum(block.right for block in blocks) / len(answers),
+        Quality.of(answers, labels),
         sum(block.seconds for block in blocks),
         tuple(overflow),
     )

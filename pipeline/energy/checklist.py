@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from ...hw_targets.counts.counts import Counts
-from ..text import percent, span
+from ..text import answers_text, percent, span
 from .profile import Profile
 
 NOT_AVAILABLE = "not available"
@@ -48,18 +48,20 @@ def _time(p: Profile) -> Iterator[str]:
 
 def _accuracy(p: Profile) -> Iterator[str]:
     samples = p.first_counts.samples
-    yield f"integers {percent(p.accuracy)} ({samples:,} test samples of {p.data})"
-    if p.float_accuracy is None:
+    yield f"integers {answers_text(p.accuracy, p.error)} ({samples:,} test samples of {p.data})"
+    if p.accuracy is None and p.error is None:
+        pass
+    elif p.float_accuracy is None and p.float_error is None:
         yield f"float spiking network {NOT_AVAILABLE}: no .nir file beside the .net file"
     else:
-        yield f"float spiking network {percent(p.float_accuracy)}"
+        yield f"float spiking network {answers_text(p.float_accuracy, p.float_error)}"
     if p.ann is None:
         yield NO_ANN
         return
-    yield f"ANN float32 {percent(p.ann.accuracy)}"
+    yield f"ANN float32 {p.ann.answers[0]}"
     yield (
         f"ANN with {p.ann.weight_bits}-bit weights, as here, and 8-bit activations "
-        f"{percent(p.ann.quantized_accuracy)}"
+        f"{p.ann.answers[1]}"
     )
 
 
@@ -70,7 +72,7 @@ def _bits(p: Profile) -> Iterator[str]:
     yield "each energy of the ANN names its precision"
     yield (
         f"as many levels as {p.steps} steps have spike counts need ceil(log2(T + 1)) = "
-        f"{p.ann.few_bits} bits: with such activations the ANN has {percent(p.ann.few_bits_accuracy)}"
+        f"{p.ann.few_bits} bits: with such activations the ANN has {p.ann.answers[2]}"
     )
 
 

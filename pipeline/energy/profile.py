@@ -29,8 +29,10 @@ from ...hw_targets.network.network import Network
 from ...hw_targets.network.recipe import Recipe
 from ...hw_targets.printed import Printed, View
 from ...hw_targets.simulate.trace import Activity, Overflow
+from ...models.quality import Quality
 from ..deploy.deployed import Deployed
 from ..deploy.run import Evaluation, encoded, evaluate
+from ..text import answers_text
 
 if TYPE_CHECKING:
     import nir
@@ -59,20 +61,30 @@ class AnnTwin:
 
     `accuracy`: float32; `quantized_accuracy`: weights of `weight_bits`, as the spiking network has, and
     activations of 8; `few_bits_accuracy`: activations of `few_bits` = ceil(log2(T + 1)), for as many
-    levels as spike counts have. `energies`: its multiply-adds on arithmetic and processor devices.
+    levels as spike counts have; of regression all are None, and `errors` has the three rms errors.
+    `energies`: its multiply-adds on arithmetic and processor devices.
     `fair`: both networks in one model. `baselines`: measured on this machine, if asked for.
     """
 
-    accuracy: float
+    accuracy: float | None
     weight_bits: int
-    quantized_accuracy: float
+    quantized_accuracy: float | None
     few_bits: int
-    few_bits_accuracy: float
+    few_bits_accuracy: float | None
     work: Work
     devices: tuple[Device, ...]
     energies: tuple[Energy, ...]
     fair: Fair
     baselines: tuple[Baseline, ...] = ()
+    errors: tuple[float, ...] = ()
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """How good the three are, in words: in float32, with 8-bit activations, with `few_bits`."""
+        if self.errors:
+            return tuple(answers_text(None, error) for error in self.errors)
+        accuracies = (self.accuracy, self.quantized_accuracy, self.few_bits_accuracy)
+        return tuple(answers_text(accuracy) for accuracy in accuracies)
 
 
 @dataclass(frozen=True)
@@ -96,6 +108,8 @@ class Comparison:
 class Profile(Printed):
     """One network on one data set; energies in joules per inference.
 
+    `accuracy`, `float_accuracy`: of integers and float network; of regression instead `error` and
+    `float_error`, see `Quality`; all are None where there are no labels.
     `counts` (over all samples) and `mappings` by chip, "layers" where each layer is one core. `prices`
     follow `devices`. `step_seconds`: the time of a step that was given, else None: the devices' own.
     `connection_sparsity`, `footprint_bytes`: see `hw_targets.network.bits`.
@@ -103,7 +117,7 @@ class Profile(Printed):
 
     digest: str
     data: str
-    accuracy: float
+    accuracy: float | None
     float_accuracy: float | None
     overflow: tuple[Overflow, ...]
     counts: Mapping[str, Counts]
@@ -116,6 +130,8 @@ class Profile(Printed):
     footprint_bytes: int
     ann: AnnTwin | None
     comparisons: tuple[Comparison, ...]
+    error: float | None = None
+    float_error: float | None = None
 
     @property
     def steps(self) -> int:
@@ -195,13 +211,14 @@ def profile(
         twin = _twin(network, evaluation.counts, ann, data.train, same, others)
         if measure is not None:
             twin = replace(twin, baselines=measure(ann, same))
+    floating = Quality(0, float_accuracy)
     if float_accuracy is None and deployed.graph is not None:
-        float_accuracy = graph_accuracy(deployed.graph, deployed.recipe, data.test, samples)
+        floating = graph_quality(deployed.graph, deployed.recipe, data.test, samples)
     return Profile(
         network.digest,
         data.name,
         evaluation.accuracy,
-        float_accuracy,
+        floating.accuracy,
         evaluation.overflow,
         counts,
         {chip: run.mapping for chip, run in runs.items() if run.mapping is not None},
@@ -213,20 +230,22 @@ def profile(
         footprint_bytes(network),
         twin,
         () if twin is None else tuple(_comparisons(prices, twin, allow_mixed_scope)),
+        evaluation.quality.error,
+        floating.error,
     )
 
 
-def graph_accuracy(
+def graph_quality(
     graph: nir.NIRGraph, recipe: Recipe, split: Split, samples: int | None = None
-) -> float:
-    """Fraction of right answers of the float network, on the very inputs that the integers get."""
+) -> Quality:
+    """How good the float network's answers are, on the very inputs that the integers get."""
     from ..verify.sides import float_layers, float_side
 
-    layers, right, total = float_layers(graph), 0, 0
-    for messages, labels in encoded(recipe, split, samples):
-        answers = float_side(graph, layers, messages, recipe).scores.argmax(axis=1)
-        right, total = right + int((answers == labels).sum()), total + len(labels)
-    return right / total
+    layers, scores, labels = float_layers(graph), [], []
+    for messages, truth in encoded(recipe, split, samples):
+        scores.append(float_side(graph, layers, messages, recipe).scores)
+        labels.append(truth)
+    return Quality.of(np.concatenate(scores), np.concatenate(labels))
 
 
 def _sides(
@@ -313,21 +332,21 @@ def _twin(
     work = quantized_ann.work(ann, test.images[:CALIBRATION])
     both = fair(counts, network, work)
     few = quantized_ann.activation_bits_for(counts.steps)
-    accuracies = [
-        training.accuracy(quantized_ann.quantize(ann, seen, both.weight_bits, bits), test)
-        for bits in (8, few)
-    ]
+    rounded = [quantized_ann.quantize(ann, seen, both.weight_bits, bits) for bits in (8, few)]
+    qualities = [training.quality(net, test) for net in (ann, *rounded)]
+    accuracies = [quality.accuracy for quality in qualities]
     neurons = sum(layer.outputs for layer in work.layers)
     return AnnTwin(
-        training.accuracy(ann, test),
-        both.weight_bits,
         accuracies[0],
-        few,
+        both.weight_bits,
         accuracies[1],
+        few,
+        accuracies[2],
         work,
         tuple(devices),
         tuple(estimate_macs(work.macs, device, neurons) for device in devices),
         both,
+        errors=tuple(quality.error for quality in qualities if quality.error is not None),
     )
 
 

@@ -25,7 +25,8 @@ class MixedPrecision:
     """A network with bits per layer.
 
     `size`: bytes of all weights, count * bits / 8; `loss`: fraction of the calibration samples whose
-    answer (the largest score) differs from the float network's; `sensitivity`: for each layer, mean
+    answer (the largest score) differs from the float network's, or of regression and of one output the
+    rms difference of the answers over their rms; `sensitivity`: for each layer, mean
     squared change of the float network's scores, over their mean square, with 2, 3, ..., 8 bits in
     this layer and 8 in the others.
     """
@@ -157,8 +158,12 @@ def _filled(bits: Bits, errors: Array, counts: list[int], size: float) -> Bits:
 
 
 def _loss(task: Task, runs: list[Run]) -> float:
-    """Fraction of samples whose answer differs."""
-    return float(np.mean(_scores(task, runs[-1]).argmax(axis=1) != _target(task).argmax(axis=1)))
+    """Fraction of samples whose class differs; where answers are values, by how much they do (rms)."""
+    ours, target = _scores(task, runs[-1]), _target(task)
+    if target.shape[1] == 1 or task.recipe.provenance.get("task") == "regression":
+        size = max(float(np.square(target).mean()), 1e-30)
+        return float(np.sqrt(np.square(ours - target).mean() / size))
+    return float(np.mean(ours.argmax(axis=1) != target.argmax(axis=1)))
 
 
 def _scores(task: Task, run: Run) -> Array:

@@ -31,12 +31,15 @@ from ..twin import Twin
 
 
 class Victim(ABC):
-    """A classifier of images (sample, C, H, W) in [0, 1], with its input coding inside.
+    """A classifier of images (sample, *shape) in [0, 1], with its input coding inside.
 
     `name` says what it is in reports, `digest` which one; `coding` is None for an ANN, which sees the
-    images themselves; `shape` is (C, H, W).
+    images themselves; `shape` is (C, H, W), of data with time (steps, *input shape). Data of another
+    range are attacked in units of it: `span` are its ends, and an image x stands for low + (high - low)
+    times x.
     """
 
+    span: tuple[float, float] = (0.0, 1.0)
     name: str
     digest: str
     coding: Coding | None
@@ -59,6 +62,11 @@ class Victim(ABC):
         Of the network as it is used: of the deployed one by the engine, not by its twin.
         """
 
+    def data(self, images: Tensor) -> Tensor:
+        """What images in [0, 1] stand for, see `span`."""
+        low, high = self.span
+        return images if self.span == (0.0, 1.0) else low + (high - low) * images
+
     def answers(self, images: Tensor, draws: torch.Generator) -> NDArray[np.int64]:
         """The class of each image, (sample,); one draw each."""
         answers: NDArray[np.int64] = self.scores(images, draws).argmax(axis=1)
@@ -68,7 +76,13 @@ class Victim(ABC):
 class FloatVictim(Victim):
     """A network of `spikeship train`: a Norse network, or its ANN twin."""
 
-    def __init__(self, classifier: Classifier, name: str = "float") -> None:
+    def __init__(
+        self,
+        classifier: Classifier,
+        name: str = "float",
+        span: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        self.span = span
         settings = classifier.settings
         if settings.coding.name == "events":
             raise ValueError("events cannot be attacked: attacks perturb images in [0, 1].")
@@ -85,21 +99,30 @@ class FloatVictim(Victim):
         self.digest = sha.hexdigest()
         self.coding = settings.coding if settings.spiking else None
         self.shape, self.classes = settings.shape, settings.classes
+        if settings.coding.name == "sequence":
+            self.shape = (settings.coding.steps, *settings.shape)
 
     def logits(self, images: Tensor, draws: torch.Generator, gradient: Gradient = USUAL) -> Tensor:
+        images = self.data(images)
         inputs = images if self.coding is None else encoding.real(self.coding, images, draws)
         return self.classifier.scale * activity(self.classifier.net, inputs, gradient).logits
 
     @torch.no_grad()
     def scores(self, images: Tensor, draws: torch.Generator) -> NDArray[Any]:
-        logits: NDArray[Any] = self.classifier.logits(images, draws).cpu().numpy()
+        logits: NDArray[Any] = self.classifier.logits(self.data(images), draws).cpu().numpy()
         return logits
 
 
 class DeployedVictim(Victim):
     """A network of `spikeship export`: gradients through its twin, decisions by the engine."""
 
-    def __init__(self, deployed: Deployed, name: str = "deployed") -> None:
+    def __init__(
+        self,
+        deployed: Deployed,
+        name: str = "deployed",
+        span: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        self.span = span
         network, recipe = deployed.network, deployed.recipe
         check_known(recipe.coding.name)
         self.coding = recipe.coding
@@ -108,6 +131,8 @@ class DeployedVictim(Victim):
         self.name, self.digest = name, network.digest
         self.deployed, self.network, self.recipe = deployed, network, recipe
         self.shape = network.input_shape
+        if recipe.coding.name == "sequence":
+            self.shape = (recipe.coding.steps, *network.input_shape)
         self.classes = network.populations[-1].size
         self.twin = Twin(network, trainable=())
         self._gain = _gain(network)
@@ -131,7 +156,7 @@ class DeployedVictim(Victim):
     def logits(self, images: Tensor, draws: torch.Generator, gradient: Gradient = USUAL) -> Tensor:
         assert self.coding is not None
         self.twin.gradient = gradient
-        messages = encoding.messages(self.coding, images, draws)
+        messages = encoding.messages(self.coding, self.data(images), draws)
         if self.recipe.decode == "spike count":
             (*_, out) = self.twin.run_recipe(messages, record=("spikes.-1",)).spikes
             assert out is not None
@@ -144,7 +169,8 @@ class DeployedVictim(Victim):
 
     def scores(self, images: Tensor, draws: torch.Generator) -> NDArray[Any]:
         assert self.coding is not None
-        return output_scores(self.network, encoding.integers(self.coding, images, draws))
+        messages = encoding.integers(self.coding, self.data(images), draws)
+        return output_scores(self.network, messages)
 
 
 def _gain(network: Network) -> float:

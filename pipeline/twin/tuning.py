@@ -25,6 +25,7 @@ from ...hw_targets.netx.write import check_layer
 from ...models import encoding
 from ...models.data.dataset import Dataset, Split
 from ...models.encoding import generator
+from ...models.quality import Quality
 from ...models.training import LOGIT_SCALE
 from ..deploy.run import encoded, needed_recipe, output_scores
 from ..float.execute import FloatTrace, execute
@@ -67,9 +68,9 @@ class Tuning:
 class FineTuned:
     """The best network on the validation split: the start, or one after a phase or epoch.
 
-    `real`: its numbers before rounding; `before`, `after`: accuracy of start and best on the
-    validation split, by the engine; `history`: that of every candidate (0 for one whose weights Lava
-    would change, see `write_netx`); `losses`: mean loss per epoch.
+    `real`: its numbers before rounding; `before`, `after`: accuracy (of regression minus the rms error)
+    of start and best on the validation split, by the engine; `history`: that of every candidate (the
+    worst for one whose weights Lava would change, see `write_netx`); `losses`: mean loss per epoch.
     """
 
     network: Network
@@ -117,10 +118,10 @@ def finetune(
 
     The network runs and answers as its recipe says. `start`: a Quantized, whose numbers before
     rounding are the starting values, or a Network. `graph`: the float network that it came from,
-    needed by `layer_epochs` and the objective "teacher". The result is never worse than the start
-    on the validation split, where the engine counts, not the twin; of equally accurate candidates
-    the one with the smaller cross-entropy is kept. Same tuning, start, data, machine and versions:
-    same integers.
+    needed by `layer_epochs` and the objective "teacher". Of regression, the recipe's `output_unit` must
+    be that of the answers. The result is never worse than the start on the validation split, where the
+    engine counts, not the twin; of equally accurate candidates the one with the smaller cross-entropy is
+    kept. Same tuning, start, data, machine and versions: same integers.
 
     `folder`: where progress is kept, in `finetune.ckpt`: an interrupted run goes on from its last
     epoch, a finished one is loaded; progress of another run there is dropped. Raises ValueError,
@@ -129,7 +130,9 @@ def finetune(
     tuning = tuning or Tuning()
     network = start.network if isinstance(start, Quantized) else start
     recipe = needed_recipe(network)
-    unit = start.losses[-1].unit if isinstance(start, Quantized) else recipe.output_unit
+    unit = recipe.output_unit
+    if isinstance(start, Quantized) and not data.regression:
+        unit = start.losses[-1].unit
     lesson = _Lesson(tuning, recipe, unit, _teacher(tuning, graph))
     twin = Twin(
         network,
@@ -168,13 +171,17 @@ def finetune(
         where = "all layers" if epoch.layer is None else network.populations[epoch.layer].name
         progress(
             f"{where}, epoch {epoch.number + 1} of {epoch.of}: loss {state.losses[-1]:.4g}, "
-            f"validation accuracy {100 * state.history[-1][0]:.2f} %"
+            f"validation {_said(state.history[-1][0], data.regression)}"
         )
     twin.load_state_dict(state.best)
     history = tuple(accuracy for accuracy, _ in state.history)
     return FineTuned(
         twin.network(), twin.real(), history[0], max(history), history, tuple(state.losses)
     )
+
+
+def _said(judged: float, regression: bool) -> str:
+    return f"rms error {-judged:.4g}" if regression else f"accuracy {100 * judged:.2f} %"
 
 
 def _plan(tuning: Tuning, layers: int) -> list[_Epoch]:
@@ -244,26 +251,39 @@ class _Lesson:
         read = "spikes" if self.recipe.decode == "spike count" else "v"
         (*_, out) = getattr(twin.run_recipe(x, record=f"{read}.-1"), read)
         assert out is not None
-        logits = self._logits(out if read == "spikes" else out / (self.unit * _STATE_ONE))
+        value = out if read == "spikes" else out / (self.unit * _STATE_ONE)
+        if labels.is_floating_point():
+            return functional.mse_loss(self._read(value), labels)
+        logits = self._logits(value)
         if target is None:
             return functional.cross_entropy(logits, labels)
         theirs = target.spikes[-1] if read == "spikes" else target.voltage[-1]
         return _divergence(self._logits(torch.as_tensor(theirs).float()), logits)
 
-    def _logits(self, out: Tensor) -> Tensor:
-        """Scores of (sample, time, *output shape), in the range that the float networks learn with."""
+    def _read(self, out: Tensor) -> Tensor:
+        """Scores (sample, outputs) of (sample, time, *output shape)."""
         if self.recipe.decode == "spike count":
-            return LOGIT_SCALE["spikes"] * out.sum(1).flatten(1)
-        value = out.mean(1) if self.recipe.decode == "mean voltage" else out[:, -1]
-        return LOGIT_SCALE["voltage"] * value.flatten(1)
+            return out.sum(1).flatten(1)
+        return (out.mean(1) if self.recipe.decode == "mean voltage" else out[:, -1]).flatten(1)
+
+    def _logits(self, out: Tensor) -> Tensor:
+        """`_read`, in the range that the float networks learn with."""
+        spikes = self.recipe.decode == "spike count"
+        return LOGIT_SCALE["spikes" if spikes else "voltage"] * self._read(out)
 
     def judge(self, network: Network, split: Split) -> tuple[float, float]:
-        """Accuracy and minus the mean cross-entropy, by the engine; the worst if netx cannot hold it."""
+        """Accuracy and minus the mean cross-entropy, by the engine; the worst if netx cannot hold it.
+
+        Of regression both are minus the rms error.
+        """
+        regression = split.labels.is_floating_point()
         try:
             for layer in network.layers:
                 check_layer(layer)
         except NetworkError:
-            return 0.0, -math.inf
+            return -math.inf if regression else 0.0, -math.inf
+        if regression:
+            return (self._error(network, split),) * 2
         right, entropy = 0, 0.0
         spikes = self.recipe.decode == "spike count"
         factor = LOGIT_SCALE["spikes" if spikes else "voltage"]
@@ -275,6 +295,14 @@ class _Lesson:
             aim = torch.as_tensor(labels)
             entropy += float(functional.cross_entropy(logits, aim, reduction="sum"))
         return right / len(split), -entropy / len(split)
+
+    def _error(self, network: Network, split: Split) -> float:
+        """Minus the rms error of the answers, in the float network's own units."""
+        spikes = self.recipe.decode == "spike count"
+        factor = 1.0 if spikes else self.recipe.output_unit / self.unit
+        blocks = [(factor * output_scores(network, m), y) for m, y in encoded(self.recipe, split)]
+        answers, targets = (np.concatenate(part) for part in zip(*blocks, strict=True))
+        return Quality.of(answers, targets).score
 
 
 def _optimizer(twin: Twin, phase: int | None, learning_rate: float) -> torch.optim.Adam:

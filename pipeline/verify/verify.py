@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,8 @@ from ...hw_targets.printed import Printed, View
 from ...hw_targets.simulate import lava as lava_cpu
 from ...hw_targets.simulate.inputs import QUANTITIES
 from ...hw_targets.simulate.trace import Overflow, Trace
+from ...models.quality import Quality
+from ..deploy.answers import apart_by
 from ..deploy.deployed import Deployed
 from ..deploy.run import Backend, run_recipe, scores
 from ..float.cell import Cell, cell_of
@@ -130,6 +132,16 @@ class Accuracy:
     delta: float
 
 
+@dataclass(frozen=True)
+class Error:
+    """The rms error of a side on the first `samples`; `delta`: minus that of the first side on them."""
+
+    side: str
+    samples: int
+    error: float
+    delta: float
+
+
 @dataclass(frozen=True, repr=False)
 class Verification(Printed):
     """Every side of a network beside the next one.
@@ -141,13 +153,15 @@ class Verification(Printed):
     `layers` gives each layer's two names. `to_quantized`: float against quantized; `from_quantized`:
     quantized against integers (None where neurons are not CubaLIF: `quantized_skipped` says which);
     `to_float`: float against integers, the layers that spike. `same_answers`: fraction of samples for
-    which float network and integers give the same answer. All of these are None without a float
-    graph, apart from `from_quantized`. `to_module`: the user's own module, run in
-    float64 by its own forward, against the float graph: spikes, and the answers of a readout;
+    which float network and integers give the same class. Where answers are values, of regression and of
+    networks with one output, it is None, and `values_apart` is the rms difference of integers and float
+    network over the rms of the float network, `module_apart` that of integers and module. All of these
+    are None without a float graph, apart from `from_quantized`. `to_module`: the user's own module, run
+    in float64 by its own forward, against the float graph: spikes, and the answers of a readout;
     `same_module_answers`: fraction of samples for which the module gives the same answer as the
     integers. Both are None where no module was given. `expected`: what the original framework recorded
-    of the last layer, beside float graph and integers; None where nothing was given.
-    `accuracy`: of each side, where labels were given.
+    of the last layer, beside float graph and integers; None where nothing was given. `accuracy`: of each
+    side, where labels were given; of regression `errors`.
     `diagnoses`: one for each layer in which float (without a graph: quantized) and integers differ.
     `lava_skipped` says why there is no Lava column where there is none.
     """
@@ -172,13 +186,17 @@ class Verification(Printed):
     tolerance: float
     to_module: tuple[Agreement, ...] | None = None
     same_module_answers: float | None = None
+    values_apart: float | None = None
+    module_apart: float | None = None
+    errors: tuple[Error, ...] = ()
     expected: Expected | None = None
 
     @property
     def ok(self) -> bool:
-        """Module, what was recorded, reference, Lava and the file agree exactly; float spikes within
-        the tolerance."""
+        """Module, what was recorded, reference, Lava and the file agree exactly; float spikes, and
+        answers that are values, within the tolerance."""
         close = all(a.equal >= 1 - self.tolerance for a in self.to_float or ())
+        close = close and (self.values_apart or 0.0) <= self.tolerance
         sides = (*(self.to_module or ()), *self.to_reference, *(self.to_lava or ()))
         exact = all(a.exact for a in sides)
         recorded = self.expected is None or self.expected.ok
@@ -196,7 +214,7 @@ def verify(
     data: Dataset | NDArray[np.int32],
     *,
     module: nn.Module | None = None,
-    labels: NDArray[np.integer[Any]] | None = None,
+    labels: NDArray[Any] | None = None,
     expect: Array | None = None,
     samples: int = 200,
     lava_samples: int = 3,
@@ -228,6 +246,7 @@ def verify(
         messages = data[:samples]
     else:
         messages, labels = deployed.encoded(data.test, samples)
+        labels = labels if len(labels) else None
     stages_ = None if graph is None else float_layers(graph)
     layers = layer_ids(network, stages_)
     integers = hardware(network, messages)
@@ -259,27 +278,30 @@ def verify(
         return tuple(_spikes(layers, i, a, b) for i in range(len(layers)) if i != silent)
 
     to_float, from_quantized = pair("float", "integers"), pair("quantized", "integers")
-    answers = {name: side.scores.argmax(axis=1) for name, side in sides.items()}
+    scored = {name: side.scores for name, side in sides.items()}
+    values = answers_are_values(deployed, labels)
     to_module = pair("module", "float")
     if to_module is not None and sides["float"].readout is not None:
-        theirs, ours = (answers[side][:, None] for side in ("module", "float"))
-        to_module += (compare(layers[-1].layer, "answers", theirs, ours),)
+        theirs, ours = scored["module"], scored["float"]
+        classes = [s.argmax(axis=1)[:, None] for s in (theirs, ours)]
+        both = _as_integers(theirs, ours) if values else classes
+        to_module += (compare(layers[-1].layer, "answers", *both),)
     diagnoses = _diagnoses(integers, layers, real, float_cells, to_float or from_quantized or ())
     skipped = lava_cpu.why_unavailable() if lava_samples else "not asked for"
     to_lava = None
     if skipped is None:
-        to_lava, answers["lava"] = _exact(network, messages[:lava_samples], "lava", deployed.path)
+        to_lava, scored["lava"] = _exact(network, messages[:lava_samples], "lava", deployed.path)
     to_reference, _ = _exact(network, messages[:reference_samples], "reference")
     return Verification(
         network.digest,
         len(messages),
         layers,
         to_float,
-        float(np.mean(answers["float"] == answers["integers"])) if "float" in answers else None,
+        None if values else _same(scored, "float"),
         pair("float", "quantized"),
         from_quantized,
         quantized_skipped,
-        _accuracy(answers, labels),
+        () if values else _accuracy(scored, labels),
         diagnoses,
         integers.overflow,
         to_reference,
@@ -290,9 +312,40 @@ def verify(
         _survives_writing(network),
         tolerance,
         to_module,
-        float(np.mean(answers["module"] == answers["integers"])) if "module" in answers else None,
+        None if values else _same(scored, "module"),
+        _apart(scored, "float") if values else None,
+        _apart(scored, "module") if values else None,
+        _errors(scored, labels) if values else (),
         None if expect is None else compare_expected(deployed, messages, expect),
     )
+
+
+def answers_are_values(deployed: Deployed, labels: NDArray[Any] | None) -> bool:
+    """Whether the scores are the answers: of regression, and of one output, which is no class."""
+    outputs = int(np.prod(deployed.network.output_shape))
+    said = deployed.recipe.provenance.get("task") == "regression"
+    return outputs == 1 or said or (labels is not None and labels.dtype.kind == "f")
+
+
+def _same(scored: Mapping[str, Array], side: str) -> float | None:
+    """Fraction of samples for which a side gives the class that the integers give."""
+    if side not in scored:
+        return None
+    theirs, ours = (scored[name].argmax(axis=1) for name in (side, "integers"))
+    return float(np.mean(theirs == ours))
+
+
+def _apart(scored: Mapping[str, Array], side: str) -> float | None:
+    return apart_by(scored[side], scored["integers"]) if side in scored else None
+
+
+def _as_integers(a: Array, b: Array) -> list[Array]:
+    """Real answers (sample, outputs) on a grid of 1e-9 of the largest: sums of float64 may differ by
+    their order. Equal where they are less than a step of it apart."""
+    step = 1e-9 * max(float(np.abs(a).max()), 1e-30)
+    grid = np.round(a / step).astype(np.int64)
+    near = np.abs(a - b) <= step
+    return [grid[:, None], np.where(near, grid, np.round(b / step).astype(np.int64))[:, None]]
 
 
 def layer_ids(network: Network, layers: Sequence[Stage] | None) -> tuple[LayerId, ...]:
@@ -368,8 +421,8 @@ def _diagnoses(
 
 def _exact(
     network: Network, some: NDArray[np.int32], backend: Backend, file: str | Path | None = None
-) -> tuple[tuple[Agreement, ...], NDArray[np.int64]]:
-    """Every spike and state of the simulator beside another backend; the other's answers."""
+) -> tuple[tuple[Agreement, ...], Array]:
+    """Every spike and state of the simulator beside another backend; the other's scores."""
     every = [
         (p, quantity)
         for quantity in QUANTITIES
@@ -385,19 +438,37 @@ def _exact(
         )
         for p, quantity in every
     )
-    return agreements, scores(network, other).argmax(axis=1)
+    return agreements, scores(network, other)
 
 
-def _accuracy(
-    answers: dict[str, Array], labels: NDArray[np.integer[Any]] | None
-) -> tuple[Accuracy, ...]:
+def _accuracy(scored: Mapping[str, Array], labels: NDArray[Any] | None) -> tuple[Accuracy, ...]:
     if labels is None:
         return ()
-    right = {name: answer == labels[: len(answer)] for name, answer in answers.items()}
+    right = {name: s.argmax(axis=1) == labels[: len(s)] for name, s in scored.items()}
     base = next(iter(right.values()))
     return tuple(
         Accuracy(name, len(r), float(r.mean()), float(r.mean() - base[: len(r)].mean()))
         for name, r in right.items()
+    )
+
+
+def _errors(scored: Mapping[str, Array], labels: NDArray[Any] | None) -> tuple[Error, ...]:
+    if labels is None:
+        return ()
+    if labels.dtype.kind != "f":
+        raise ValueError(
+            "the network has one output, which is a value and no class: give labels as real numbers."
+        )
+
+    def error(side: str, samples: int) -> float:
+        return Quality.of(scored[side][:samples], labels[:samples]).error or 0.0
+
+    sizes = {
+        name: len(s) for name, s in scored.items() if name != "quantized"
+    }  # in units of its own
+    base, *_ = sizes
+    return tuple(
+        Error(name, n, error(name, n), error(name, n) - error(base, n)) for name, n in sizes.items()
     )
 
 

@@ -225,7 +225,7 @@ def attack(
     clean: Scored | None = None,
     progress: bool = False,
 ) -> Attacked:
-    """Run an attack on images (sample, C, H, W) in [0, 1], and judge what it returns.
+    """Run an attack on images (sample, *shape) in [0, 1], and judge what it returns.
 
     The attack gets copies. What it returns must lie in its ball, and is scored, as the clean images
     are, on `draws` draws that it never saw: `seed` gives independent streams to the attack and to the
@@ -314,7 +314,7 @@ def _check(
     victim: Victim, attack: Attack, images: Tensor, labels: Tensor, draws: int, batch: int
 ) -> None:
     problems = []
-    if images.ndim != 4 or tuple(images.shape[1:]) != tuple(victim.shape) or not len(images):
+    if images.ndim < 2 or tuple(images.shape[1:]) != tuple(victim.shape) or not len(images):
         problems.append(
             f"images have shape {tuple(images.shape)}; (sample, "
             f"{', '.join(map(str, victim.shape))}) with at least one sample is needed"

@@ -63,6 +63,11 @@ class Square(Attack):
         return max(1, min(round(math.sqrt(p * height * width)), min(height, width) - 1))
 
     def run(self, victim: Victim, images: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:
+        if images.ndim != 4:
+            raise ValueError(
+                f"square changes squares of pixels; samples of shape {tuple(images.shape[1:])} are no "
+                f"images (C, H, W)."
+            )
         count, channels, height, width = images.shape
         seed = int(_integers(draws, 2**31, 1))
         truth = labels.cpu().numpy()
