@@ -102,7 +102,7 @@ def test_events_from_training_to_evaluation(shared_data: Path, tmp_path: Path) -
     root = ("--data-root", shared_data / "datasets")
     training = ("--readout", "voltage", "--epochs", 1, "--steps", 4, "--out", tmp_path / "snn")
     refused = call("train", "--data", "nmnist", *root, *training, "--coding", "direct")
-    assert refused.exit_code == 2
+    assert refused.exit_code == 3
     assert "nmnist is events, which are not coded again: leave out --coding" in refused.stderr
     trained = ok("train", "--data", "nmnist", *root, *training)
     assert trained["settings"]["coding"] == "events"

@@ -328,7 +328,7 @@ def test_sequences_are_attacked_in_units_of_their_range() -> None:
         "sequences.net",
         "--attack",
         "pgd",
-        "--steps",
+        "--attack-steps",
         2,
         "--epsilon",
         epsilon,
@@ -355,7 +355,7 @@ def test_changed_data_are_not_taken_for_the_old(
     assert ok(*words) == first  # done already
     np.savez("mine.npz", **{**arrays, "x_train": 1 - arrays["x_train"]})
     assert "what mine.npz holds now" in text(
-        "export", "run/best.ckpt", "--out", "a.net", status=1
+        "export", "run/best.ckpt", "--out", "a.net", status=3
     ).replace("\n", " ")
     assert ok(*words)["settings"]["data_digest"] != first["settings"]["data_digest"]
 

@@ -13,7 +13,7 @@ from ...models.quality import Quality
 from ...models.settings import Settings
 from ..text import answers_text
 from .options import DataRoot
-from .screen import Output, bars, misused, resumes
+from .screen import Output, bars, fail, resumes
 
 
 def train(
@@ -40,7 +40,7 @@ def train(
     name = typed.get("dataset", Settings.dataset)
     dataset = load(name, data_root, typed.get("steps", EVENT_STEPS))
     if dataset.steps is not None and "coding" in typed:
-        misused(f"{name} is {dataset.kind}, which are not coded again: leave out --coding.")
+        fail(f"{name} is {dataset.kind}, which are not coded again: leave out --coding.")
     noisy = typed.get("coding", Settings.coding.name) in NOISY
     quiet = {} if noisy else {"sigma": 0.0}
 
