@@ -395,3 +395,23 @@ def test_the_door_takes_what_the_commands_take(folder: Path) -> None:
         "mine", data.train, data.validation, Split(data.test.images, data.test.labels)
     )
     assert spikeship.profile(chip, in_memory, samples=5).accuracy is not None
+
+
+def test_a_forgotten_levels_shows(tmp_path: Path) -> None:
+    """Inputs 16 times too large: labels show it, and without labels nobody is said to have looked."""
+    data = load("sequences.npz")
+    np.save("seq.npy", np.round(data.test.images.double().numpy() * 16).astype(np.int32))
+    np.save(
+        "seq_y.npy",
+        ok("simulate", "sequences.net", "--input", "seq.npy", "--out", "t.npz")["classes"],
+    )
+    words = ("export", "own_module:sequences", "--input", "seq.npy", "--out", tmp_path / "o.net")
+    assert "NOT compared with labels" in text(*words)
+    assert ok(*words)["answers"] is None
+    right, wrong = (
+        ok(*words, "--labels", "seq_y.npy", *levels)["answers"] for levels in (("--levels", 16), ())
+    )
+    assert right["integers"]["accuracy"] >= 11 / 12 > wrong["integers"]["accuracy"] + 0.2, (
+        right,
+        wrong,
+    )
