@@ -395,3 +395,17 @@ def test_the_door_takes_what_the_commands_take(folder: Path) -> None:
         "mine", data.train, data.validation, Split(data.test.images, data.test.labels)
     )
     assert spikeship.profile(chip, in_memory, samples=5).accuracy is not None
+
+
+def test_a_forgotten_levels_shows(tmp_path: Path) -> None:
+    """Inputs 16 times too large: labels show it, and without labels nobody is said to have looked."""
+    data = load("sequences.npz")
+    np.save("seq.npy", np.round(data.test.images.double().numpy() * 16).astype(np.int32))
+    answers = spikeship.evaluate(spikeship.load("sequences.net"), data).predictions
+    np.save("seq_y.npy", answers)
+    words = ("export", "own_module:sequences", "--input", "seq.npy", "--out", tmp_path / "o.net")
+    assert "NOT compared with labels" in text(*words)
+    assert ok(*words)["answers"] is None
+    labels = ("--labels", "seq_y.npy")
+    right = ok(*words, *labels, "--levels", 16)["answers"]["integers"]["accuracy"]
+    assert right >= 11 / 12 > ok(*words, *labels)["answers"]["integers"]["accuracy"]
