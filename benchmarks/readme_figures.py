@@ -153,6 +153,26 @@ def speed_rows(speed: dict[str, Any]) -> list[str]:
     return rows
 
 
+GPU_NAMES = {**SPEED_NAMES, "vgg11": "VGG-11 on 32x32 pixels, T = 4"}
+GPU_BATCHES = (1, 32, 2048)
+
+
+def gpu_rows(gpu: dict[str, Any]) -> list[str]:
+    """Samples per second on the GPU, and how many times the engine on the same machine's processor."""
+    rows = []
+    for network, name in GPU_NAMES.items():
+        cells = [gpu["cells"].get(f"speed {network} {batch}") for batch in GPU_BATCHES]
+        rates = [
+            [cell[side]["samples_per_second"] for side in ("torch", "engine")]
+            for cell in cells
+            if cell is not None
+        ]
+        shown = [f"{ours:,.0f} ({_two_digits(ours / theirs)}x)" for ours, theirs in rates]
+        if shown:
+            rows.append(f"| {name} | {' | '.join(shown)} |")
+    return rows
+
+
 def robustness_rows(results: list[dict[str, Any]]) -> list[str]:
     """One row per claim: both accuracies and the verdict, by data set."""
     rows = []
@@ -219,6 +239,7 @@ def updated(text: str) -> str:
     tables = (
         ("| network | accuracy |", demo_rows(load("demo"))),
         ("| network, 5 % spikes |", speed_rows(load("speed"))),
+        ("| network, on the GPU |", gpu_rows(load("gpu"))),
         ("| NIR network |", exchange_rows(load("exchange"))),
         ("| network | framework |", framework_rows(load("frameworks"))),
         (

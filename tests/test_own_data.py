@@ -183,7 +183,7 @@ def test_a_file_and_functions_hold_the_same(source: str, folder: Path) -> None:
     ("none.npz", "none.npz: no such file"),
     ("own_module.py", "unknown data set 'own_module.py'; choose from digits, .* or give data.npz"),
     ("own_module:none", "own_module has no function none"),
-    ("no_module:none", "No module named 'no_module'. Give module:function"),
+    ("no_module:none", "there is no module no_module to import from this folder"),
     ("none.py:data", "none.py: no such file"),
     ("own_module:images", "own_module:images: SequentialState is no data; a Dataset, torch data sets"),
 ])  # fmt: skip

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ..functions import called, names_function
+from ..named import call_named, is_named
 from .cifar10 import read_cifar10
 from .dataset import EVENT_STEPS, Dataset, DatasetError
 from .digits import read_digits
@@ -54,7 +54,7 @@ def load(
         return DATASETS[data](data_root, event_steps)
     if isinstance(data, str | Path):
         text = str(data)
-        if names_function(text):
+        if is_named(text):
             return _own(_called(text), text)
         if text.endswith(".npz"):
             return read_npz(text)
@@ -66,7 +66,7 @@ def load(
 
 def _called(source: str) -> Any:
     try:
-        return called(source)
+        return call_named(source)
     except DatasetError:
         raise
     except ValueError as error:
