@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -18,11 +19,13 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pytest
 import typer
+from rich.console import Console
 
 from spikeship.hw_targets.network.layers import Dense
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import CubaLIF
 from spikeship.hw_targets.netx.file import write_netx
+from spikeship.hw_targets.printed import show, table
 from spikeship.models.data.load import DATASETS
 from spikeship.models.networks import MODELS
 from spikeship.models.settings import Settings
@@ -289,6 +292,16 @@ def test_errors_of_commands_name_flags(
     assert result.exit_code == status, result.exception
     assert says in result.stderr
     assert result.stdout == ""
+
+
+def test_brackets_in_a_table_are_text() -> None:
+    rows = [["Lava", 'not installed: pip install "spikeship[lava]"']]
+    console = Console(file=io.StringIO(), width=100)
+    show(console, [table("t", ("backend", "why"), rows), "see [1]"])
+    assert isinstance(console.file, io.StringIO)
+    printed = console.file.getvalue()
+    assert 'pip install "spikeship[lava]"' in printed
+    assert "see [1]" in printed
 
 
 def test_the_package_is_a_command() -> None:

@@ -146,17 +146,31 @@ Version = namedtuple("Version", ["major", "minor"])
 
 
 @pytest.mark.parametrize(
-    ("version", "installed", "message"),
+    ("version", "missing", "message"),
     [
-        (Version(3, 13), True, r"Lava needs Python 3.10, this is 3.13: .*pip install"),
-        (Version(3, 10), False, r'Lava is not installed: `pip install "spikeship\[lava\]"`'),
+        (
+            Version(3, 10),
+            ("lava",),
+            r'^Lava is not installed: `pip install "spikeship\[lava\]"`\.$',
+        ),
+        (
+            Version(3, 12),
+            ("lava",),
+            r"--ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0`, or use",
+        ),
+        (Version(3, 12), ("cv2",), r"^cv2, which Lava needs, is not installed: `pip install"),
+        (Version(3, 10), ("cv2",), None),
+        (Version(3, 13), (), None),
     ],
 )
 def test_without_lava(
-    version: Version, installed: bool, message: str, monkeypatch: pytest.MonkeyPatch
+    version: Version, missing: tuple[str, ...], message: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lava_cpu, "sys", SimpleNamespace(version_info=version))
-    monkeypatch.setattr(lava_cpu, "find_spec", lambda name: name if installed else None)
+    monkeypatch.setattr(lava_cpu, "find_spec", lambda name: None if name in missing else name)
+    if message is None:
+        assert lava_cpu.why_unavailable() is None
+        return
     with pytest.raises(lava_cpu.LavaMissingError, match=message):
         lava_cpu.run(ONE, [[[1, 0]]])
 

@@ -1,10 +1,11 @@
 """Running a network on Lava's own fixed-point CPU backend, as `reference.simulate` would.
 
 lava-dl's `netx.hdf5.Network` loads the very file that the network was read from where that is given;
-else a file that we write, in which an error of our own reading would not show. Needs Python 3.10 with
-lava-nc and lava-dl (`pip install "spikeship[lava]"`). Lava runs in a Python process of its own: it
-forks one process per layer, which is unsafe in a process that has used torch, and it would fix the
-start method of `multiprocessing` for the caller.
+else a file that we write, in which an error of our own reading would not show. Needs lava-nc and lava-dl:
+`pip install "spikeship[lava]"` on Python 3.10, which is all that they say they take; on later ones they
+run as well, installed past that (`PAST_ITS_PINS`), see `lava_worker`. Lava runs in a Python process of
+its own: it forks one process per layer, which is unsafe in a process that has used torch, and it would
+fix the start method of `multiprocessing` for the caller.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ from ..netx.write import check_loadable
 from .inputs import QUANTITIES, parse_record, prepare_input
 from .trace import Recorded, Trace
 
+PAST_ITS_PINS = "pip install --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0"
+"""What installs Lava on Python 3.11 and later."""
+NEEDED = ("asteval", "cv2", "networkx", "torch", "torchvision")
+"""What Lava imports, and pip does not bring with `PAST_ITS_PINS`."""
+
 
 class LavaMissingError(RuntimeError):
     """Lava is not installed here, or this Python cannot run it."""
@@ -46,20 +52,23 @@ class LavaError(RuntimeError):
 
 def why_unavailable() -> str | None:
     """None where Lava can run; otherwise one sentence that says why not and what to do."""
-    if sys.version_info >= (3, 11):
-        version = f"{sys.version_info.major}.{sys.version_info.minor}"
-        return (
-            f"Lava needs Python 3.10, this is {version}: make an environment with Python 3.10 and "
-            f'`pip install "spikeship[lava]"`.'
-        )
-    for package in ("lava", "lava.lib.dl.netx"):
-        try:
-            spec = find_spec(package)
-        except ModuleNotFoundError:
-            spec = None
-        if spec is None:
-            return 'Lava is not installed: `pip install "spikeship[lava]"`.'
-    return None
+    newer = sys.version_info >= (3, 11)
+    packages = ("lava", "lava.lib.dl.netx", *(NEEDED if newer else ()))
+    missing = [name for name in packages if not _is_there(name)]
+    if not missing:
+        return None
+    install = '`pip install "spikeship[lava]"`'
+    if newer:
+        install += f", then `{PAST_ITS_PINS}`, or use Python 3.10, where the first is enough"
+    what = "Lava is" if "lava" in missing else f"{', '.join(missing)}, which Lava needs, is"
+    return f"{what} not installed: {install}."
+
+
+def _is_there(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def run(
