@@ -91,7 +91,7 @@ def test_its_payload_decides_the_messages(pebble: Chip, bits: int, carried: bool
         assert str(violations[0]).endswith("(limit: spikes of 4 bits; this test)")
         with pytest.raises(NetworkError, match=r"not for Pebble: .*5 bits.*Pebble has spikes of 4"):
             check_messages(graded, pebble.payload)
-    with pytest.raises(NetworkError, match="no target 'pebble'; known: loihi1, loihi2, lava"):
+    with pytest.raises(NetworkError, match="no chip 'pebble'; known: loihi1, loihi2, lava"):
         message_problems(graded, "pebble")
 
 

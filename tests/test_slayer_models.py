@@ -51,18 +51,18 @@ def integers(net: slayer.SlayerClassifier, coding: Coding) -> Network:
 
 
 def assert_equal_spikes(
-    net: slayer.SlayerClassifier, coding: Coding, messages: np.ndarray, target: Any = "engine"
+    net: slayer.SlayerClassifier, coding: Coding, messages: np.ndarray, backend: Any = "engine"
 ) -> None:
     network = integers(net, coding)
     assert from_slayer(net, net.shape).digest == network.digest
-    assert_runs_as(net, network, messages, target)
+    assert_runs_as(net, network, messages, backend)
 
 
 def assert_runs_as(
-    net: slayer.SlayerClassifier, network: Network, messages: np.ndarray, target: Any = "engine"
+    net: slayer.SlayerClassifier, network: Network, messages: np.ndarray, backend: Any = "engine"
 ) -> None:
     """SLAYER's own forward pass and the aligned trace: each spike of each layer."""
-    trace = run_recipe(network, messages, backend=target, record=("spikes",))
+    trace = run_recipe(network, messages, backend=backend, record=("spikes",))
     frames = torch.tensor(messages / network.recipe.coding.levels, dtype=torch.float32).transpose(
         0, 1
     )
@@ -71,7 +71,7 @@ def assert_runs_as(
     for theirs, ours in zip(expected, trace.spikes, strict=True):
         assert 0.02 < theirs.mean() < 0.9
         assert np.array_equal(theirs.numpy(), ours)
-    if target == "engine":
+    if backend == "engine":
         assert all(o == Overflow() for o in trace.overflow)
 
 

@@ -20,6 +20,7 @@ from spikeship.benchmarks import gpu
 from spikeship.benchmarks._fuzz_checks import difference
 from spikeship.benchmarks._fuzz_networks import draw
 from spikeship.hw_targets import Counter, NetworkError, read_netx, write_netx
+from spikeship.hw_targets.network.timing import Timing
 from spikeship.hw_targets.simulate import reference
 from spikeship.hw_targets.simulate.torch_engine import products
 from spikeship.hw_targets.simulate.torch_engine import run as on_torch
@@ -148,7 +149,8 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     ok(*words, out, "--record", "spikes,v", "--backend", "torch", "--device", "cpu")
     trace = hw_targets.Trace.load(out)
     network = read_netx(tmp_path / "a.net")
-    expected = reference.simulate(network, one.inputs, record=("spikes", "v"))
+    steps = Timing(steps=one.inputs.shape[1] + network.latency)
+    expected = reference.simulate(network, one.inputs, steps, record=("spikes", "v"))
     assert trace.backend == "torch"
     for name in ("spikes", "v"):
         assert np.array_equal(getattr(trace, name)[0], getattr(expected, name)[0])
