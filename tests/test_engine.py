@@ -356,6 +356,7 @@ def test_memory_does_not_grow_with_steps_or_samples() -> None:
     assert peak(40, 400) < most
 
 
+@pytest.mark.slow
 def test_the_cache_on_disk_spares_the_next_process_the_compilation(tmp_path: object) -> None:
     program = (
         "import time, numpy as np\n"

@@ -151,6 +151,7 @@ def test_same_tuning_same_integers(
 
 
 @only_spikes
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(
     quantized_twice: Trained, few_digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

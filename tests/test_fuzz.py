@@ -30,6 +30,7 @@ def failures(seed: int, folder: Path) -> list[dict[str, Any]]:
     return fuzz.examine(seed, QUICK, folder).failures
 
 
+@pytest.mark.slow
 def test_no_check_fails(tmp_path: Path) -> None:
     assert [failure for seed in range(250) for failure in failures(seed, tmp_path)] == []
 
