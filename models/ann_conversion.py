@@ -15,11 +15,9 @@ from . import encoding, networks
 from .activation import Activation
 from .ann import Ann
 from .conversion import calibrate, coded, scale_thresholds
-from .data.dataset import Split
 from .encoding import generator
 from .networks import SpikingClassifier, thresholds
 from .settings import Readout
-from .training import accuracy
 
 SCALES = (1.0, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 """Scales of the thresholds, of which `convert_ann` takes the one that answers most as the ANN does."""
@@ -59,10 +57,6 @@ class Converted:
         """Outputs (sample, classes) of images, encoded with fresh draws."""
         out: Tensor = self.net(encoding.real(self.coding, images, draws))
         return out
-
-    def accuracy(self, split: Split) -> float:
-        """Fraction of right answers on a split."""
-        return accuracy(self, split)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 import spikeship
@@ -21,6 +22,7 @@ from spikeship.models.ann_layers import AnnError, layers_of
 from spikeship.models.data.dataset import Dataset, Split
 from spikeship.models.encoding import generator, real
 from spikeship.models.quantized_ann import quantize, work
+from spikeship.models.training import accuracy
 from spikeship.pipeline.deploy.converted import coding_in, graph_of
 from spikeship.pipeline.float.execute import execute
 
@@ -94,7 +96,6 @@ def residual(net: Any, x: Tensor) -> Tensor:
 
 def vgg(name: str) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
-        torchvision = pytest.importorskip("torchvision")
         return getattr(torchvision.models, name)(num_classes=10)
 
     return make
@@ -283,7 +284,7 @@ def test_ones_own_ann_reaches_the_chip_and_stands_beside_it(name: str, tmp_path:
     made = spikeship.convert(own, dataset, Coding.of("direct", 8, 16))
     assert isinstance(made, Converted)
     assert made.agreement > 0.95
-    assert made.accuracy(dataset.test) > 0.9
+    assert accuracy(made, dataset.test) > 0.9
     assert any("maximum of spikes" in text for text in made.approximations) == ("maxima" in name)
     with pytest.raises(ValueError, match="converted for the coding direct in 8 steps and 16 grey"):
         spikeship.deploy(made, dataset, coding=Coding.of("direct", 9, 16))

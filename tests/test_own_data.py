@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 from collections.abc import Callable
@@ -382,10 +383,9 @@ def test_training_and_tuning_on_time_series(name: str, tmp_path: Path) -> None:
 def test_the_door_takes_what_the_commands_take(folder: Path) -> None:
     arrays = dict(np.load("sequences.npz"))
     data = spikeship.data(arrays)
-    sys_module = pytest.importorskip("importlib").import_module
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(folder))
-        net = sys_module("own_module").sequences()
+        net = importlib.import_module("own_module").sequences()
     chip = spikeship.deploy(net, arrays)
     assert chip.digest == read_netx("sequences.net").digest
     assert spikeship.evaluate(chip, arrays).quality == spikeship.evaluate(chip, data).quality

@@ -357,9 +357,8 @@ def profile(
     """What an inference costs: counted events, energy and time on chips, the ANN beside it.
 
     `devices`: names (`shipped_devices()`) or TOML files; by default the chips that carry the network's
-    messages. `ann`: the ANN twin, or any torch network of
-    yours that `convert` takes. `samples`: test samples, all by default. `options`: see
-    `pipeline.energy.profile.profile`.
+    messages. `ann`: the ANN twin, or any torch network of yours that `convert` takes. `samples`: test
+    samples, all by default. `options`: see `pipeline.energy.profile.profile`.
 
     >>> cost = profile(chip, data, samples=20)
     >>> cost.prices[0].dynamic.joules > 0

@@ -59,7 +59,7 @@ def inspect(net: NetArgument, part: PartOptions) -> Output:
         ],
         "recipe": network.recipe.attributes() if network.recipe else None,
         "recipe_digest": network.recipe.digest if network.recipe else None,
-        "target_problems": {target: message_problems(network, target) for target in PAYLOADS},
+        "chip_problems": {chip: message_problems(network, chip) for chip in PAYLOADS},
     }
     return Output(result, network_table(network), *lines)
 

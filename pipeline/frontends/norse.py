@@ -22,9 +22,9 @@ from ..float.layers import DECAYS_LAST
 from ..graph import NEURONS, READOUTS, Node, chain_graph
 from ..parts import Kind, refused
 from .norse_modules import CONVERSIONS, Shape, UnsupportedModuleError
-from .norse_place import Place
 from .norse_proof import prove, random_frames
 from .norse_trace import is_container, leaf_modules, trace
+from .place import Place
 
 REASONS = {
     "Refrac": "Loihi-style neurons have no refractory period",

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..float.execute import execute
 from ..graph import READOUTS, chain
 from .norse_modules import UnsupportedModuleError
-from .norse_place import Place
+from .place import Place
 
 STEPS = 8
 GAINS = (1.0, 1.0, 8.0, 64.0, 1024.0)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import fusion
 
-from .norse_place import Place
+from .place import Place
 
 
 def with_skip(places: Sequence[Place], got: Tensor) -> tuple[int, Place] | None:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from ...models.functional import FunctionalLayers, See
 from .norse_modules import UnsupportedModuleError
-from .norse_place import Place
 from .norse_skip import with_skip
+from .place import Place
 
 Key: TypeAlias = tuple[str, tuple[int, ...]]
 

@@ -14,7 +14,8 @@ from torch import nn
 from ..float.execute import execute
 from ..graph import NEURONS, READOUTS, Node, chain, chain_graph
 from .norse_modules import CONVERSIONS, Shape, UnsupportedModuleError
-from .spiking_trace import CLOSE, STEPS, Framework, Place, Run, random_frames, trace
+from .place import Place
+from .spiking_trace import CLOSE, STEPS, Framework, Run, random_frames, trace
 
 PROOF_SAMPLES = 16
 """Real inputs on which the proof of an import is repeated."""

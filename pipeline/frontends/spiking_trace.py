@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ...models.functional import FunctionalLayers
 from .norse_modules import Nodes, Shape, UnsupportedModuleError
+from .place import Place
 
 GAINS = (1.0, 1.0, 8.0, 64.0, 1024.0)
 """Factors of the random frames, one for each sample: strong inputs reach deep layers."""
@@ -62,22 +63,6 @@ class Framework:
     neuron: Callable[[Any, Shape, bool], Neuron]
     layer: Callable[[nn.Module], type]
     dt: float = 1.0
-
-
-@dataclass(frozen=True, eq=False)
-class Place:
-    """A layer where `forward` calls it; tensors are (time, sample, *shape).
-
-    `name`: the module's, or the function's that does the same, with `#2` where it is called for the
-    second time in a step. `voltage`: of neurons. `flatten`: `forward` flattens what reaches it.
-    """
-
-    name: str
-    module: nn.Module
-    inputs: Tensor
-    outputs: Tensor
-    voltage: Tensor | None = None
-    flatten: bool = False
 
 
 @dataclass(frozen=True, eq=False)

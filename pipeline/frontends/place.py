@@ -1,4 +1,4 @@
-"""A layer of a Norse network where it is used."""
+"""A layer of a torch network where it is used."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class Place:
     """A layer where `forward` calls it; tensors are (time, sample, *shape).
 
     `name`: the module's, or the function's that does the same (F.max_pool2d), with `#2` where it is
-    called for the second time in a step. `voltage`: after the reset, of cells that run step by step.
-    `flatten`: `forward` flattens what reaches it.
+    called for the second time in a step. `voltage`: of neurons that show it; of
+    Norse's cells, which run step by step, after the reset. `flatten`: `forward` flattens what reaches it.
     """
 
     name: str
