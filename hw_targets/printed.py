@@ -50,14 +50,14 @@ def show(console: Console, views: Sequence[View]) -> None:
 
 def table(title: str, columns: Sequence[str], rows: Any) -> Table:
     """A table of `rows` of cells, text and not markup: first column left, the others right."""
+    from rich.markup import escape
     from rich.table import Table
-    from rich.text import Text
 
     out = Table(title=title, title_justify="left", title_style="bold")
     for i, column in enumerate(columns):
         out.add_column(column, justify="left" if i == 0 else "right")
     for row in rows:
-        out.add_row(*(Text(str(cell)) for cell in row))
+        out.add_row(*(escape(str(cell)) for cell in row))
     return out
 
 
