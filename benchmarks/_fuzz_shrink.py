@@ -221,8 +221,8 @@ from spikeship.hw_targets import (  # noqa: F401
 )
 
 case = {code(case)}
-found = CHECKS["{check}"].check(case)
-assert found is None, found
+failure = CHECKS["{check}"].check(case)
+assert failure is None, failure
 '''
 
 

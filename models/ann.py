@@ -50,7 +50,7 @@ class Ann(nn.Module):
         return out
 
     def with_net(self, layers: Sequence[nn.Module]) -> Ann:
-        """The same with other layers."""
+        """This network with other layers."""
         return Ann(nn.Sequential(*layers))
 
     def __repr__(self) -> str:

@@ -20,7 +20,7 @@ class AnnError(ValueError):
 
 
 def simplified(named: list[Named], x: Tensor) -> list[nn.Module]:
-    """The same in fewer kinds of layers; AnnError where that cannot be."""
+    """An equal network of fewer kinds of layers; AnnError where that cannot be."""
     out: list[nn.Module] = []
     for name, layer in named:
         if isinstance(layer, NORMS):
@@ -98,10 +98,10 @@ class _Spread(nn.Module):
 def _averages(pool: nn.AdaptiveAvgPool2d, size: tuple[int, ...]) -> list[nn.Module]:
     wanted: Any = pool.output_size
     pair = (wanted, wanted) if isinstance(wanted, int) else tuple(wanted)
-    asked = [own if one is None else one for own, one in zip(size, pair, strict=True)]
-    if any(own % one for own, one in zip(size, asked, strict=True)):
+    asked = [own if want is None else want for own, want in zip(size, pair, strict=True)]
+    if any(own % want for own, want in zip(size, asked, strict=True)):
         return [_Spread(pool, size)]
-    kernel: Any = tuple(own // one for own, one in zip(size, asked, strict=True))
+    kernel: Any = tuple(own // want for own, want in zip(size, asked, strict=True))
     return [] if kernel == (1, 1) else [nn.AvgPool2d(kernel)]
 
 

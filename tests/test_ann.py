@@ -276,6 +276,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_ones_own_ann_reaches_the_chip_and_stands_beside_it(name: str, tmp_path: Path) -> None:
     """convert, deploy, verify, profile beside the ANN, attack: on a data set of one's own."""
@@ -305,6 +306,7 @@ def test_ones_own_ann_reaches_the_chip_and_stands_beside_it(name: str, tmp_path:
     assert attacked.accuracy <= attacked.clean.accuracy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("readout", ["voltage", "spikes"])
 @pytest.mark.parametrize("name", NETS)
 def test_the_graph_of_a_converted_network_answers_as_it_does(name: str, readout: Any) -> None:
@@ -424,6 +426,7 @@ def branch():
 """
 
 
+@pytest.mark.slow
 def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("sub").mkdir()

@@ -419,6 +419,7 @@ def unfair(images: Tensor, tosses: Tensor) -> Tensor:
     return torch.stack((gap, -gap, zero - 9, zero - 9), 1)
 
 
+@pytest.mark.slow
 @each
 def test_a_lost_toss_is_no_success(attacking: Attack) -> None:
     """7 of 10 tosses are right on any image: an attack that keeps what once was wrong would score 0."""
@@ -508,6 +509,7 @@ def test_the_attack_never_sees_the_draws_that_score_it() -> None:
     assert seen[1][:30] == seen[1][30:]  # clean and adversarial images meet the same draws
 
 
+@pytest.mark.slow
 @each
 @pytest.mark.parametrize("epsilon", [0.0, 0.1, 1.0])
 def test_the_ball_is_kept_and_the_callers_tensors_are_left_alone(
@@ -546,6 +548,7 @@ def test_the_seed_decides_everything(attacking: Attack) -> None:
         )
 
 
+@pytest.mark.slow
 @each
 def test_batches_change_nothing_for_a_certain_victim(attacking: Attack) -> None:
     def bent(x: Tensor, tosses: Tensor) -> Tensor:
@@ -705,6 +708,7 @@ def victims() -> dict[str, Victim]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "gradient", [USUAL, "rate", "activation"], ids=["surrogate", "rate", "activation"]
 )

@@ -173,6 +173,7 @@ def test_the_readme_shows_the_stored_figures() -> None:
     assert readme_figures.updated(text) == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", mnist_mlp.PUBLISHED)
 def test_the_published_mnist_network(
     shared_data: Path, tmp_path: Path, steps: int, capsys: pytest.CaptureFixture[str]
@@ -203,6 +204,7 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
     return done.stdout, json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_speed_says_everything(quick: tuple[str, dict]) -> None:
     text, stored = quick
     assert stored["command"] == "python -m spikeship.benchmarks.speed --quick --only mlp,nmnist"
@@ -262,6 +264,7 @@ def test_an_interrupted_speed_run_goes_on(tmp_path: Path, monkeypatch: pytest.Mo
     assert measured == [1, 4, 4, 1, 4]
 
 
+@pytest.mark.slow
 def test_slow_contenders_are_left_out_aloud(quick: tuple[str, dict]) -> None:
     plan = QUICK_PLANS["mlp"]
     setup = replace(speed.QUICK, limit=1e-9, contenders=("engine",))
@@ -272,6 +275,7 @@ def test_slow_contenders_are_left_out_aloud(quick: tuple[str, dict]) -> None:
     assert list(speed_report.tables(result))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [0.05, 0.2, 1.0])
 @pytest.mark.parametrize("name", QUICK_PLANS)
 def test_all_speed_networks_fire_at_their_rate_and_agree(name: str, rate: float) -> None:

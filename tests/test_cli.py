@@ -280,6 +280,7 @@ def test_lava_is_given_the_file_itself(
     assert given == [folder / "dense.net"] * 2
 
 
+@pytest.mark.slow
 def test_inspect_and_simulate_need_no_torch(dense: tuple[Path, Network, np.ndarray]) -> None:
     folder, _, _ = dense
     code = (

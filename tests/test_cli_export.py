@@ -168,6 +168,7 @@ def test_reset_by_subtraction_is_approximated_only_on_request(nir_file: Path) ->
     assert checked["result"]["diagnoses"][0]["cause"] == "reset"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "bits"),
     [

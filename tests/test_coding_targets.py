@@ -133,6 +133,7 @@ def nets(tmp_path_factory: pytest.TempPathFactory) -> dict[CodingName, Path]:
     return folders
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coding", TRAINED)
 def test_the_file_says_how_to_encode(nets: dict[CodingName, Path], coding: CodingName) -> None:
     """Attributes only where the coding has such a thing: files of the first codings stay as they were."""
@@ -152,6 +153,7 @@ def test_the_file_says_how_to_encode(nets: dict[CodingName, Path], coding: Codin
     assert (shown["offsets"], shown["template"]) == ((2, 7) if coding == "phase" else (None, None))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_from_before_the_phase_code_is_read(
     nets: dict[CodingName, Path], tmp_path: Path
 ) -> None:
@@ -162,6 +164,7 @@ def test_a_checkpoint_from_before_the_phase_code_is_read(
     assert training.load(tmp_path / "old.ckpt").settings.coding == of("rsc1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coding", TRAINED)
 def test_both_forms_answer_the_same_draw(nets: dict[CodingName, Path], coding: CodingName) -> None:
     folder = nets[coding]
@@ -195,6 +198,7 @@ def test_lava_runs_single_spikes_alike(nets: dict[CodingName, Path], coding: Cod
     assert result["result"]["lava_skipped"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("coding", TRAINED)
 def test_gradients_reach_the_image_on_both_sides(
     nets: dict[CodingName, Path], coding: CodingName

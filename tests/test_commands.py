@@ -80,6 +80,7 @@ def test_every_option_has_a_help_text_that_is_a_whole_phrase(option: str) -> Non
     assert not re.match(r"\w+:", text), text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", GROUP.commands)
 def test_every_command_says_what_it_does(name: str) -> None:
     first = GROUP.commands[name].help.split("\n\n")[0]
@@ -304,6 +305,7 @@ def test_brackets_in_a_table_are_text() -> None:
     assert "see [1]" in printed
 
 
+@pytest.mark.slow
 def test_the_package_is_a_command() -> None:
     """`python -m spikeship`: version, help and completion, without loading torch or numba."""
     code = (

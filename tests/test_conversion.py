@@ -265,6 +265,7 @@ def test_many_steps_come_close_to_the_ann(trained: Classifier, digits: Dataset) 
     assert training.accuracy(converted, digits.test) > expected - 0.02
 
 
+@pytest.mark.slow
 def test_fine_tuning_at_few_steps(trained: Classifier, digits: Dataset, tmp_path: Path) -> None:
     """It lifts accuracy under attack, moves the thresholds, and keeps them above the least one."""
     converted = conversion.convert(trained, EIGHT, calibration(digits), scale=0.3)
@@ -299,6 +300,7 @@ def test_thresholds_stay_above_the_least() -> None:
     assert [first.item(), second.item()] == pytest.approx([0.03, 0.5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("readout", ["spikes", "voltage"])
 def test_out_to_the_integers(
     trained: Classifier, digits: Dataset, readout: networks.Readout, tmp_path: Path
@@ -319,6 +321,7 @@ def test_out_to_the_integers(
     assert classify(deployed, digits.test).accuracy == pytest.approx(expected, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leak", [0.8, 1.0])
 def test_convolutions_and_norms_too(leak: float, tmp_path: Path) -> None:
     """Thresholds of every layer its own, norms folded; untrained."""

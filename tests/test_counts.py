@@ -111,9 +111,9 @@ def way(placement: Placement, sender: int, receiver: int) -> tuple[int, int, int
         return 0, 0, 0, 0
     if sender // mesh.cores_per_chip != receiver // mesh.cores_per_chip:
         return 0, 0, 0, 1
-    one, other = (k % mesh.cores_per_chip // mesh.cores_per_tile for k in (sender, receiver))
-    x, y = abs(one // mesh.rows - other // mesh.rows), abs(one % mesh.rows - other % mesh.rows)
-    return int(one == other), x, y, 0
+    start, end = (k % mesh.cores_per_chip // mesh.cores_per_tile for k in (sender, receiver))
+    x, y = abs(start // mesh.rows - end // mesh.rows), abs(start % mesh.rows - end % mesh.rows)
+    return int(start == end), x, y, 0
 
 
 def core_of(placement: Placement, population: int, neuron: Place) -> int:
@@ -261,12 +261,13 @@ def played(case: Any, **arguments: Any) -> tuple[np.ndarray, Trace]:
 # -- the three agree -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_kind
 @pytest.mark.parametrize("on_chip", [False, True])
 def test_counts_from_a_trace_equal_brute_force(kind: Any, on_chip: bool) -> None:
-    one = case(kind, 0)
-    network = one.network
-    given, trace = played(one)
+    example = case(kind, 0)
+    network = example.network
+    given, trace = played(example)
     steps = trace.spikes[0].shape[1] - network.latency
     placement = scattered(network, 7) if on_chip else layer_per_core(network)
     aligned = trace.aligned(network, steps)
@@ -276,22 +277,23 @@ def test_counts_from_a_trace_equal_brute_force(kind: Any, on_chip: bool) -> None
         assert count(network, given[:, :steps], aligned) == expected
 
 
+@pytest.mark.slow
 @every_kind
 @pytest.mark.parametrize("seed", range(3))
 def test_the_engine_counts_what_its_trace_says(kind: Any, seed: int) -> None:
     """Layer by layer and core by core, of the whole run and of each layer's own time."""
-    one = case(kind, seed)
-    network = one.network
-    plain = played(one)[1]
+    example = case(kind, seed)
+    network = example.network
+    plain = played(example)[1]
     for placement in (None, scattered(network, seed), scattered(network, seed + 9, 12)):
-        given, trace = played(one, counter=Counter(network, placement))
+        given, trace = played(example, counter=Counter(network, placement))
         assert difference(network, trace, plain) is None
         assert trace.activity is not None
         whole = trace.spikes[0].shape[1]
         assert tally(network, trace.activity, placement) == count(network, given, trace, placement)
         steps = whole - network.latency
         counter = Counter(network, placement, steps)
-        found = engine.simulate(network, one.inputs, one.timing, counter=counter).activity
+        found = engine.simulate(network, example.inputs, example.timing, counter=counter).activity
         assert found is not None
         aligned = trace.aligned(network, steps)
         expected = activity_of(network, given[:, :steps], aligned, counter.placement)
@@ -321,6 +323,7 @@ LARGER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("largest", [1, 9])
 @pytest.mark.parametrize("name", LARGER)
 def test_the_engine_counts_larger_networks(

@@ -135,6 +135,7 @@ def test_bad_cifar10(tmp_path: Path, content: bytes | str | None, says: str) -> 
         load("cifar10", tmp_path)
 
 
+@pytest.mark.slow
 def test_real_cifar10(shared_data: Path) -> None:
     test = cifar10(shared_data / "datasets", "test")
     assert test.images.shape == (10_000, 3, 32, 32)

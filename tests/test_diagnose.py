@@ -418,6 +418,7 @@ def checked(case: Case) -> Verification:
     return verify(Deployed(network, graph), x, lava_samples=0, reference_samples=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CAUSES)
 def test_a_cause_is_called_by_its_name(name: str) -> None:
     cause, detail, make = CAUSES[name]
@@ -441,6 +442,7 @@ def test_equal_numbers_need_no_cause(kind: str) -> None:
     assert kind != "if" or result.diagnoses == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("kind", ["lif", "if", "cuba"])
 def test_a_healthy_network_only_rounds(kind: str, seed: int) -> None:

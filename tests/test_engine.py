@@ -134,6 +134,7 @@ def recurrent_net() -> Network:
 FALLING_BACK = {"conv": conv_net, "sigma-delta": sigma_delta_net, "recurrent": recurrent_net}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("name", FALLING_BACK)
 def test_a_layer_may_go_to_the_reference_in_any_block(

@@ -270,6 +270,7 @@ def run(rate: float, seed: int = 0) -> Counts:
     return count(MLP, inputs, engine.simulate(MLP, inputs, record="spikes"))
 
 
+@pytest.mark.slow
 @given(rate=st.floats(0.05, 1), seed=st.integers(0, 99))
 @settings(max_examples=25, deadline=None)
 def test_invariants(rate: float, seed: int) -> None:

@@ -85,6 +85,7 @@ def accuracy(network: Network, split: Split) -> float:
     return classify(Deployed(network), split).accuracy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", ["labels", "teacher"])
 def test_two_bits_recover(quantized_twice: Trained, few_digits: Dataset, objective: Any) -> None:
     start = quantized_twice.coarse
@@ -115,6 +116,7 @@ def test_never_worse_than_the_start(quantized_twice: Trained, few_digits: Datase
     assert tuned.network == start.network
 
 
+@pytest.mark.slow
 def test_a_network_alone_is_enough(quantized_twice: Trained, few_digits: Dataset) -> None:
     start = quantized_twice.coarse
     recipe = replace(start.network.recipe, output_unit=start.losses[-1].unit)
@@ -138,6 +140,7 @@ def test_what_netx_cannot_hold_is_no_candidate(
     assert lesson.judge(network, few_digits.validation) == (0.0, -np.inf)
 
 
+@pytest.mark.slow
 @only_spikes
 def test_same_tuning_same_integers(
     quantized_twice: Trained, few_digits: Dataset, tmp_path: Path
@@ -190,6 +193,7 @@ def test_an_interrupted_run_goes_on(
     assert len(calls) > before
 
 
+@pytest.mark.slow
 @only_spikes
 def test_layer_epochs_bring_a_layer_nearer_to_the_float_one(
     quantized_twice: Trained, few_digits: Dataset

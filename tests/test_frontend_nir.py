@@ -142,6 +142,7 @@ def snntorch_network(kind: str, **options: Any) -> tuple[nn.Module, tuple[int, .
 WEAK = {"Leaky": 0.6, "Synaptic": 0.4, "RLeaky": 0.35, "convolution": 0.35}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "reset", "delay"),
     [

@@ -216,6 +216,7 @@ SAME: dict[str, tuple[Shape, Callable[[], Blocks]]] = {
 SEEDS = range(3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", SAME)
 def test_random_networks_equal_their_files(name: str, seed: int, tmp_path: Path) -> None:
@@ -295,6 +296,7 @@ PARITY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARITY)
 def test_spikes_equal_slayers(name: str) -> None:
     torch.manual_seed(5)
@@ -578,6 +580,7 @@ def _names(cases: list[Case]) -> list[str]:
     return [f"{case.row}{' refused' if case.here else ''}" for case in cases]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=_names(CASES))
 def test_differences(case: Case, tmp_path: Path) -> None:
     torch.manual_seed(11)

@@ -62,6 +62,7 @@ NEURONS: dict[str, Callable[..., nn.Module]] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("delayed", [True, False])
 @pytest.mark.parametrize("reset", ["subtract", "zero", "none"])
 @pytest.mark.parametrize("name", NEURONS)
@@ -138,6 +139,7 @@ def constant(*shape: int) -> np.ndarray:
     return np.repeat(inputs(*shape)[:, :1], STEPS, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "kind", ["time first", "batch first", "repeated", "repeated, sum", "sum", "pooled", "voltage", "repeated, voltage"]
 )  # fmt: skip

@@ -74,6 +74,7 @@ def run(net: nn.Module, x: np.ndarray, mode: str) -> np.ndarray:
     return out.transpose(0, 1).numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["s", "m"])
 @pytest.mark.parametrize("v_reset", [None, 0.0, -0.1])
 @pytest.mark.parametrize("name", NEURONS)

@@ -35,12 +35,14 @@ def test_no_check_fails(tmp_path: Path) -> None:
     assert [failure for seed in range(250) for failure in failures(seed, tmp_path)] == []
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(seed=st.integers(1000, 2**40))
 def test_no_check_fails_on_other_seeds(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     assert failures(seed, tmp_path_factory.getbasetemp()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 def test_no_check_fails_on_lava(tmp_path: Path) -> None:
     with _fuzz_checks.lava_cpu.kept_ready():
@@ -106,6 +108,7 @@ PLANTED: dict[str, tuple[Callable[..., Trace], str, str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_fault_is_found_and_made_small(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -158,6 +161,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path) -> None:
         fuzz.resume(tmp_path / "parts", 4, QUICK)
 
 
+@pytest.mark.slow
 def test_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     words = [
         "networks",

@@ -167,6 +167,7 @@ def test_recorded_run(simulate: Simulate) -> None:
     check_recording(simulate, RECORDED[name], HERE / f"{name}.npz", HERE / f"{name}.net")
 
 
+@pytest.mark.slow
 @backends
 @pytest.mark.parametrize("name", RECORDED)
 def test_shared_recorded_run(simulate: Simulate, name: str, shared_data: Path) -> None:
@@ -571,6 +572,7 @@ def test_delays_of_recurrent_layers_are_refused() -> None:
 # -- others ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @backends
 @pytest.mark.parametrize("pair", range(10))
 def test_torch_convolution(simulate: Simulate, pair: int, shared_data: Path) -> None:

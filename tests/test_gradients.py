@@ -311,6 +311,7 @@ def test_the_pair_is_one_network(
     assert (logits == deployed.answers(images, generator(0))).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODES)
 def test_input_gradients_of_float_and_integers_agree(
     pair: tuple[FloatVictim, DeployedVictim, Tensor, Tensor], name: str

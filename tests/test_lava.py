@@ -24,6 +24,7 @@ from spikeship.hw_targets.simulate import lava as lava_cpu
 GOLDEN = Path(__file__).parent / "golden"
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 def test_equals_a_run_without_our_batching() -> None:
     """The recording comes from lava-dl alone; here the same sample is second of two."""
@@ -40,6 +41,7 @@ def test_equals_a_run_without_our_batching() -> None:
         assert np.array_equal(found[key[0]][int(key[1])][1], expected), key
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 def test_records_what_is_asked_for() -> None:
     trace = lava_cpu.run(Network([Dense([[1, 2]])]), [[[1, 1], [0, 0]]], record=["u"])
@@ -76,6 +78,7 @@ def some_input(network: Network, steps: int) -> np.ndarray:
     return rng.integers(-40, 60, shape).cumsum(axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 @pytest.mark.filterwarnings("ignore::spikeship.hw_targets.netx.file.NetxWarning")
 def test_lava_reads_published_files_as_we_do(shared_data: Path) -> None:

@@ -197,6 +197,7 @@ def frames_for(graph: nir.NIRGraph, seed: int) -> np.ndarray:
     return 0.5 * rng.normal(0.5, 1, (SAMPLES, STEPS, *input_shape(graph)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_lowered_graphs_spike_the_same(name: str) -> None:
     for seed in range(3):

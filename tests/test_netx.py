@@ -824,6 +824,7 @@ BAD_FILES: dict[str, tuple[Callable[[h5py.File], None], list[str]]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_FILES)
 def test_bad_file(name: str, tmp_path: Path) -> None:
     """Each message names the file, then the layer and value, then what to do."""
@@ -1154,6 +1155,7 @@ def test_files_of_format_1_are_read(tmp_path: Path) -> None:
     assert read_netx(path) == WITH_RECIPE
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::spikeship.hw_targets.netx.file.NetxWarning")
 def test_flipped_bytes_never_pass_as_other_integers(tmp_path: Path) -> None:
     """Damage in any dataset: the same integers, or an error that names the file.

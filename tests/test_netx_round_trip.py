@@ -179,6 +179,7 @@ def trip(seed: int, folder: Path) -> bool:
     return True
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_what_is_read_can_be_written_and_read(
@@ -187,6 +188,7 @@ def test_what_is_read_can_be_written_and_read(
     trip(seed, tmp_path_factory.mktemp("netx"))
 
 
+@pytest.mark.slow
 def test_most_files_are_accepted(tmp_path: Path) -> None:
     accepted = sum(trip(seed, tmp_path) for seed in range(100))
     assert accepted > 50

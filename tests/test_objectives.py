@@ -580,6 +580,7 @@ OBJECTIVES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [
     {}, {"spiking": False}, {"model": "cnn", "widths": (4, 4)}, {"coding": "poisson"},
     {"coding": "rsc1", "sigma": 0.1, "readout": "voltage"},

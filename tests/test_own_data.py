@@ -361,6 +361,7 @@ def test_changed_data_are_not_taken_for_the_old(
     assert ok(*words)["settings"]["data_digest"] != first["settings"]["data_digest"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sequences", "regression"])
 def test_training_and_tuning_on_time_series(name: str, tmp_path: Path) -> None:
     words = ("--data", f"{name}.npz", "--epochs", 2, "--out")

@@ -80,17 +80,19 @@ LAVA_CASES = {
 }
 
 
-def same(one: Any, other: Any) -> bool:
-    return bool(one.dtype == other.dtype and np.array_equal(one, other))
+def same(first: Any, second: Any) -> bool:
+    return bool(first.dtype == second.dtype and np.array_equal(first, second))
 
 
 @every_kind
 def test_engine(kind: Callable[[Rng], Case]) -> None:
     function, networks = BACKENDS["engine"]
     for seed in range(networks(kind)):
-        one = case(kind, seed)
-        found = run(function, one)
-        assert difference(one.network, found, run(reference.simulate, one)) is None, f"seed {seed}"
+        example = case(kind, seed)
+        found = run(function, example)
+        assert difference(example.network, found, run(reference.simulate, example)) is None, (
+            f"seed {seed}"
+        )
         assert found.overflow is not None
 
 
@@ -100,9 +102,11 @@ def test_torch(kind: Callable[[Rng], Case], device: str) -> None:
     """Through `engine.simulate`, as it is called."""
     _, networks = BACKENDS["torch"]
     for seed in range(networks(kind)):
-        one = case(kind, seed)
-        found = run(engine.simulate, one, backend="torch", device=device)
-        assert difference(one.network, found, run(reference.simulate, one)) is None, f"seed {seed}"
+        example = case(kind, seed)
+        found = run(engine.simulate, example, backend="torch", device=device)
+        assert difference(example.network, found, run(reference.simulate, example)) is None, (
+            f"seed {seed}"
+        )
         assert found.backend == "torch"
         assert found.overflow is not None
 
@@ -110,17 +114,18 @@ def test_torch(kind: Callable[[Rng], Case], device: str) -> None:
 @settings(max_examples=150, deadline=None, derandomize=True)
 @given(kind=st.sampled_from(list(KINDS)), seed=st.integers(SEEDS, 2**32 - 1))
 def test_engine_on_other_seeds(kind: Callable[[Rng], Case], seed: int) -> None:
-    one = case(kind, seed)
-    found, expected = run(engine.simulate, one), run(reference.simulate, one)
-    assert difference(one.network, found, expected) is None
+    example = case(kind, seed)
+    found, expected = run(engine.simulate, example), run(reference.simulate, example)
+    assert difference(example.network, found, expected) is None
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 @pytest.mark.parametrize("name", LAVA_CASES)
 def test_lava(name: str, lava: Simulate) -> None:
-    one = case(*LAVA_CASES[name])
-    found = run(lava, one)
-    assert difference(one.network, found, run(reference.simulate, one)) is None
+    example = case(*LAVA_CASES[name])
+    found = run(lava, example)
+    assert difference(example.network, found, run(reference.simulate, example)) is None
     assert (found.backend, found.overflow) == ("lava", None)
 
 
@@ -199,11 +204,11 @@ def test_the_table_is_not_silent() -> None:
     spiking: dict[str, int] = {}
     extremes: dict[str, set[int]] = {}
     for key in LAVA_CASES.values():
-        one = case(*key)
-        trace = run(reference.simulate, one)
+        example = case(*key)
+        trace = run(reference.simulate, example)
         assert len(trace.counts) >= 3
         total = sum(trace.overflow, total)
-        for p, spikes in zip(one.network.populations, trace.spikes, strict=True):
+        for p, spikes in zip(example.network.populations, trace.spikes, strict=True):
             params = p.layer.neuron
             kind = f"{type(p.layer).__name__} {type(params).__name__} {getattr(params, 'kind', '')}"
             spiking[kind] = spiking.get(kind, 0) + int(np.count_nonzero(spikes))
@@ -255,10 +260,10 @@ def choices(network: Network) -> list[str | tuple[str, ...]]:
     ]
 
 
-def check_record(simulate: Simulate, one: Case, whole: Trace, record: Any) -> None:
-    found = run(simulate, one, record=record)
+def check_record(simulate: Simulate, example: Case, whole: Trace, record: Any) -> None:
+    found = run(simulate, example, record=record)
     asked = {record} if isinstance(record, str) else set(record)
-    populations = one.network.populations
+    populations = example.network.populations
     for name in QUANTITIES:
         of = {
             p.index
@@ -280,28 +285,30 @@ def check_record(simulate: Simulate, one: Case, whole: Trace, record: Any) -> No
     assert found.overflow == whole.overflow
 
 
+@pytest.mark.slow
 @every_simulator
 @every_kind
 def test_record_keeps_what_is_asked_for(kind: Callable[[Rng], Case], simulate: Simulate) -> None:
-    one = case(kind, 0)
-    whole = run(simulate, one)
+    example = case(kind, 0)
+    whole = run(simulate, example)
     assert same(whole.counts, whole.spikes[-1].sum(axis=1, dtype=np.int64))
-    for record in choices(one.network):
-        check_record(simulate, one, whole, record)
+    for record in choices(example.network):
+        check_record(simulate, example, whole, record)
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 def test_record_on_lava(lava: Simulate) -> None:
-    one = case(sigma_delta_into_spikes, 0)
-    whole = run(lava, one)
+    example = case(sigma_delta_into_spikes, 0)
+    whole = run(lava, example)
     for record in ("counts", ("residue", "u.-1", "spikes.1")):
-        check_record(lava, one, whole, record)
+        check_record(lava, example, whole, record)
 
 
 def test_counts_by_default() -> None:
-    one = case(dense_reset, 0)
+    example = case(dense_reset, 0)
     for simulate in SIMULATORS.values():
-        trace = simulate(one.network, one.inputs, one.timing)
+        trace = simulate(example.network, example.inputs, example.timing)
         assert trace.counts.shape == (SAMPLES, 3)
         assert all(getattr(trace, name) is None for name in QUANTITIES)
 
@@ -324,39 +331,44 @@ def joined(network: Network, traces: list[Trace]) -> Trace:
     return Trace(**arrays, counts=np.concatenate([t.counts for t in traces]), overflow=overflow)
 
 
+@pytest.mark.slow
 @every_simulator
 @every_kind
 def test_batch_equals_one_by_one(kind: Callable[[Rng], Case], simulate: Simulate) -> None:
-    one = case(kind, 1)
-    alone = [run(simulate, one, inputs=one.inputs[i : i + 1]) for i in range(SAMPLES)]
-    assert difference(one.network, run(simulate, one), joined(one.network, alone)) is None
+    example = case(kind, 1)
+    alone = [run(simulate, example, inputs=example.inputs[i : i + 1]) for i in range(SAMPLES)]
+    assert (
+        difference(example.network, run(simulate, example), joined(example.network, alone)) is None
+    )
 
 
-def loud(one: Case, rng: Rng) -> np.ndarray:
+def loud(example: Case, rng: Rng) -> np.ndarray:
     """One more sample, of values as large as the network takes, of both signs."""
-    first, bits = one.network.layers[0], one.arguments.get("message_bits")
+    first, bits = example.network.layers[0], example.arguments.get("message_bits")
     limit = min(1 << (bits or 24), 1 << 24) - 1
     if isinstance(first, Input) and isinstance(first.neuron, CubaLIF):
         limit = 4095
-    return draw(rng, -limit, limit, *one.inputs[:1].shape)
+    return draw(rng, -limit, limit, *example.inputs[:1].shape)
 
 
+@pytest.mark.slow
 @every_simulator
 @every_kind
 def test_other_samples_decide_nothing(kind: Callable[[Rng], Case], simulate: Simulate) -> None:
     """Not even those whose values send a whole batch along another path: graded, large, negative."""
     for seed in range(4):
-        one = case(kind, seed)
-        quiet = (one.inputs != 0).astype(np.int64) if seed % 2 else one.inputs
-        both = np.concatenate([quiet, loud(one, np.random.default_rng(seed))])
-        alone, beside = run(simulate, one, inputs=quiet), run(simulate, one, inputs=both)
+        example = case(kind, seed)
+        quiet = (example.inputs != 0).astype(np.int64) if seed % 2 else example.inputs
+        both = np.concatenate([quiet, loud(example, np.random.default_rng(seed))])
+        alone, beside = run(simulate, example, inputs=quiet), run(simulate, example, inputs=both)
         assert same(alone.counts, beside.counts[:SAMPLES]), f"seed {seed}"
-        for name in everything(one.network)[1:]:
+        for name in everything(example.network)[1:]:
             mine, theirs = getattr(alone, name), getattr(beside, name)
             for i in mine.populations:
                 assert same(mine[i], theirs[i][:SAMPLES]), f"seed {seed}: {name}.{i}"
 
 
+@pytest.mark.slow
 @every_kind
 def test_engine_in_small_pieces(
     kind: Callable[[Rng], Case], monkeypatch: pytest.MonkeyPatch
@@ -366,13 +378,14 @@ def test_engine_in_small_pieces(
     monkeypatch.setattr(engine, "SPLIT", 1)
     monkeypatch.setattr(engine, "ALONE", 0)
     for seed in range(3):
-        one = case(kind, seed)
-        for x in (one.inputs, one.inputs[:1]):
-            found = run(engine.simulate, one, inputs=x, threads=3)
-            expected = run(reference.simulate, one, inputs=x)
-            assert difference(one.network, found, expected) is None, f"seed {seed}"
+        example = case(kind, seed)
+        for x in (example.inputs, example.inputs[:1]):
+            found = run(engine.simulate, example, inputs=x, threads=3)
+            expected = run(reference.simulate, example, inputs=x)
+            assert difference(example.network, found, expected) is None, f"seed {seed}"
 
 
+@pytest.mark.slow
 @every_kind
 def test_torch_in_small_pieces(
     kind: Callable[[Rng], Case], monkeypatch: pytest.MonkeyPatch
@@ -380,23 +393,29 @@ def test_torch_in_small_pieces(
     """One sample and one step at a time, or a few, and the patches of one frame."""
     for seed, room in enumerate((1, 1 << 10, 1 << 12)):
         monkeypatch.setitem(on_torch.WORKING_SET, "cpu", room)
-        one = case(kind, seed)
-        found = run(on_torch.simulate, one)
-        assert difference(one.network, found, run(reference.simulate, one)) is None, f"seed {seed}"
+        example = case(kind, seed)
+        found = run(on_torch.simulate, example)
+        assert difference(example.network, found, run(reference.simulate, example)) is None, (
+            f"seed {seed}"
+        )
 
 
+@pytest.mark.slow
 @every_simulator
 @every_kind
 def test_time_beyond_the_input_is_silent(kind: Callable[[Rng], Case], simulate: Simulate) -> None:
-    one = case(kind, 3)
-    if one.inputs.ndim == 1 + len(one.network.input_shape):
+    example = case(kind, 3)
+    if example.inputs.ndim == 1 + len(example.network.input_shape):
         pytest.skip("constant in time")
-    steps = one.inputs.shape[1]
-    padded = np.concatenate([one.inputs, np.zeros_like(one.inputs[:, :3])], axis=1)
-    longer = run(simulate, one, steps=steps + 3)
-    assert difference(one.network, longer, run(simulate, one, inputs=padded, steps=None)) is None
-    cut = run(simulate, one, inputs=one.inputs[:, : steps - 4], steps=None)
-    assert difference(one.network, run(simulate, one, steps=steps - 4), cut) is None
+    steps = example.inputs.shape[1]
+    padded = np.concatenate([example.inputs, np.zeros_like(example.inputs[:, :3])], axis=1)
+    longer = run(simulate, example, steps=steps + 3)
+    assert (
+        difference(example.network, longer, run(simulate, example, inputs=padded, steps=None))
+        is None
+    )
+    cut = run(simulate, example, inputs=example.inputs[:, : steps - 4], steps=None)
+    assert difference(example.network, run(simulate, example, steps=steps - 4), cut) is None
 
 
 @every_simulator
@@ -404,15 +423,17 @@ def test_time_beyond_the_input_is_silent(kind: Callable[[Rng], Case], simulate: 
 def test_a_held_input_is_the_same_in_every_step(
     kind: Callable[[Rng], Case], simulate: Simulate
 ) -> None:
-    one = case(kind, 4)
-    first = one.network.layers[0]
+    example = case(kind, 4)
+    first = example.network.layers[0]
     if isinstance(first, Input) and isinstance(first.neuron, CubaLIF):
         pytest.skip("a held input is the bias of Input neurons")
-    axes = len(one.network.input_shape)
-    held = one.inputs if one.inputs.ndim == 1 + axes else one.inputs[:, 0]
+    axes = len(example.network.input_shape)
+    held = example.inputs if example.inputs.ndim == 1 + axes else example.inputs[:, 0]
     again = np.repeat(held[:, None], 8, axis=1)
-    found = run(simulate, one, inputs=held, steps=8)
-    assert difference(one.network, found, run(simulate, one, inputs=again, steps=None)) is None
+    found = run(simulate, example, inputs=held, steps=8)
+    assert (
+        difference(example.network, found, run(simulate, example, inputs=again, steps=None)) is None
+    )
 
 
 TYPES = (
@@ -429,31 +450,33 @@ TYPES = (
 )
 
 
+@pytest.mark.slow
 @every_simulator
 @every_kind
 def test_the_type_of_the_input_does_not_matter(
     kind: Callable[[Rng], Case], simulate: Simulate
 ) -> None:
-    one = case(kind, 5)
+    example = case(kind, 5)
     highs = {"bool": 1, "float16": 99, **dict.fromkeys(TYPES, 99)}
     for name, high in highs.items():
-        x = np.abs(one.inputs) % (high + 1)
+        x = np.abs(example.inputs) % (high + 1)
         if np.dtype(name).kind in "if":
             x *= np.where(np.indices(x.shape).sum(axis=0) % 3, 1, -1)
-        arguments = {"message_bits": None} if "message_bits" in one.arguments else {}
-        expected = run(reference.simulate, one, inputs=x, **arguments)
-        found = run(simulate, one, inputs=x.astype(name), **arguments)
-        assert difference(one.network, found, expected) is None, name
+        arguments = {"message_bits": None} if "message_bits" in example.arguments else {}
+        expected = run(reference.simulate, example, inputs=x, **arguments)
+        found = run(simulate, example, inputs=x.astype(name), **arguments)
+        assert difference(example.network, found, expected) is None, name
 
 
+@pytest.mark.slow
 @every_simulator
 @every_kind
 def test_the_layout_of_the_input_does_not_matter(
     kind: Callable[[Rng], Case], simulate: Simulate
 ) -> None:
-    one = case(kind, 6)
-    expected = run(simulate, one)
-    x = one.inputs
+    example = case(kind, 6)
+    expected = run(simulate, example)
+    x = example.inputs
     wide = np.zeros(
         (*x.shape[:-1], 2 * x.shape[-1]), np.int16 if np.abs(x).max() < 1 << 15 else np.int32
     )
@@ -472,28 +495,30 @@ def test_the_layout_of_the_input_does_not_matter(
         "lists": x.tolist(),
     }
     for name, layout in layouts.items():
-        assert difference(one.network, run(simulate, one, inputs=layout), expected) is None, name
+        assert (
+            difference(example.network, run(simulate, example, inputs=layout), expected) is None
+        ), name
     broadcast = np.broadcast_to(x[:1], x.shape)
-    copied = run(simulate, one, inputs=broadcast.copy())
-    assert difference(one.network, run(simulate, one, inputs=broadcast), copied) is None
+    copied = run(simulate, example, inputs=broadcast.copy())
+    assert difference(example.network, run(simulate, example, inputs=broadcast), copied) is None
 
 
 @every_simulator
 @every_kind
 def test_no_samples(kind: Callable[[Rng], Case], simulate: Simulate) -> None:
-    one = case(kind, 7)
-    trace = run(simulate, one, inputs=one.inputs[:0])
-    assert trace.counts.shape == (0, *one.network.output_shape)
-    steps = run(simulate, one).spikes[0].shape[1]
-    for p in one.network.populations:
+    example = case(kind, 7)
+    trace = run(simulate, example, inputs=example.inputs[:0])
+    assert trace.counts.shape == (0, *example.network.output_shape)
+    steps = run(simulate, example).spikes[0].shape[1]
+    for p in example.network.populations:
         assert trace.spikes[p.index].shape == (0, steps, *p.shape)
-    assert trace.overflow == tuple(Overflow() for _ in one.network.populations)
+    assert trace.overflow == tuple(Overflow() for _ in example.network.populations)
 
 
 @pytest.mark.lava
 def test_no_samples_on_lava(lava: Simulate) -> None:
-    one = case(input_bias, 0)
-    trace = run(lava, one, inputs=one.inputs[:0])
+    example = case(input_bias, 0)
+    trace = run(lava, example, inputs=example.inputs[:0])
     assert trace.counts.shape == (0, 3)
     assert trace.u[0].shape == (0, 13, *IMAGE)
 
@@ -501,36 +526,38 @@ def test_no_samples_on_lava(lava: Simulate) -> None:
 @every_simulator
 def test_nothing_is_changed_in_place(simulate: Simulate) -> None:
     for kind in KINDS:
-        one = case(kind, 8)
-        before, digest = one.inputs.copy(), Network(one.network.layers).digest
-        first = run(simulate, one)
-        assert np.array_equal(one.inputs, before)
-        assert Network(one.network.layers).digest == digest
-        assert difference(one.network, run(simulate, one), first) is None
+        example = case(kind, 8)
+        before, digest = example.inputs.copy(), Network(example.network.layers).digest
+        first = run(simulate, example)
+        assert np.array_equal(example.inputs, before)
+        assert Network(example.network.layers).digest == digest
+        assert difference(example.network, run(simulate, example), first) is None
 
 
+@pytest.mark.slow
 @every_simulator
 def test_threads_do_not_disturb_each_other(simulate: Simulate) -> None:
     """Different networks, and the same one on different inputs, all at once."""
     cases = [case(kind, seed) for seed in range(2) for kind in KINDS]
     cases += [Case(c.network, c.inputs[::-1].copy(), c.arguments) for c in cases]
-    expected = [run(reference.simulate, one) for one in cases]
+    expected = [run(reference.simulate, example) for example in cases]
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda one: run(simulate, one), cases))
-    for one, theirs, ours in zip(cases, found, expected, strict=True):
-        assert difference(one.network, theirs, ours) is None
+        found = list(pool.map(lambda example: run(simulate, example), cases))
+    for example, theirs, ours in zip(cases, found, expected, strict=True):
+        assert difference(example.network, theirs, ours) is None
 
 
 def in_a_child(name: str, seed: int) -> dict[str, str]:
     """What differs, kind by kind; a function of the module, so that it can be sent."""
     found = {}
     for kind in KINDS:
-        one = case(kind, seed)
-        expected = run(reference.simulate, one)
-        found[kind.__name__] = difference(one.network, run(SIMULATORS[name], one), expected)
+        example = case(kind, seed)
+        expected = run(reference.simulate, example)
+        found[kind.__name__] = difference(example.network, run(SIMULATORS[name], example), expected)
     return {kind: what for kind, what in found.items() if what}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.parametrize(
     "name", ["reference", "engine"]
@@ -548,7 +575,7 @@ def test_a_forked_child_computes_the_same(name: str) -> None:
 
 @every_simulator
 def test_mistakes_are_refused_alike(simulate: Simulate) -> None:
-    one = case(dense, 0)
+    example = case(dense, 0)
     for changed, message in (
         ({"record": "w"}, 'cannot record "w"'),
         ({"record": "u.1"}, 'cannot record "u.1"'),
@@ -556,12 +583,12 @@ def test_mistakes_are_refused_alike(simulate: Simulate) -> None:
         ({"reset_interval": 0}, "reset_interval = 0"),
         ({"reset_interval": 3, "reset_offset": -1}, "reset_offset = -1"),
         ({"steps": 0}, "steps = 0"),
-        ({"inputs": one.inputs + 16, "message_bits": 4}, "enough message bits"),
+        ({"inputs": example.inputs + 16, "message_bits": 4}, "enough message bits"),
         ({"message_bits": 26}, "message_bits = 26; give 0 for single spikes, up to 25"),
         ({"message_bits": -1}, "message_bits = -1"),
-        ({"inputs": one.inputs + (1 << 24), "message_bits": 25}, "is outside"),
-        ({"inputs": one.inputs + 0.5}, "is not an integer"),
-        ({"inputs": one.inputs[..., 1:]}, "input has shape"),
+        ({"inputs": example.inputs + (1 << 24), "message_bits": 25}, "is outside"),
+        ({"inputs": example.inputs + 0.5}, "is not an integer"),
+        ({"inputs": example.inputs[..., 1:]}, "input has shape"),
     ):
         with pytest.raises(NetworkError, match=message):
-            run(simulate, one, **changed)
+            run(simulate, example, **changed)

@@ -178,6 +178,7 @@ def test_certified_accuracy_of_a_trained_network(trained: Network, test_split: S
     assert "Exactly" in found.statement
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offsets", [1, 2])
 def test_random_perturbations_within_the_radius_change_no_answer(
     trained: Network, test_split: Split, offsets: int

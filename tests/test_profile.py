@@ -148,6 +148,7 @@ def test_the_anns_side(result: Profile, data: Dataset, ann: Classifier) -> None:
     assert few.work.images == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reading", "mixed", "ratios", "says"),
     [

@@ -72,6 +72,7 @@ def mlp(seed: int = 0, gain: float = 5.0) -> nir.NIRGraph:
 X = spikes(np.random.default_rng(1), 48, 8, 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", range(2, 9))
 def test_bits_give_the_grid(bits: int) -> None:
     """Multiples of a step, as many as the bits have; what is stored is the real layer, rounded."""
@@ -103,6 +104,7 @@ def test_the_same_inputs_give_the_same_integers() -> None:
     assert first == second
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bits", "per_channel", "left"), [
     (2, False, 0.5), (3, False, 0.85), (4, False, 0.85), (8, False, 1.3),
     (2, True, 0.8), (3, True, 1.0), (4, True, 1.0), (8, True, 1.3),
@@ -383,6 +385,7 @@ def test_mixed_precision_keeps_the_size_and_spends_bits_where_they_count() -> No
         mixed_precision(sensitive(), X[:24], recipe(), size=100)
 
 
+@pytest.mark.slow
 def test_mixed_precision_keeps_the_loss() -> None:
     result = mixed_precision(sensitive(), X[:24], recipe(), loss=0.1)
     assert result.loss <= 0.1

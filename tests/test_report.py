@@ -135,6 +135,7 @@ def split() -> Split:
     return Split(bright * halves, labels)
 
 
+@pytest.mark.slow
 def test_report(split: Split) -> None:
     victims = {"one": _victim(RSC1), "other": _victim(Coding.of("direct", 4))}
     others = {"apgd-ce": named("apgd-ce", Strength(0.1, steps=2))}
@@ -167,6 +168,7 @@ def test_report(split: Split) -> None:
     assert report_tables(found)
 
 
+@pytest.mark.slow
 def test_energy_of_a_decision_is_its_runs_times_that_of_an_inference(
     split: Split,
 ) -> None:
@@ -187,6 +189,7 @@ def test_energy_of_a_decision_is_its_runs_times_that_of_an_inference(
         assert all("lava-dl" in source for source in decision.sources.values())
 
 
+@pytest.mark.slow
 def test_seeds_decide_everything(split: Split) -> None:
     def measured(seed: int) -> dict:
         plan = replace(PLAN, seed=seed)

@@ -107,6 +107,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [
     pytest.param(name, marks=[pytest.mark.lava] if "slayer" in name else []) for name in CASES
 ])  # fmt: skip
@@ -180,6 +181,7 @@ def moments(monkeypatch: pytest.MonkeyPatch, happens: Callable[[str], None]) -> 
     monkeypatch.setattr(checkpoints.Checkpoints, "finish", finishing)
 
 
+@pytest.mark.slow
 def test_killed_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between best.ckpt and last.ckpt and while they are written, too."""
     settings = QUICK.changed(**DIRECT)

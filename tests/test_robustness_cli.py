@@ -73,6 +73,7 @@ def test_attack_on_the_integers(folder: Path, tmp_path: Path) -> None:
     assert other["attacks"][1]["after"] != pgd["after"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "victim"),
     [
@@ -141,6 +142,7 @@ def test_robustness_of_the_integers(folder: Path, tmp_path: Path) -> None:
         assert part in result.stdout
 
 
+@pytest.mark.slow
 def test_robustness_of_both_forms_with_another_source(folder: Path) -> None:
     given = ("--float", folder / "snn/best.ckpt", "--source", folder / "ann/best.ckpt")
     result = call("robustness", folder / "net.net", *given, *QUICK, "--json")
@@ -186,6 +188,7 @@ def test_robustness_fails_where_the_suite_fails(
     assert "no certificates: not asked for" in result.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "says", "status"),
     [

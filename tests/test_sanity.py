@@ -118,6 +118,7 @@ def test_a_healthy_network_passes() -> None:
     assert [c.name for c in found.checks if c.passed is None] == ["EOT curve flat", "surrogates"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("victim", "fails"),
     [
@@ -160,6 +161,7 @@ def test_every_check_is_run_and_named_once() -> None:
     assert all(check.sentence.endswith(".") for check in found.checks)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draws", [1, 20])
 def test_slack_lets_true_relations_fail_rarely(draws: int) -> None:
     """Two attacks with the same chances per image: too far apart in LEVEL of the cases at most."""
@@ -263,6 +265,7 @@ def _quantized(kind: type[DeployedVictim], classifier: training.Classifier) -> D
     return kind.quantized(classifier, load("digits").train.images[:128])
 
 
+@pytest.mark.slow
 def test_healthy_networks_pass(
     direct: training.Classifier, ann: FloatVictim, digits: Split
 ) -> None:
@@ -274,6 +277,7 @@ def test_healthy_networks_pass(
         assert found.passed, (victim.name, found.failed)
 
 
+@pytest.mark.slow
 def test_a_healthy_noisy_network_passes(ann: FloatVictim, digits: Split, tmp_path: Path) -> None:
     victim = FloatVictim(_train(tmp_path, coding="rsc1", sigma=0.2))
     plan = Plan(steps=8, eot=4, draws=10, averages=(1, 2, 4, 8), queries=50)
@@ -283,6 +287,7 @@ def test_a_healthy_noisy_network_passes(ann: FloatVictim, digits: Split, tmp_pat
     assert set(flat.figures) == {"EOT 1", "EOT 2", "EOT 4", "EOT 8", "slack"}
 
 
+@pytest.mark.slow
 def test_masked_networks_are_exposed(
     direct: training.Classifier, ann: FloatVictim, digits: Split
 ) -> None:

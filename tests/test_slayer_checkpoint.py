@@ -128,6 +128,7 @@ def trained(build: Callable[[], nn.Module], shape: Shape) -> nn.Module:
     return model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_that_never_ran_loads_them(name: str) -> None:
     shape, build = NETWORKS[name]

@@ -80,6 +80,7 @@ def trained(data: Dataset, folder: Path, **settings: Any) -> training.Classifier
     return training.train(chosen, data, folder, progress=False)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "coding", "sigma", "levels"), [
     ("mlp", "rsc1", 0.1, 16),
     ("mlp", "direct", 0.0, 100),
@@ -182,6 +183,7 @@ def test_gradients_reach_the_image() -> None:
     assert frames.grad.abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_training_learns_and_repeats(digits: Dataset, tmp_path: Path) -> None:
     runs = [training.train(QUICK, digits, tmp_path / name, progress=False) for name in ("a", "b")]
     (first, path), (second, _) = runs
@@ -196,6 +198,7 @@ def test_training_learns_and_repeats(digits: Dataset, tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns != before
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(digits: Dataset, tmp_path: Path, monkeypatch) -> None:
     """Interrupted in its last epoch, a run does only that epoch again."""
     seen = []

@@ -215,6 +215,7 @@ def equal_at_every_layer(model: nn.Module, network: Network, shape: Shape) -> li
     return equal
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", IMPORTED)
 def test_imported_as_the_forward_pass_runs(name: str) -> None:
     build, shape, layers = IMPORTED[name]

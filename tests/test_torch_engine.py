@@ -84,6 +84,7 @@ def emulated(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     return x.int() @ weight.int().t()
 
 
+@pytest.mark.slow
 @every_kind
 def test_products_of_8_bits(kind: Callable[[Rng], Case], monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU: matrices in one or two parts, sums times a factor."""
@@ -92,12 +93,13 @@ def test_products_of_8_bits(kind: Callable[[Rng], Case], monkeypatch: pytest.Mon
     monkeypatch.setattr(products, "_FEWEST", 1)
     monkeypatch.setattr(products, "int8_product", emulated)
     for seed in range(2):
-        one = case(kind, seed)
-        found = run(on_torch.simulate, one)
-        assert difference(one.network, found, run(reference.simulate, one)) is None
+        example = case(kind, seed)
+        found = run(on_torch.simulate, example)
+        assert difference(example.network, found, run(reference.simulate, example)) is None
     products.int8_works.cache_clear()
 
 
+@pytest.mark.slow
 def test_random_networks_and_what_is_counted_in_them() -> None:
     differ = {seed: gpu.unlike_reference(draw(seed), seed, "cpu") for seed in range(5000, 5080)}
     assert {seed: what for seed, what in differ.items() if what} == {}
@@ -129,28 +131,28 @@ def test_the_kernel_gives_what_the_steps_give() -> None:
     ],
 )
 def test_what_cannot_be_had_is_refused(arguments: dict[str, Any], says: str) -> None:
-    one = case(dense, 0)
+    example = case(dense, 0)
     with pytest.raises(NetworkError, match=says):
-        hw_targets.simulate(one.network, one.inputs, one.timing, **arguments)
+        hw_targets.simulate(example.network, example.inputs, example.timing, **arguments)
 
 
 def test_a_counter_of_another_network_is_refused() -> None:
-    one, other = case(dense, 0), case(dense, 1)
+    example, other = case(dense, 0), case(dense, 1)
     with pytest.raises(NetworkError, match="make a Counter of the network that runs"):
-        on_torch.simulate(one.network, one.inputs, counter=Counter(other.network))
+        on_torch.simulate(example.network, example.inputs, counter=Counter(other.network))
 
 
 def test_on_the_command_line(tmp_path: Path) -> None:
-    one = case(dense, 0)
-    write_netx(one.network, tmp_path / "a.net", for_lava=False)
-    np.save(tmp_path / "x.npy", one.inputs)
+    example = case(dense, 0)
+    write_netx(example.network, tmp_path / "a.net", for_lava=False)
+    np.save(tmp_path / "x.npy", example.inputs)
     words = ("simulate", tmp_path / "a.net", "--input", tmp_path / "x.npy", "--out")
     out = tmp_path / "trace.npz"
     ok(*words, out, "--record", "spikes,v", "--backend", "torch", "--device", "cpu")
     trace = hw_targets.Trace.load(out)
     network = read_netx(tmp_path / "a.net")
-    steps = Timing(steps=one.inputs.shape[1] + network.latency)
-    expected = reference.simulate(network, one.inputs, steps, record=("spikes", "v"))
+    steps = Timing(steps=example.inputs.shape[1] + network.latency)
+    expected = reference.simulate(network, example.inputs, steps, record=("spikes", "v"))
     assert trace.backend == "torch"
     for name in ("spikes", "v"):
         assert np.array_equal(getattr(trace, name)[0], getattr(expected, name)[0])

@@ -46,6 +46,7 @@ def test_unknown_model() -> None:
         networks.ann("resnet", (1, 8, 8), 10)
 
 
+@pytest.mark.slow
 def test_training_learns_and_repeats(digits: Dataset, tmp_path: Path) -> None:
     runs = [training.train(QUICK, digits, tmp_path / name, progress=False) for name in ("a", "b")]
     (first, path), (second, _) = runs
@@ -58,6 +59,7 @@ def test_training_learns_and_repeats(digits: Dataset, tmp_path: Path) -> None:
     assert first.settings == replace(QUICK, shape=(1, 8, 8))
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_loaded(digits: Dataset, tmp_path: Path) -> None:
     _, path = training.train(QUICK, digits, tmp_path, progress=False)
     before = path.stat().st_mtime_ns

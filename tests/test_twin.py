@@ -51,12 +51,13 @@ def assert_equal(network: Network, found: Trace, expected: Trace, where: str = "
 # -- forward -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @kinds.every_kind
 def test_equals_the_engine_on_the_parity_table(kind: Callable[..., Any]) -> None:
     for seed in range(kinds.SEEDS):
-        one = kinds.case(kind, seed)
-        found, expected = kinds.run(twin_simulate, one), kinds.run(simulate, one)
-        assert_equal(one.network, found, expected, f"seed {seed}")
+        example = kinds.case(kind, seed)
+        found, expected = kinds.run(twin_simulate, example), kinds.run(simulate, example)
+        assert_equal(example.network, found, expected, f"seed {seed}")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -66,9 +67,9 @@ def test_equals_the_engine_on_cuda() -> None:
 
     for kind in kinds.KINDS:
         for seed in range(kinds.SEEDS):
-            one = kinds.case(kind, seed)
-            found, expected = kinds.run(on_device, one), kinds.run(simulate, one)
-            assert_equal(one.network, found, expected, f"{kind.__name__}, seed {seed}")
+            example = kinds.case(kind, seed)
+            found, expected = kinds.run(on_device, example), kinds.run(simulate, example)
+            assert_equal(example.network, found, expected, f"{kind.__name__}, seed {seed}")
     net = cnn()
     messages = graded_input(net, 64)
     trace = Twin(net).cuda().run_recipe(tensor(messages, "cuda"), record=everything(net))
@@ -279,6 +280,7 @@ def test_mistakes_are_refused_as_in_the_engine() -> None:
 # -- parameters and their integers ---------------------------------------------------------------
 
 
+@pytest.mark.slow
 @every_network
 def test_a_trained_twin_is_the_network_of_its_integers(network: Callable[[], Network]) -> None:
     start = network()
@@ -299,9 +301,9 @@ def test_a_trained_twin_is_the_network_of_its_integers(network: Callable[[], Net
     arguments = {"record": (*everything(start), "counts"), "timing": Timing(None, 5, 2)}
     assert_equal(trained, twin(tensor(x), **arguments).numpy(), simulate(trained, x, **arguments))
     again = Twin(trained, twin.real(), trainable=PARAMETERS)
-    for (name, one), other in zip(twin.named_parameters(), again.parameters(), strict=True):
+    for (name, tuned), other in zip(twin.named_parameters(), again.parameters(), strict=True):
         if not name.endswith("imaginary"):  # RealLayer has none
-            assert torch.allclose(one, other, rtol=0, atol=0.021), name
+            assert torch.allclose(tuned, other, rtol=0, atol=0.021), name
 
 
 def test_a_layer_that_occurs_twice_becomes_two() -> None:
@@ -510,18 +512,18 @@ def test_gradients_are_those_of_the_equations(with_recurrence: bool) -> None:
 def test_sigma_delta_has_the_gradient_of_its_relu() -> None:
     """But for what is withheld, the readout is w2 relu(w1 x + 64 b), whatever was sent when."""
     rng = RNG(6)
-    one, two, b = even(rng, 60, 9, 6), even(rng, 60, 4, 9), even(rng, 60, 9)
+    first, second, b = even(rng, 60, 9, 6), even(rng, 60, 4, 9), even(rng, 60, 9)
     layers = [
         Input((6,), Delta(3)),
-        Dense(one, b, SigmaDelta(20)),
-        Dense(two, None, Sigma()),
+        Dense(first, b, SigmaDelta(20)),
+        Dense(second, None, Sigma()),
     ]
     x = tensor(rng.integers(-30, 30, (5, 6))).requires_grad_()
     trace = Twin(Network(layers))(x, Timing(6), record=("spikes", "v"))
     trace.spikes[-1][:, -1].sum().backward()
     active = (trace.v[1][:, -2] > 0).double()  # what the readout has heard of
     assert 0.3 < active.mean() < 0.7
-    assert torch.equal(x.grad, (active * tensor(two).sum(0)) @ tensor(one))
+    assert torch.equal(x.grad, (active * tensor(second).sum(0)) @ tensor(first))
 
 
 def test_gradients_of_delays_convolutions_and_single_spikes() -> None:

@@ -243,6 +243,7 @@ def test_a_backend_that_differs_is_seen(dense: Network, monkeypatch: pytest.Monk
     assert (found.reference_samples, found.lava_skipped) == (3, "not asked for")
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 def test_lava_is_one_of_the_sides(conv: Network) -> None:
     found = verify(Deployed(conv, CONV), inputs(6, seed=1), labels=LABELS[:6], lava_samples=2)
@@ -281,6 +282,7 @@ def test_networks_of_other_neurons_have_exact_checks_only() -> None:
     assert {a.quantity for a in found.to_reference} == {"spikes", "u", "v", "residue"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [8, 3])
 def test_what_quantize_does_is_called_rounding(bits: int) -> None:
     """Its errors make up for each other: no parameter is wrong for that."""

@@ -140,8 +140,8 @@ def _ones(typingctx: Any, messages: Any, at: Any) -> Any:
         data = context.make_array(signature.args[0])(context, b, args[0]).data
         wide = ir.VectorType(ir.IntType(bits), 64)
         loaded = b.load(b.bitcast(b.gep(data, [args[1]]), wide.as_pointer()), align=bits // 8)
-        found = b.icmp_signed("!=", loaded, ir.Constant(wide, None))
-        return b.bitcast(found, ir.IntType(64))
+        nonzero = b.icmp_signed("!=", loaded, ir.Constant(wide, None))
+        return b.bitcast(nonzero, ir.IntType(64))
 
     return types.uint64(messages, types.intp), codegen
 
@@ -238,9 +238,9 @@ def _sum_where(typingctx: Any, values: Any, at: Any, bits: Any) -> Any:
 def _everywhere(b: Any, value: Any, vector: Any) -> Any:
     """A vector with `value` in every lane."""
     empty = ir.Constant(vector, ir.Undefined)
-    one = b.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
+    first = b.insert_element(empty, value, ir.Constant(ir.IntType(32), 0))
     zeros = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-    return b.shuffle_vector(one, empty, zeros)
+    return b.shuffle_vector(first, empty, zeros)
 
 
 def _row_adder(lanes: int, graded: bool) -> Any:
@@ -291,10 +291,10 @@ def _row_adder(lanes: int, graded: bool) -> Any:
             if bits != 16:
                 row = b.sext(row, wide)
             if graded:
-                one = b.load(b.gep(payload, [e]), align=4)
+                factor = b.load(b.gep(payload, [e]), align=4)
                 if bits != 32:  # never runs: 16-bit sums are of single spikes
-                    one = b.trunc(one, ir.IntType(bits))
-                row = b.mul(row, _everywhere(b, one, wide))
+                    factor = b.trunc(factor, ir.IntType(bits))
+                row = b.mul(row, _everywhere(b, factor, wide))
             after = b.add(total, row)
             following = b.add(e, ir.Constant(index, 1))
             e.add_incoming(start, entry)
@@ -373,7 +373,7 @@ def _find_spikes(messages: Any, events: Any) -> int:
 
 @_compiled
 def _find_in_planes(messages: Any, planes: int, events: Any) -> int:
-    """The same for a few channels stored one after another, each padded to a multiple of 64."""
+    """`_find` for a few channels stored one after another, each padded to a multiple of 64."""
     n = 0
     size = len(messages) // planes
     for at in range(0, size, 64):
@@ -563,7 +563,7 @@ def _scatter(
     targets: Any,
     kernel_rows: Any,
 ) -> None:
-    """The same for rows top .. bottom - 1, event by event: better while few positions have any.
+    """Sums of rows top .. bottom - 1, event by event: better while few positions have any.
 
     The outputs that an event reaches in a row lie side by side. `runs` is (kernel y, phase, channel,
     output column and channel), flat: the weights in that order.
@@ -1005,7 +1005,7 @@ def _find_any(messages: Any, events: Any, payload: Any) -> Any:
 
 @_compiled
 def _total(values: Any, low: int, high: int) -> int:
-    """Of values[low : high], of at most 2^24 each; 63 more are there to be read."""
+    """The sum of values[low : high], of at most 2^24 each; 63 more are there to be read."""
     total = 0
     for at in range(low, high, 64):
         total += _sum_where(values, at, _first_bits(high - at))

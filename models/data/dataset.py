@@ -74,7 +74,7 @@ class Dataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of an image, or of one step of a sequence: (C, H, W), or (features,)."""
+        """Shape of an image, or of one step of a sequence: (C, H, W), or (features,)."""
         return tuple(self.test.images.shape[1 if self.kind == "images" else 2 :])
 
     @property

@@ -389,8 +389,8 @@ def attack(
     engine.
 
     >>> import spikeship
-    >>> found = attack(chip, data, spikeship.PGD(0.1, steps=2), samples=10, draws=2)
-    >>> found.accuracy <= found.clean.accuracy
+    >>> attacked = attack(chip, data, spikeship.PGD(0.1, steps=2), samples=10, draws=2)
+    >>> attacked.accuracy <= attacked.clean.accuracy
     True
     """
     from .pipeline.robustness.attacks.attack import attack

@@ -36,7 +36,7 @@ COMMANDS: dict[str, tuple[Callable[..., Output], ...]] = {
 """Panels of the help. A new command is a function that returns an `Output`, and its name here."""
 
 _UsageError: type[Any] = next(c for c in typer.BadParameter.__mro__ if c.__name__ == "UsageError")
-"""Of click, or of the copy of it that newer Typers have inside."""
+"""click's own, or that of the copy of click inside newer Typers."""
 
 
 class _Commands(TyperGroup):

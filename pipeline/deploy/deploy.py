@@ -282,7 +282,7 @@ def _converted_for(
 def _shape(
     data: Dataset | str | None, inputs: Any, data_root: str | Path | None
 ) -> tuple[int, ...]:
-    """Of one step of the input."""
+    """Shape of one step of the input."""
     if inputs is not None:
         return np.shape(inputs)[2:]
     return _dataset(data, None, None, data_root).shape

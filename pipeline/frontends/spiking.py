@@ -81,7 +81,7 @@ def _answering(run: Run, framework: Framework) -> list[Place]:
 
 
 def _outputs_of(run: Run) -> Callable[[Place], torch.Tensor]:
-    """Of a place: its spikes, or a readout's voltage, (time, sample, *shape)."""
+    """What a place gives: its spikes, or a readout's voltage, (time, sample, *shape)."""
 
     def outputs(place: Place) -> torch.Tensor:
         if run.readout and place is run.places[-1]:

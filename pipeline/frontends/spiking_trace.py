@@ -302,7 +302,7 @@ def _places(
                 f"{name} is called {len(group)} times on {tuple(group[0][1].x.shape)}, not once a step",
             )
         else:
-            parts = [[one] for one in group]
+            parts = [[call] for call in group]
         for number, part in enumerate(parts, 1):
             own = name if number == 1 else f"{name}#{number}"
             places.append((part[0][0], _place(own, [c for _, c in part], steps, samples, way)))

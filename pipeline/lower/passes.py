@@ -132,8 +132,8 @@ def thresholds_as_neurons(nodes: Chain, dt: float) -> Chain:
     for name, node in nodes:
         if isinstance(node, nir.Threshold):
             level = np.asarray(node.threshold, float)
-            zero, one = np.zeros_like(level), np.ones_like(level)
-            node = nir.LIF(tau=dt * one, r=one, v_leak=zero, v_threshold=level, v_reset=zero)
+            zeros, ones = np.zeros_like(level), np.ones_like(level)
+            node = nir.LIF(tau=dt * ones, r=ones, v_leak=zeros, v_threshold=level, v_reset=zeros)
         out.append((name, node))
     return out
 

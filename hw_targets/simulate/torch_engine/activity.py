@@ -126,7 +126,7 @@ class _Source:
         self.sent = torch.zeros(size, dtype=torch.int64, device=device)
 
     def count(self, fired: Tensor) -> list[tuple[int, NDArray[Any], Tensor]]:
-        """Of messages (step, sample, element), 1 where one is sent: (kind, cores, (..., core))."""
+        """Loads of messages (step, sample, element), 1 where one is sent: (kind, cores, (..., core))."""
         self.sent += fired.sum(dim=(0, 1), dtype=torch.int64)
         rows = fired.flatten(0, 1)
         some = torch.split(rows, max(1, PIECE // max(1, rows.shape[1])))

@@ -170,8 +170,8 @@ class _Run:
         for p in self.network.populations:
             recorded = sum(4 for name in QUANTITIES if p.index in getattr(self.kept, name))
             # messages, and the same in floating point; sums in both; delayed ones in 64 bits
-            here = 12 * into + (24 + recorded) * p.size
-            largest, into = max(largest, here), p.size
+            needed = 12 * into + (24 + recorded) * p.size
+            largest, into = max(largest, needed), p.size
         return largest
 
     def samples(self, low: int, high: int, columns: int) -> None:
