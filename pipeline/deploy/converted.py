@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nir
 
 from ...hw_targets.network.coding import Coding
-from ...models.ann_conversion import Converted
 from ..frontends import from_norse
 from ..graph import NEURONS, READOUTS
+
+if TYPE_CHECKING:
+    from ...models.ann_conversion import Converted
 
 _CODING = "spikeship_coding"
 """The key of a graph's metadata."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import nir
 import numpy as np
@@ -18,12 +18,10 @@ from ...hw_targets.network.coding import Coding
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import NetworkError
 from ...hw_targets.network.recipe import Recipe
-from ...models.ann_conversion import Converted
 from ...models.data.dataset import Dataset
 from ...models.data.grid import CodingChoice, Grid, grid, has_own_grid
 from ...models.data.load import load
 from ...models.settings import Settings
-from ...models.training import Classifier, data_of
 from ..float.neuron import euler
 from ..frontends import FRONTENDS, Frontend, from_netx, frontend_of
 from ..frontends.load import Given, load_source
@@ -34,6 +32,10 @@ from ..twin import Tuning, finetune
 from .calibration import calibration_messages
 from .converted import coding_in, graph_of
 from .deployed import Deployed
+
+if TYPE_CHECKING:  # they need Norse and Lightning, which a NIR file does not
+    from ...models.ann_conversion import Converted
+    from ...models.training import Classifier
 
 Quantizer: TypeAlias = Callable[[nir.NIRGraph, NDArray[np.int32], Recipe], Quantized]
 Say: TypeAlias = Callable[[str], None]
@@ -91,7 +93,7 @@ def deploy(
     Raises ValueError where these contradict each other, and what the frontends, `quantize` and the
     data sets raise.
     """
-    if isinstance(model, Converted):
+    if _is(model, "ann_conversion.Converted"):
         model = graph_of(model, _shape(data, inputs, data_root))
     network, settings, notes = _source(model, checkpoint, given, frontends)
     frontend = frontend_of(network, frontends)
@@ -244,6 +246,12 @@ class _Quantizer:
         return mixed.quantized
 
 
+def _is(model: Any, kind: str) -> bool:
+    """Whether it is of a class of `models`, which need not be imported to know."""
+    kinds = (f"{c.__module__}.{c.__name__}" for c in type(model).__mro__)
+    return f"spikeship.models.{kind}" in kinds
+
+
 def _source(
     model: Any, checkpoint: str | Path | None, given: Given, frontends: Sequence[Frontend]
 ) -> tuple[Any, Settings | None, dict[str, str]]:
@@ -253,7 +261,7 @@ def _source(
         network, settings = load_source(str(model), checkpoint, given, frontends)
         notes = {"model": str(model) if settings is None else settings.model}
         weights = checkpoint if settings is None else model
-    elif isinstance(model, Classifier):
+    elif _is(model, "training.Classifier"):
         network, settings, notes = model.net, model.settings, {"model": model.settings.model}
         if not settings.spiking:
             raise ValueError("this is an ANN twin; deploy a spiking network, or convert it first.")
@@ -334,6 +342,8 @@ def _dataset(
                 "integers are chosen on data: give --data or --input (in Python data or inputs)."
             )
         return load(data, data_root, (None if coding is None else coding.steps) or 8)
+    from ...models.training import data_of
+
     return data_of(settings, data, data_root)
 
 

@@ -6,18 +6,18 @@ import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nir
 import torch
 
-from ...models.ann import AnyAnn, ann_of
-from ...models.checkpoints import state_dict
 from ...models.named import call_named, is_named
 from ...models.settings import Settings
-from ...models.training import load
 from . import FRONTENDS, Frontend, UnknownFrameworkError, from_nir, frontend_of
 from .frontend import load_state_dict
+
+if TYPE_CHECKING:
+    from ...models.ann import AnyAnn
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,8 @@ def load_source(
     elif Path(source).suffix == ".nir":
         network, settings = given.read(source), None
     else:
+        from ...models.training import load
+
         classifier = load(source)
         network, settings = classifier.net, classifier.settings
         if not settings.spiking:
@@ -86,6 +88,9 @@ def load_ann(
     follow its forward, which only a function needs. Raises ValueError; AnnError where it is no row of
     layers.
     """
+    from ...models.ann import ann_of
+    from ...models.training import load
+
     if is_named(source):
         assert images is not None
         model = call_named(source)
@@ -127,6 +132,8 @@ def load_weights(
 
     Raises FileNotFoundError, and ValueError for another file or the weights of another network.
     """
+    from ...models.checkpoints import state_dict
+
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     try:
