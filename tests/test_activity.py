@@ -57,6 +57,7 @@ def spikes_by_hooks(net: SpikingClassifier, x: Tensor) -> list[Tensor]:
     return [torch.stack(seen[cell]) for cell in cells]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", networks.MODELS)
 @pytest.mark.parametrize("readout", ["spikes", "voltage"])
 @pytest.mark.parametrize("leak", [0.0, 0.5, 0.9, 1.0])

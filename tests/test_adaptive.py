@@ -201,6 +201,7 @@ def spread(tmp_path_factory: pytest.TempPathFactory) -> Network:
     return Network(FloatVictim(trained), deployed, *data.test[list(range(120))])
 
 
+@pytest.mark.slow
 def test_sapgd_beats_every_fixed_sharpness(spread: Network) -> None:
     arctan = SURROGATES["arctan"]
     fixed = {
@@ -213,6 +214,7 @@ def test_sapgd_beats_every_fixed_sharpness(spread: Network) -> None:
     assert adaptive.accuracy <= min(found.values()), found
 
 
+@pytest.mark.slow
 def test_sapgd_attacks_the_integers_too(spread: Network) -> None:
     usual = spread.attacked(PGD(EPSILON, steps=60), spread.deployed)
     adaptive = spread.attacked(SAPGD(EPSILON, steps=60), spread.deployed)

@@ -380,6 +380,7 @@ def test_only_what_reaches_a_synapse_is_a_message_that_arrives(seed: int) -> Non
         assert tally(network, trace.activity, placement) == count(network, x, trace, placement)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "synops"),
     [

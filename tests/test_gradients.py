@@ -301,6 +301,7 @@ def pair(
     return FloatVictim(classifier), deployed, *data.test[list(range(50))]
 
 
+@pytest.mark.slow
 def test_the_pair_is_one_network(
     pair: tuple[FloatVictim, DeployedVictim, Tensor, Tensor],
 ) -> None:

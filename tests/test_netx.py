@@ -1076,6 +1076,7 @@ def test_a_changed_recipe_is_noticed(name: str, tmp_path: Path) -> None:
         read_netx(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BAD_VALUES)
 def test_every_value_of_a_recipe_is_checked(name: str, tmp_path: Path) -> None:
     for value in BAD_VALUES[name]:

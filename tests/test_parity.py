@@ -515,6 +515,7 @@ def test_no_samples(kind: Callable[[Rng], Case], simulate: Simulate) -> None:
     assert trace.overflow == tuple(Overflow() for _ in example.network.populations)
 
 
+@pytest.mark.slow
 @pytest.mark.lava
 def test_no_samples_on_lava(lava: Simulate) -> None:
     example = case(input_bias, 0)

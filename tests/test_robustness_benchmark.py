@@ -150,6 +150,8 @@ def test_an_interrupted_benchmark_goes_on(
     monkeypatch.setattr(robustness, "TUNING_EPOCHS", {"digits": 1})
     for name, value in (
         ("DRAWS", 20),
+        ("STEPS", dict.fromkeys(robustness.STEPS, 4)),
+        ("QUERIES", 20),
         ("CURVE", (0.0, 1.0)),
         ("BITS", (8, 3)),
         ("AVERAGES", (1, 8)),

@@ -67,6 +67,10 @@ BITS = (8, 6, 4, 3)
 TUNING_EPOCHS = {"digits": 20, "mnist": 3, "fashion_mnist": 3}
 """Epochs of the robust fine-tuning of converted networks."""
 AVERAGES = (1, 2, 4, 8, 16, 32)
+STEPS = {"pgd": 40, "pgd of random codings": 20, "sapgd": 50, "apgd": 40}
+"""Steps of the attacks."""
+QUERIES = 500
+"""Of the Square attack."""
 SPARSITY = {"digits": 0.01, "mnist": 0.01, "fashion_mnist": 0.01}
 """Weight of SR: of 0.003, 0.01, 0.03 and 0.1 the one with which digits gained most (on test images)."""
 PHASE: dict[str, dict[str, Any]] = {
@@ -111,7 +115,8 @@ class Bench(Seeded):
     def pgd(self, victim: Victim, epsilon: float | None = None) -> PGD:
         """40 steps; 20 of 8 draws each where the coding is random."""
         many = victim.stochastic
-        steps, eot = (20, 8) if many else (40, 1)
+        steps = STEPS["pgd of random codings" if many else "pgd"]
+        eot = 8 if many else 1
         return PGD(self.epsilon if epsilon is None else epsilon, steps=steps, eot=eot)
 
     def judge(self, victim: Victim, *, every: bool = False, curve: bool = False) -> dict[str, Any]:
@@ -120,7 +125,7 @@ class Bench(Seeded):
         `worst`: each image under the attack that is worst for it, on draws that did not choose it.
         """
         eot = 8 if victim.stochastic else 1
-        adaptive = SAPGD(self.epsilon, steps=50, eot=4 if victim.stochastic else 1)
+        adaptive = SAPGD(self.epsilon, steps=STEPS["sapgd"], eot=4 if victim.stochastic else 1)
         attacks: list[Attack] = [
             RandomNoise(self.epsilon, "sign"),
             FGSM(self.epsilon, eot=eot),
@@ -129,8 +134,8 @@ class Bench(Seeded):
         if victim.coding is not None:
             attacks.append(adaptive)
         if every:
-            attacks += [APGD(self.epsilon, "dlr", steps=40, eot=eot)]
-            attacks += [Square(self.epsilon, queries=500)]
+            attacks += [APGD(self.epsilon, "dlr", steps=STEPS["apgd"], eot=eot)]
+            attacks += [Square(self.epsilon, queries=QUERIES)]
         results = [self.attack(victim, how) for how in attacks]
         tried = [(of.after, of.adversarial) for of in results]
         worst = worst_case(victim, tried, self.labels, Plan(seed=self.seed))
