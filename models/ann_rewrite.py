@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import fusion
 
 from .activation import Activation
 
@@ -43,21 +43,28 @@ def simplified(named: list[Named], x: Tensor) -> list[nn.Module]:
 
 def _with_norm(out: list[nn.Module], norm: Any, name: str) -> list[nn.Module]:
     """A batch norm within the layer before it, or as a layer of its own."""
-    if norm.running_mean is None:
+    if norm.running_mean is None or norm.running_var is None:
         raise AnnError(f"{name} has no running statistics. Train with track_running_stats=True.")
-    last = out[-1] if out else None
-    if isinstance(last, nn.MaxPool2d) and (norm.weight is None or bool((norm.weight > 0).all())):
-        return [
-            *_with_norm(out[:-1], norm, name),
-            last,
-        ]  # a maximum keeps its place under growing maps
-    if isinstance(last, nn.Conv2d) and last.padding_mode == "zeros":
-        return [*out[:-1], fusion.fuse_conv_bn_eval(last, norm)]
-    if isinstance(last, nn.Linear):
-        return [*out[:-1], fusion.fuse_linear_bn_eval(last, norm)]
     a = 1 / torch.sqrt(norm.running_var + norm.eps) * (1 if norm.weight is None else norm.weight)
     b = (0 if norm.bias is None else norm.bias) - norm.running_mean * a
+    last = out[-1] if out else None
+    if isinstance(last, nn.MaxPool2d) and not _spikes(out) and bool((a > 0).all()):
+        # a maximum keeps its place under growing maps
+        return [*_with_norm(out[:-1], norm, name), last]
+    if isinstance(last, nn.Conv2d | nn.Linear):
+        made = copy.deepcopy(last)
+        made.weight = nn.Parameter(last.weight * a.reshape(-1, *[1] * (last.weight.ndim - 1)))
+        made.bias = nn.Parameter(b if last.bias is None else last.bias * a + b)
+        return [*out[:-1], made]
     return [*out, scaling(a, b, 2 if isinstance(norm, nn.BatchNorm1d) else 4)]
+
+
+def _spikes(out: list[nn.Module]) -> bool:
+    """Whether what comes out are the spikes of neurons, or maxima of them."""
+    for layer in reversed(out):
+        if not isinstance(layer, nn.MaxPool2d):
+            return isinstance(layer, Activation)
+    return False
 
 
 def _positive(out: list[nn.Module]) -> bool:
@@ -106,7 +113,12 @@ def _averages(pool: nn.AdaptiveAvgPool2d, size: tuple[int, ...]) -> list[nn.Modu
 
 
 def _left_over(layers: list[nn.Module]) -> Iterator[str]:
-    for layer in layers:
+    for place, layer in enumerate(layers):
+        if isinstance(layer, nn.MaxPool2d) and not _spikes(layers[:place]):
+            yield (
+                "a maximum of numbers that are no activations: netx has maxima of spikes alone. Put "
+                "MaxPool directly before or behind a ReLU."
+            )
         if isinstance(layer, _Spread):
             yield (
                 f"AdaptiveAvgPool2d({layer.pool.output_size}) makes windows that overlap; that is exact "
