@@ -5,19 +5,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import norse.torch as norse
 import torch
 from torch import Tensor, nn
 
 from ..hw_targets.network.coding import Coding
-from . import encoding, networks
+from . import conversion, encoding, networks, training
 from .activation import Activation
-from .ann import Ann
-from .conversion import calibrate, coded, scale_thresholds
+from .ann import Ann, AnyAnn
+from .conversion import WHOLE_SEQUENCES, calibrate, coded, scale_thresholds
+from .data.dataset import Dataset
 from .encoding import generator
 from .networks import SpikingClassifier, thresholds
-from .settings import Readout
+from .settings import OWN_MODEL, Readout, Settings
+from .training import Classifier
 
 SCALES = (1.0, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 """Scales of the thresholds, of which `convert_ann` takes the one that answers most as the ANN does."""
@@ -59,6 +63,61 @@ class Converted:
         return out
 
 
+def converted(
+    ann: AnyAnn,
+    coding: Coding,
+    images: Tensor,
+    *,
+    scale: float | None = None,
+    **options: Any,
+) -> Classifier | Converted:
+    """The spiking network of an ANN, of whoever made it.
+
+    What `train` made: `conversion.convert`, its `scale` 0.3 where it is None; any other: `convert_ann`.
+    `options` and errors: as there.
+    """
+    if isinstance(ann, Ann):
+        return convert_ann(ann, coding, images, scale=scale, **options)
+    return conversion.convert(ann, coding, images, scale=0.3 if scale is None else scale, **options)
+
+
+def fine_tuned(
+    made: Classifier | Converted,
+    data: Dataset,
+    folder: str | Path,
+    epsilon: float,
+    epochs: int,
+    *,
+    progress: bool = False,
+) -> Classifier | Converted:
+    """A converted network, trained on against attacks within `epsilon`, see `conversion.fine_tuning`.
+
+    Its checkpoints are in `folder`, as those of `training.train`, which goes on from them. Raises
+    ValueError for data whose images cannot be moved within 0 .. 1, and for regression.
+    """
+    how: dict[str, Any] = {"progress": progress}
+    if isinstance(made, Classifier):
+        settings = conversion.fine_tuning(made.settings, epsilon, epochs=epochs)
+        return training.train(settings, data, folder, start=made, **how)[0]
+    c = made.coding
+    usual = Settings.of(
+        model=OWN_MODEL,
+        coding=c.name,
+        steps=c.steps,
+        levels=c.grid,
+        sigma=c.sigma,
+        readout=made.net.readout,
+        leak=1.0,
+        learn_thresholds=True,
+    )
+    settings = conversion.fine_tuning(training.suited(usual, data), epsilon, epochs=epochs)
+    trained, _ = training.train(settings, data, folder, net=made.net, **how)
+    net = trained.net
+    assert isinstance(net, SpikingClassifier)
+    known = tuple(float(threshold) for threshold in thresholds(net))
+    return replace(made, net=net, thresholds=known)
+
+
 @torch.no_grad()
 def convert_ann(
     ann: Ann,
@@ -91,8 +150,10 @@ def convert_ann(
     problems = []
     if coding.name == "signed_poisson":
         problems.append("the mean of signed_poisson is 2x - 1, the ANN saw x; use poisson.")
-    if (coding.name == "events") != (images.ndim == 5):
+    if (coding.name == "events") == images.is_floating_point():
         problems.append("events go with the coding events, images with the others.")
+    if coding.name == "sequence":
+        problems.append(WHOLE_SEQUENCES)
     if scale is not None and not scale > 0:
         problems.append(f"scale = {scale}; thresholds need a scale above 0.")
     if problems:

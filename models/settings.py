@@ -15,6 +15,8 @@ OBJECTIVES: tuple[Name, ...] = get_args(Name)
 Kind: TypeAlias = Literal["fgsm", "rfgsm", "pgd"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ROBUST = {"panel": "Robust training"}
+OWN_MODEL = "own"
+"""The model of a network that is given to `train`, not built by it."""
 USUAL = Coding.of("rsc1", sigma=0.1)
 
 

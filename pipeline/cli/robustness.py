@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from ...hw_targets.printed import table
 from ..text import interval
-from .options import DataOptions, Devices
+from .options import Devices
 from .screen import Output, bars
 from .victim import EOT, AttackOptions, SubjectOptions, threads
 from .victim_tables import (
@@ -57,7 +56,7 @@ def robustness(
         int, typer.Option(help="Steps of PGD; twice as many are taken as a check.", min=1)
     ] = 10,
     source: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
             help="Another network for transferred attacks; repeatable. Default: an ANN is trained on "
             "the spot."
@@ -99,11 +98,11 @@ def robustness(
     strength = how.strength(eot if varies else 1)
     others = {name: named(name, strength) for name in attack_ or []}
     split = dataset.test.first(given.samples)
-    data = DataOptions(given.data.data or dataset.name, given.data.data_root)
+    data = given.data.of_source(dataset.name)
     with threads(*victims.values()):
-        sources = {
-            str(path): SubjectOptions(path, data).load().victim for path in source or []
-        } or {"substitute ANN": substitute(dataset, given.seed)}
+        sources = {name: SubjectOptions(name, data).load().victim for name in source or []} or {
+            "substitute ANN": substitute(dataset, given.seed)
+        }
         report = run(
             victims,
             dataset.name,
