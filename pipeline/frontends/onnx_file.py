@@ -13,6 +13,9 @@ CLOSE = 1e-4
 """By how much, in parts of the largest answer, float32 sums in another order may differ."""
 
 
+OPSET = 15
+
+
 class OnnxError(ValueError):
     """An ONNX file that is no ANN of one input and one output, or that cannot be read."""
 
@@ -39,7 +42,7 @@ def read_onnx(path: str | Path) -> nn.Module:
         onnx.checker.check_model(model)
     except Exception as error:  # of protobuf and of ONNX
         raise OnnxError(f"{path}: not an ONNX file ({_first_line(error)}).") from None
-    shape = _input_shape(model, path)
+    model, shape = _current(model), _input_shape(model, path)
     try:
         module: nn.Module = onnx2torch.convert(model).eval()
     except NotImplementedError as error:
@@ -49,6 +52,22 @@ def read_onnx(path: str | Path) -> nn.Module:
         ) from None
     _prove(module, model, shape, path)
     return module
+
+
+def _current(model: Any) -> Any:
+    """The same in version `OPSET` of ONNX's operations, where it is older and that can be.
+
+    The reference evaluator normalizes by the batch in versions before 14.
+    """
+    import onnx
+    from onnx import version_converter
+
+    if all(opset.version >= OPSET for opset in model.opset_import if not opset.domain):
+        return model
+    try:
+        return onnx.shape_inference.infer_shapes(version_converter.convert_version(model, OPSET))
+    except Exception:  # an operation that the converter does not know
+        return model
 
 
 def _input_shape(model: Any, path: Path) -> list[int | None]:
