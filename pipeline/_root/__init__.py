@@ -200,9 +200,12 @@ def convert(
     from .models.ann import ann_of
     from .models.ann_conversion import converted
     from .models.training import Classifier
+    from .pipeline.frontends.load import check_ann
 
     if data is None and not isinstance(ann, Classifier):
         raise ValueError("thresholds are chosen on data: give the data set that it was trained on.")
+    if not isinstance(ann, Classifier):
+        check_ann(ann)
     images = _data(data, ann).train.images
     if isinstance(coding, str):
         known = {"grid": ann.settings.coding.grid} if isinstance(ann, Classifier) else {}
