@@ -34,9 +34,10 @@ class Converted:
     """A spiking network and how it came about.
 
     `scale`: of the thresholds; `agreement`: the fraction of the images it was chosen on that get the
-    ANN's answer, None of an ANN with one output; `error`: the root mean square by which outputs are off,
-    in parts of that of the ANN's outputs. `approximations`: what the spiking network does otherwise than
-    the ANN. `net` takes frames (steps, sample, *shape), which `coding` makes of images.
+    ANN's answer, None of regression and of an ANN with one output; `error`: the root mean square by which
+    outputs are off, in parts of that of the ANN's outputs. `approximations`: what the spiking network
+    does otherwise than the ANN. `net` takes frames (steps, sample, *shape), which `coding` makes of
+    images.
     """
 
     net: SpikingClassifier
@@ -69,6 +70,7 @@ def converted(
     images: Tensor,
     *,
     scale: float | None = None,
+    regression: bool = False,
     **options: Any,
 ) -> Classifier | Converted:
     """The spiking network of an ANN, of whoever made it.
@@ -77,7 +79,7 @@ def converted(
     `options` and errors: as there.
     """
     if isinstance(ann, Ann):
-        return convert_ann(ann, coding, images, scale=scale, **options)
+        return convert_ann(ann, coding, images, scale=scale, regression=regression, **options)
     return conversion.convert(ann, coding, images, scale=0.3 if scale is None else scale, **options)
 
 
@@ -128,6 +130,7 @@ def convert_ann(
     percentile: float = 99.7,
     readout: Readout = "voltage",
     seed: int = 0,
+    regression: bool = False,
 ) -> Converted:
     r"""Integrate-and-fire neurons in place of the activations of an ANN; weights stay what they are.
 
@@ -135,7 +138,8 @@ def convert_ann(
     `IMAGES` of `images`, coded by `coding`, as real spikes make them (see `conversion.calibrate`); of
     an activation with a ceiling it is the ceiling. A spike stands for the threshold, which the weights
     behind take up. All thresholds are then times `scale`; None chooses among `SCALES` the one whose
-    network gives most images the ANN's answer, of equal ones that whose outputs are closest.
+    network gives most images the ANN's answer, of equal ones, and of `regression`, that whose outputs
+    are closest.
 
     A clip-floor activation, c / L clip(floor(x L / c + s), 0, L), is what a neuron with threshold c
     sends in T = L steps if it starts with a charge of s c and resets by subtraction. Here s c / T of it
@@ -171,7 +175,7 @@ def convert_ann(
         scale_thresholds(net, factor)
         _charge(net, shares, coding.steps)
         logits = torch.cat([net(x) for x in frames()])
-        tried.append(_judged(net.eval(), coding, factor, logits, expected))
+        tried.append(_judged(net.eval(), coding, factor, logits, expected, regression))
     best = max(tried, key=lambda made: (made.agreement or 0.0, -made.error))
     return replace(best, approximations=tuple(_approximations(ann.net, coding.steps)))
 
@@ -204,10 +208,15 @@ def _charge(net: SpikingClassifier, shares: Sequence[float], steps: int) -> None
 
 
 def _judged(
-    net: SpikingClassifier, coding: Coding, scale: float, logits: Tensor, expected: Tensor
+    net: SpikingClassifier,
+    coding: Coding,
+    scale: float,
+    logits: Tensor,
+    expected: Tensor,
+    regression: bool,
 ) -> Converted:
     agreement: float | None = None
-    if expected.shape[1] > 1:
+    if expected.shape[1] > 1 and not regression:
         agreement = float((logits.argmax(1) == expected.argmax(1)).float().mean())
     size = expected.square().mean().sqrt().clamp(min=1e-30)
     error = float((logits - expected).square().mean().sqrt() / size)

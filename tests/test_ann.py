@@ -377,6 +377,9 @@ def test_one_output_has_no_answer_to_agree_on() -> None:
     made = convert_ann(Ann(net), coding, images)
     assert made.agreement is None
     assert "answer" not in str(made)
+    several = nn.Sequential(*net[:3], nn.Linear(8, 2))
+    numbers = convert_ann(Ann.of(several, images), coding, images, regression=True)
+    assert numbers.agreement is None
     assert all(convert_ann(Ann(net), coding, images, scale=s).error >= made.error for s in (1, 0.5))
 
 

@@ -206,11 +206,13 @@ def convert(
         raise ValueError("thresholds are chosen on data: give the data set that it was trained on.")
     if not isinstance(ann, Classifier):
         check_ann(ann)
-    images = _data(data, ann).train.images
+    dataset = _data(data, ann)
     if isinstance(coding, str):
         known = {"grid": ann.settings.coding.grid} if isinstance(ann, Classifier) else {}
         coding = Coding.of(coding, **known)
-    return converted(ann_of(ann, images), coding, images, scale=scale, **options)
+    images, regression = dataset.train.images, dataset.regression
+    own = ann_of(ann, images)
+    return converted(own, coding, images, scale=scale, regression=regression, **options)
 
 
 def deploy(

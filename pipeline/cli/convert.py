@@ -102,6 +102,7 @@ def convert(
         coding.chosen(levels).of(dataset),
         dataset.train.images,
         scale=scale,
+        regression=dataset.regression,
         percentile=percentile,
         readout=readout,
         seed=seed,
