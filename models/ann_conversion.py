@@ -108,11 +108,15 @@ def fine_tuned(
         steps=c.steps,
         levels=c.grid,
         sigma=c.sigma,
+        offsets=c.offsets,
+        template=c.template,
         readout=made.net.readout,
         leak=1.0,
         learn_thresholds=True,
     )
     settings = conversion.fine_tuning(training.suited(usual, data), epsilon, epochs=epochs)
+    if settings.coding != c:
+        raise ValueError(f"{data.name} is not what the network was converted for: {c}.")
     trained, _ = training.train(settings, data, folder, net=made.net, **how)
     net = trained.net
     assert isinstance(net, SpikingClassifier)

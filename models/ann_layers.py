@@ -48,16 +48,11 @@ def layers_of(model: nn.Module, images: Tensor) -> nn.Sequential:
     spread = given.std(correction=0).clamp(min=0.1)
     x = torch.cat([given, 2 * spread * noise + given.mean()])
     own = copied(model)
-    weights = (w for w in (*own.parameters(), *own.buffers()) if w.is_floating_point())
-    dtype = next((w.dtype for w in weights), torch.float32)
     twin = answering(copy.deepcopy(own).double(), x)
     layers, end = traced(twin, x, kind)
     net = nn.Sequential(*simplified(layers, x)).eval().requires_grad_(False)
     made = end(net(x))
-    try:
-        expected, close = twin(x.clone()), EXACT
-    except RuntimeError:  # a forward that names float32 itself
-        expected, close = answering(own, x.to(dtype))(x.to(dtype)).double(), FLOAT32
+    expected, close = _answers(own, twin, x)
     if made.shape != expected.shape or made.ndim != 2:
         raise AnnError(
             f"{kind} answers with {tuple(expected.shape[1:])} numbers to an image; one row of them is "
@@ -70,6 +65,15 @@ def layers_of(model: nn.Module, images: Tensor) -> nn.Sequential:
             f"something that depends on the values of its input."
         )
     return net.float()
+
+
+def _answers(own: nn.Module, twin: nn.Module, x: Tensor) -> tuple[Tensor, float]:
+    """What a network answers, in float64 if it can, and by how much others may differ."""
+    try:
+        return twin(x.clone()), EXACT
+    except RuntimeError:  # a forward that names float32 itself
+        single = own.float()
+        return answering(single, x.float())(x.float()).double(), FLOAT32
 
 
 def copied(model: nn.Module) -> nn.Module:

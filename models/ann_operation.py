@@ -73,11 +73,11 @@ def by_channel(function: Callable[[Tensor], Tensor], x: Tensor) -> nn.Module | N
     try:
         b = function(zeros)
         a = function(zeros + 1) - b
-        same = torch.allclose(function(x), a * x + b, rtol=1e-9, atol=1e-12)
-        same &= torch.allclose(function(-3 * x), -3 * a * x + b, rtol=1e-9, atol=1e-9)
+        holds = torch.allclose(function(x), a * x + b, rtol=1e-9, atol=1e-12)
+        holds &= torch.allclose(function(-3 * x), -3 * a * x + b, rtol=1e-9, atol=1e-9)
     except Exception:
         return None
-    if not same or a.shape != zeros.shape:
+    if not holds or a.shape != zeros.shape:
         return None
     if x.ndim > 2:
         a, b = a.flatten(2), b.flatten(2)

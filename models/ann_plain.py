@@ -16,9 +16,9 @@ LINEAR = "acts on the last axis of {shape} alone; put a Flatten before it."
 CEILING = "ceil_mode adds windows beyond the border, which no layer of netx has. Leave it out."
 DIVISOR = (
     "divides by other numbers than the size of its window (divisor_override, or padding with "
-    "count_include_pad=False), which no layer of netx does."
+    "count_include_pad=False), which no layer of netx does. Leave it out."
 )
-HOOK = "a hook, or a forward of its own, changes what it gives."
+HOOK = "a hook changes what it gives. Make what the hook does a layer of its own."
 
 
 def plain(module: nn.Module, x: Tensor, out: Tensor) -> nn.Module | str | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from .activation import Activation
+from .activation import Activation, activation_of
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 Named: TypeAlias = tuple[str, nn.Module]
@@ -29,16 +30,26 @@ def simplified(named: list[Named], x: Tensor) -> list[nn.Module]:
             out.extend(_averages(layer, tuple(nn.Sequential(*out)(x).shape[2:])))
         elif isinstance(layer, nn.Linear) and len(out) > 1 and isinstance(out[-2], _Spread):
             out = [*out[:-2], out[-1], out[-2].into(layer)]
-        elif isinstance(layer, Activation) and out and isinstance(out[-1], nn.MaxPool2d):
-            out = [*out[:-1], layer, out[-1]]
-        elif isinstance(layer, Activation) and _positive(out) and layer.ceiling is None:
-            continue
+        elif isinstance(layer, Activation):
+            out = _with_activation(out, layer)
         else:
             out.append(layer)
     problems = list(_left_over(out))
     if problems:
         raise AnnError("\n".join(problems))
     return out
+
+
+def _with_activation(out: list[nn.Module], layer: Activation) -> list[nn.Module]:
+    """An activation before the maxima that it follows, as one with what is there; a ReLU once."""
+    if _positive(out) and layer.ceiling is None:
+        return out
+    count = sum(1 for _ in itertools.takewhile(lambda m: isinstance(m, nn.MaxPool2d), out[::-1]))
+    before, pools = out[: len(out) - count], out[len(out) - count :]
+    last = before[-1] if before else None
+    if isinstance(last, Activation) and (both := activation_of(lambda x: layer(last(x)))):
+        return [*before[:-1], both, *pools]
+    return [*before, layer, *pools]
 
 
 def _with_norm(out: list[nn.Module], norm: Any, name: str) -> list[nn.Module]:
