@@ -319,7 +319,7 @@ def train(
     moved, and where an interrupted run cannot go on or has other settings.
     """
     settings = suited(settings, data)
-    if settings.moves_images:
+    if settings.adversarial or settings.noise_periods > 1:
         _check_range(data)
     teacher = _teacher(settings, accelerator) if settings.teacher else None
     begin = net or (start.net if isinstance(start, Classifier) else start)
@@ -359,12 +359,13 @@ def _copied(net: nn.Module | None) -> nn.Module | None:
 
 
 def _check_range(data: Dataset) -> None:
-    """Refuse images beyond 0 .. 1, at whose ends adversarial ones are cut."""
+    """Refuse images beyond 0 .. 1, at whose ends those that are moved are cut."""
     low, high = (float(end) for end in torch.aminmax(data.train.images))
     if low < 0 or high > 1:
         raise ValueError(
-            f"{data.name} reaches {low:g} .. {high:g}: adversarial objectives move images within 0 .. 1. "
-            f"Scale the data to it; a network that needs another range can scale its input itself."
+            f"{data.name} reaches {low:g} .. {high:g}: adversarial objectives and crafted noise move "
+            f"images within 0 .. 1. Scale the data to it; a network that needs another range can scale "
+            f"its input itself."
         )
 
 

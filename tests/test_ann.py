@@ -442,7 +442,7 @@ def test_fine_tuning_defends_ones_own(tmp_path: Path) -> None:
     [
         (
             data(signed=True),
-            r"bars reaches -0\.\d+ .. 0\.\d+: adversarial objectives move images within 0 .. 1",
+            r"bars reaches -0\.\d+ .. 0\.\d+: adversarial objectives and crafted noise move images",
         ),
         (Dataset("r", *[Split(bars(20, 0).images, torch.rand(20, 1))] * 3), "regression cannot be"),
     ],

@@ -108,7 +108,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "one batch": ({"nodes": [*START, ("Reshape", {}, shape(2, -1)), LAST], "batch": 2}, "takes batches of 2 alone: export it for any"),
     "any size": ({"nodes": [*START, ("Flatten", {}), LAST], "size": "h"}, "takes images of any size"),
     "two inputs": ({"nodes": [*START, ("Flatten", {}), LAST], "inputs": 2}, "has 2 inputs and 1 outputs"),
-    "unknown": ({"nodes": [*START, ("Flatten", {}), LAST, ("Hardmax", {})]}, "onnx2torch does not know all of it"),
+    "unknown": ({"nodes": [*START, ("Flatten", {}), LAST, ("Hardmax", {})]}, "onnx2torch cannot read it .NotImplementedError.*. Build the network in torch"),
 }  # fmt: skip
 
 

@@ -7,24 +7,38 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 CLOSE = 1e-4
 """By how much, in parts of the largest answer, float32 sums in another order may differ."""
-
-
+TORCH = "build the network in torch, and give file.py:function."
 OPSET = 15
+"""Files in older versions of ONNX's operations are brought up to it: before 14 the reference evaluator
+normalizes by the batch."""
 
 
 class OnnxError(ValueError):
     """An ONNX file that is no ANN of one input and one output, or that cannot be read."""
 
 
+class OnnxNetwork(nn.Module):
+    """What onnx2torch made of a file."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.net(x)
+        return y
+
+
 def read_onnx(path: str | Path) -> nn.Module:
     """The network of an ONNX file, images (sample, *shape) to answers (sample, outputs).
 
     onnx2torch makes it; on random images it answers as onnx.reference does, or it is refused. Raises
-    FileNotFoundError, ModuleNotFoundError without the extra `onnx`, and OnnxError with what to do.
+    FileNotFoundError, and OnnxError with what to do, also where the extra `onnx` is not installed.
     """
     path = Path(path)
     if not path.is_file():
@@ -34,31 +48,27 @@ def read_onnx(path: str | Path) -> nn.Module:
         import onnx2torch
     except ModuleNotFoundError as error:
         raise OnnxError(
-            f'{path}: reading ONNX needs {error.name}: pip install "spikeship[onnx]". Or build the '
-            f"network in torch, and give file.py:function."
+            f'{path}: reading ONNX needs {error.name}: pip install "spikeship[onnx]". Or {TORCH}'
         ) from None
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except Exception as error:  # of protobuf and of ONNX
         raise OnnxError(f"{path}: not an ONNX file ({_first_line(error)}).") from None
-    model, shape = _current(model), _input_shape(model, path)
+    model = _current(model)
+    name, shape = _input(model, path)
     try:
-        module: nn.Module = onnx2torch.convert(model).eval()
-    except NotImplementedError as error:
+        net = OnnxNetwork(onnx2torch.convert(model)).eval()
+    except Exception as error:  # NotImplementedError, and what its converters raise
         raise OnnxError(
-            f"{path}: onnx2torch does not know all of it ({_first_line(error)}). Build the network in "
-            f"torch, and give file.py:function."
+            f"{path}: onnx2torch cannot read it ({_first_line(error)}). {TORCH.capitalize()}"
         ) from None
-    _prove(module, model, shape, path)
-    return module
+    _prove(net, model, name, shape, path)
+    return net
 
 
 def _current(model: Any) -> Any:
-    """The same in version `OPSET` of ONNX's operations, where it is older and that can be.
-
-    The reference evaluator normalizes by the batch in versions before 14.
-    """
+    """The same in version `OPSET` of the operations, where it is older and that can be."""
     import onnx
     from onnx import version_converter
 
@@ -70,52 +80,65 @@ def _current(model: Any) -> Any:
         return model
 
 
-def _input_shape(model: Any, path: Path) -> list[int | None]:
-    """The axes of its one input, None where they may have any length."""
+def _input(model: Any, path: Path) -> tuple[str, tuple[int | None, ...]]:
+    """Its one input: name, and axes, None where the number of samples is left open. Raises OnnxError."""
     weights = {weight.name for weight in model.graph.initializer}
     inputs = [given for given in model.graph.input if given.name not in weights]
     if len(inputs) != 1 or len(model.graph.output) != 1:
         raise OnnxError(
             f"{path} has {len(inputs)} inputs and {len(model.graph.output)} outputs; one each is needed."
         )
-    axes = inputs[0].type.tensor_type.shape.dim
-    return [axis.dim_value if axis.HasField("dim_value") else None for axis in axes]
+    kind = inputs[0].type.tensor_type
+    if kind.elem_type != 1:  # TensorProto.FLOAT
+        raise OnnxError(f"{path} does not take float32: export it in float32.")
+    shape = tuple(axis.dim_value or None for axis in kind.shape.dim)
+    if not shape or None in shape[1:]:
+        said = ", ".join("any" if axis is None else str(axis) for axis in shape)
+        raise OnnxError(
+            f"{path} takes images of any size ({said}); a chip does not: export it for one, the samples' "
+            f"axis alone left open."
+        )
+    return inputs[0].name, shape
 
 
-def _prove(module: nn.Module, model: Any, shape: list[int | None], path: Path) -> None:
+def _prove(
+    net: nn.Module, model: Any, name: str, shape: tuple[int | None, ...], path: Path
+) -> None:
     """Compare with the reference evaluator, and refuse what takes batches of one size alone."""
     from onnx.reference import ReferenceEvaluator
 
-    batch = shape[0] if shape else None
-    rest = [length for length in shape[1:] if length]
-    if len(rest) < len(shape) - 1:
+    batch = shape[0]
+    x = np.random.default_rng(0).random((batch or 2, *shape[1:]), np.float32)  # type: ignore[arg-type]
+    try:
+        (expected,) = ReferenceEvaluator(model).run(None, {name: x})
+    except Exception as error:  # of whatever operation
         raise OnnxError(
-            f"{path} takes images of any size ({shape}); netx does not: export it for one, the samples' "
-            f"axis alone left open."
+            f"{path}: ONNX's reference cannot run it ({_first_line(error)}), so that what was read could "
+            f"not be compared. {TORCH.capitalize()}"
+        ) from None
+    made = _run(net, x)
+    close = CLOSE * max(float(np.abs(expected).max()), 1e-30)
+    if made is None or made.shape != expected.shape or np.abs(made - expected).max() > close:
+        raise OnnxError(
+            f"{path}: what onnx2torch makes of it answers otherwise than ONNX's reference. "
+            f"{TORCH.capitalize()}"
         )
-    x = np.random.default_rng(0).random((batch or 2, *rest), np.float32)
-    name = model.graph.input[0].name
-    (expected,) = ReferenceEvaluator(model).run(None, {name: x})
-    with torch.no_grad():
-        made = module(torch.from_numpy(x)).numpy()
-        if made.shape != expected.shape or np.abs(made - expected).max() > CLOSE * max(
-            np.abs(expected).max(), 1e-30
-        ):
-            raise OnnxError(
-                f"{path}: what onnx2torch makes of it answers otherwise than ONNX's reference. Build the "
-                f"network in torch, and give file.py:function."
-            )
-        if batch is None:
-            return
-        try:
-            more = module(torch.from_numpy(np.concatenate([x, x])))
-        except Exception:  # a Reshape to the batch that it was exported with
-            more = None
-    if more is None or len(more) != 2 * batch:
+    more = made if batch is None else _run(net, np.concatenate([x, x]))
+    if more is None or (batch and len(more) != 2 * batch):
         raise OnnxError(
             f"{path} takes batches of {batch} alone: export it for any, as with torch.onnx.export(..., "
             f'input_names=["x"], dynamic_axes={{"x": {{0: "sample"}}}}).'
         )
+
+
+@torch.no_grad()
+def _run(net: nn.Module, x: NDArray[np.float32]) -> NDArray[Any] | None:
+    """What it answers; None where it fails, such as by a Reshape to the batch of its export."""
+    try:
+        answers: NDArray[Any] = net(torch.from_numpy(x)).numpy()
+    except Exception:
+        return None
+    return answers
 
 
 def _first_line(error: Exception) -> str:
