@@ -104,6 +104,25 @@ def test_the_same_row_of_layers(name: str, opset: int, tmp_path: Path) -> None:
     assert np.abs(made.numpy() - expected).max() < 1e-5
 
 
+def test_weights_that_are_copies_of_others(tmp_path: Path) -> None:
+    """As torch's export writes equal biases."""
+    path = written(tmp_path / "net.onnx", [*START, ("Flatten", {}), LAST])
+    import onnx
+
+    model = onnx.load(path)
+    (conv,) = (node for node in model.graph.node if node.op_type == "Conv")
+    model.graph.node.insert(0, onnx.helper.make_node("Identity", [conv.input[2]], ["copied"]))
+    conv.input[2] = "copied"
+    model.graph.node.remove(conv)
+    model.graph.node.insert(1, conv)
+    onnx.save(model, path)
+    net = read_onnx(path)
+    assert [
+        type(layer).__name__ for layer in load_ann(str(path), torch.rand(4, 1, 8, 8)).net
+    ] == KINDS
+    assert sum(p.numel() for p in net.parameters()) == 40 + 8 + 650
+
+
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "one batch": ({"nodes": [*START, ("Reshape", {}, shape(2, -1)), LAST], "batch": 2}, "takes batches of 2 alone: export it for any"),
     "any size": ({"nodes": [*START, ("Flatten", {}), LAST], "size": "h"}, "takes images of any size"),

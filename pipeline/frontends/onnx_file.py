@@ -55,7 +55,7 @@ def read_onnx(path: str | Path) -> nn.Module:
         onnx.checker.check_model(model)
     except Exception as error:  # of protobuf and of ONNX
         raise OnnxError(f"{path}: not an ONNX file ({_first_line(error)}).") from None
-    model = _current(model)
+    model = _current(_without_copies(model))
     name, shape = _input(model, path)
     try:
         net = OnnxNetwork(onnx2torch.convert(model)).eval()
@@ -65,6 +65,24 @@ def read_onnx(path: str | Path) -> nn.Module:
         ) from None
     _prove(net, model, name, shape, path)
     return net
+
+
+def _without_copies(model: Any) -> Any:
+    """Weights that are an Identity of others, as torch's export makes of equal ones, as their own.
+
+    onnx2torch looks for weights among those that are stored.
+    """
+    graph = model.graph
+    stored = {weight.name: weight for weight in graph.initializer}
+    for node in list(graph.node):
+        if node.op_type == "Identity" and node.input[0] in stored:
+            copy = type(stored[node.input[0]])()
+            copy.CopyFrom(stored[node.input[0]])
+            copy.name = node.output[0]
+            stored[copy.name] = copy
+            graph.initializer.append(copy)
+            graph.node.remove(node)
+    return model
 
 
 def _current(model: Any) -> Any:
