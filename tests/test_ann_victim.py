@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,11 @@ class Of(nn.Module):
     def forward(self, x: Tensor) -> Any:
         self.calls += 1
         return self.end(self, self.linear(x.flatten(1)))
+
+
+class AlwaysTraining(nn.BatchNorm1d):
+    def train(self, mode: bool = True) -> Any:
+        return super().train(True)
 
 
 def blobs(count: int, seed: int, low: float = 0.0, high: float = 1.0, shape: Any = SHAPE) -> Split:
@@ -140,6 +146,16 @@ def test_signals_in_both_layouts(shape: tuple[int, ...]) -> None:
     assert attacked.adversarial.shape[1:] == shape
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_precisions(residual: nn.Module, dtype: torch.dtype) -> None:
+    own = copy.deepcopy(residual).to(dtype)
+    attacked = spikeship.attack(own, data(), spikeship.FGSM(0.1))
+    usual = spikeship.attack(residual, data(), spikeship.FGSM(0.1))
+    assert attacked.adversarial.dtype == torch.float32
+    assert attacked.accuracy == pytest.approx(usual.accuracy, abs=0.05)
+    assert next(own.parameters()).dtype == dtype
+
+
 def test_noise_makes_it_certifiable(residual: nn.Module) -> None:
     noise = Coding.of("rsc1", 1, 16, 0.2)
     certified = spikeship.certify(residual, data(), coding=noise, samples=12, n0=20, n=300)
@@ -183,7 +199,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
     "regression": (Residual, Dataset("r", *[Split(s.images, s.labels[:, None].float()) for s in (blobs(20, 0),) * 3]), "r is regression: attacks and certificates turn the answers of classifiers"),
     "no labels": (Residual, Dataset("n", *[Split(blobs(20, 0).images, torch.zeros(0, dtype=torch.int64))] * 3), "n has no labels"),
     "events": (Residual, Dataset("e", *[Split((s.images > 0.5).to(torch.int8)[:, None], s.labels) for s in (blobs(20, 0),) * 3]), "events cannot be attacked"),
-    "another shape": (lambda: Residual(15), data(), r"Residual fails on data of shape \(1, 4, 4\): mat1 and mat2"),
+    "another shape": (lambda: Residual(15), data(), r"Residual fails on data, of shape \(8, 1, 4, 4\): mat1 and mat2"),
     "one output": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), data(), "has one output.*return two logits"),
     "too few classes": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), data(), "labels reach 0 .. 2; ANN has classes 0 .. 1"),
     "classes": (lambda: Of(lambda _, y: y.argmax(1)), data(), r"returns torch.int64 of shape \(8,\); logits"),
@@ -196,6 +212,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], Any, str]] = {
     "dropout that never ends": (lambda: Of(lambda _, y: F.dropout(y + 5)), data(), "answers the same images differently each time"),
     "a memory": (lambda: Of(lambda n, y: y + n.calls), data(), "answers the same images differently each time"),
     "statistics of the batch": (lambda: nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten(), nn.Linear(16, 3)), data(), "answers an image differently beside others"),
+    "norms of a batch": (lambda: nn.Sequential(nn.Flatten(), nn.Linear(16, 3), AlwaysTraining(3)), data(), "fails on one image alone, of shape"),
     "squeezed": (lambda: Of(lambda _, y: y.squeeze()), data(), r"answers one image alone with shape \(3,\), not \(1, 3\): use flatten"),
     "fewer answers": (lambda: Of(lambda _, y: y[::2]), data(), "gives 4 answers to 8 images"),
     "lazy": (_lazy, data(), "lazy modules without weights"),
@@ -220,6 +237,8 @@ def test_what_spikes_is_no_ann() -> None:
         ValueError, match="a torch network with Norse modules, which spikes: no ANN"
     ):
         spikeship.attack(net, data(), spikeship.FGSM(0.1))
+    with pytest.raises(ValueError, match="which spikes: no ANN"):
+        spikeship.convert(net, data())
 
 
 @pytest.mark.parametrize(

@@ -362,8 +362,12 @@ def profile(
     True
     """
     from .models.ann import ann_of
+    from .models.training import Classifier
     from .pipeline.energy.profile import profile
+    from .pipeline.frontends.load import check_ann
 
+    if ann is not None and not isinstance(ann, Classifier):
+        check_ann(ann)
     dataset = _data(data, chip)
     twin = None if ann is None else ann_of(ann, dataset.train.images)
     return profile(chip, dataset, devices, ann=twin, samples=samples, **options)

@@ -25,6 +25,7 @@ SAMPLES = 8
 CLOSE = 1e-3
 """By how much, in parts of the largest logit, float32 may make two answers to one image differ."""
 DIGITS = 6
+"""Of the answers that a digest is made from: the same on all machines."""
 
 
 class AnnVictim(Victim):
@@ -60,6 +61,8 @@ class AnnVictim(Victim):
         self.model = copied(model.net if isinstance(model, Ann) else model).requires_grad_(False)
         weights = (*self.model.parameters(), *self.model.buffers())
         self._dtype = next((w.dtype for w in weights if w.is_floating_point()), torch.float32)
+        if self._dtype not in (torch.float32, torch.float64):  # in which processors compute slowly
+            self.model, self._dtype = self.model.float(), torch.float32
         self.model = answering(self.model, self.data(images[:1]).to(self._dtype))
         self.classes = self._looked_at(images[:SAMPLES], kind)
         self.digest = self._digest(kind)
@@ -84,13 +87,7 @@ class AnnVictim(Victim):
         if not len(images):
             raise AnnError("no images: at least one is needed to look at the network.")
         x = self.data(images).detach().requires_grad_()
-        try:
-            out = self.model(x.to(self._dtype).clone())
-        except Exception as error:  # whatever a user's forward may raise
-            said = str(error).partition("\n")[0]
-            raise AnnError(
-                f"{kind} fails on data of shape {tuple(images.shape[1:])}: {said}"
-            ) from error
+        out = self._tried(x, kind, "data")
         if not isinstance(out, Tensor) or not out.is_floating_point() or out.ndim != 2:
             what = f"{out.dtype} of shape {tuple(out.shape)}" if isinstance(out, Tensor) else ""
             raise AnnError(
@@ -100,11 +97,11 @@ class AnnVictim(Victim):
         if not out.requires_grad:
             raise AnnError(
                 f"{kind} passes no gradient to its input, so no attack could see it: its forward leaves "
-                f"torch, or detaches (numpy, detach, no_grad, round)."
+                f"torch, or detaches (numpy, detach, no_grad)."
             )
         with torch.no_grad():
-            again = self._run(self.data(images))
-            alone = [self._run(self.data(image[None])) for image in images]
+            again = self._tried(x, kind, "the same data again")
+            alone = [self._tried(image[None], kind, "one image alone") for image in x]
         if any(one.shape != out[:1].shape for one in alone):
             raise AnnError(
                 f"{kind} answers one image alone with shape {tuple(alone[0].shape)}, not "
@@ -122,6 +119,14 @@ class AnnVictim(Victim):
                 f"(a norm with track_running_stats=False?). An image needs an answer of its own."
             )
         return int(out.shape[1])
+
+    def _tried(self, x: Tensor, kind: str, what: str) -> Any:
+        """What the network returns. Raises AnnError where it fails."""
+        try:
+            return self.model(x.to(self._dtype).clone())
+        except Exception as error:  # whatever a user's forward may raise
+            said = str(error).partition("\n")[0]
+            raise AnnError(f"{kind} fails on {what}, of shape {tuple(x.shape)}: {said}") from error
 
     def _check_logits(self, out: Tensor, kind: str, samples: int) -> None:
         if len(out) != samples:
@@ -143,7 +148,7 @@ class AnnVictim(Victim):
     def _digest(self, kind: str) -> str:
         """SHA-256 of the weights, and of the answers to random images, which the forward decides.
 
-        The answers are in float64, of `DIGITS` digits, where the network can: the same on all machines.
+        They are in float64 where the network can.
         """
         x = torch.rand((SAMPLES, *self.shape), generator=generator(0), dtype=torch.float64)
         try:
@@ -156,7 +161,7 @@ class AnnVictim(Victim):
         sha = hashlib.sha256(seen.encode() + rounded.tobytes())
         for key, value in self.model.state_dict().items():
             if isinstance(value, Tensor):
-                sha.update(key.encode() + value.contiguous().cpu().numpy().tobytes())
+                sha.update(key.encode() + value.contiguous().numpy().tobytes())
         return sha.hexdigest()
 
 
