@@ -22,17 +22,18 @@ class OfRows(nn.Module):
 def answering(net: nn.Module, x: Tensor) -> nn.Module:
     """The network, or `OfRows` of it where it takes no images of one row but the signals in them.
 
-    `x` (sample, *shape): one sample at least. A network that fails on both is given back as it is.
+    `x` (sample, *shape): some. A network that fails on both is given back as it is.
     """
-    if x.ndim != 4 or x.shape[2] != 1 or _runs(net, x):
+    if x.ndim != 4 or x.shape[2] != 1 or _answers(net, x) is not None:
         return net
     rows = OfRows(net)
-    return rows if _runs(rows, x) else net
+    answers = _answers(rows, x)
+    return rows if isinstance(answers, Tensor) and len(answers) == len(x) else net
 
 
-def _runs(net: nn.Module, x: Tensor) -> bool:
+def _answers(net: nn.Module, x: Tensor) -> object:
+    """What a network returns; None where it fails."""
     try:
-        net(x.clone())
+        return net(x.clone())
     except Exception:  # whatever a user's forward may raise
-        return False
-    return True
+        return None

@@ -63,7 +63,7 @@ class AnnVictim(Victim):
         self._dtype = next((w.dtype for w in weights if w.is_floating_point()), torch.float32)
         if self._dtype not in (torch.float32, torch.float64):  # in which processors compute slowly
             self.model, self._dtype = self.model.float(), torch.float32
-        self.model = answering(self.model, self.data(images[:1]).to(self._dtype))
+        self.model = answering(self.model, self.data(images[:SAMPLES]).to(self._dtype))
         self.classes = self._looked_at(images[:SAMPLES], kind)
         self.digest = self._digest(kind)
 
