@@ -169,6 +169,7 @@ class _Follow(fx.Interpreter):
         kind = type(module).__name__ if module is not None else str(_target(n))
         if module is not None and (layer := plain(module, x, out)) is not None:
             if self._signals and x.ndim == 3:
+                self._signals = False  # said once
                 return (
                     "works on signals (C, L). Give the data as images of one row, x (sample, C, 1, L); "
                     "the network stays as it is."

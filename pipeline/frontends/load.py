@@ -122,18 +122,18 @@ def load_module(source: str, checkpoint: str | Path | None = None) -> torch.nn.M
     model = call_named(source)
     if not isinstance(model, torch.nn.Module):
         raise ValueError(f"{source} returns a {type(model).__name__}; a torch module is needed.")
-    check_ann(model, f"{source} returns a network that")
+    check_ann(model, f"{source} returns")
     if checkpoint is not None:
         load_weights(model, Path(checkpoint))
     return model
 
 
-def check_ann(model: object, which: str = "this network") -> None:
+def check_ann(model: object, given: str = "this is") -> None:
     """Refuse a network of spiking neurons where an ANN is needed. Raises ValueError."""
     for frontend in FRONTENDS:
         if frontend.understands(model):
             raise ValueError(
-                f"{which} is {frontend.takes}, which spikes: no ANN. `spikeship export` (`deploy`) makes "
+                f"{given} {frontend.takes}, which spikes: no ANN. `spikeship export` (`deploy`) makes "
                 f"a .net file of it, which is attacked, certified and profiled."
             )
 
