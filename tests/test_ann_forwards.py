@@ -205,6 +205,7 @@ REFUSED: dict[str, tuple[Make, tuple[int, ...], str]] = {
     "noise": (lambda: Net(lambda n, x: n.c(F.relu(n.a(x) + torch.randn_like(x)))), VECTOR, "puts together|at random"),
     "circular padding": (lambda: image(nn.Conv2d(4, 3, 3, padding=1, padding_mode="circular"), nn.ReLU(), out=108), IMAGE, "padding_mode 'circular'; netx pads with zeros alone"),
     "ceil_mode": (lambda: image(nn.AvgPool2d(4, ceil_mode=True), out=16), IMAGE, "ceil_mode adds windows beyond the border"),
+    "ceil_mode alone makes windows": (lambda: image(nn.AvgPool2d(6), nn.AvgPool2d(2, ceil_mode=True), out=4), IMAGE, "ceil_mode adds windows beyond the border"),
     "ceil_mode of maxima": (lambda: image(nn.MaxPool2d(4, ceil_mode=True), out=16), IMAGE, "ceil_mode adds windows beyond the border"),
     "count_include_pad": (lambda: image(nn.AvgPool2d(3, 2, 1, count_include_pad=False), out=36), IMAGE, "count_include_pad=False"),
     "divisor_override": (lambda: image(nn.AvgPool2d(2, divisor_override=3), out=36), IMAGE, "divisor_override"),
