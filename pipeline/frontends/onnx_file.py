@@ -50,6 +50,8 @@ def read_onnx(path: str | Path) -> nn.Module:
         raise OnnxError(
             f'{path}: reading ONNX needs {error.name}: pip install "spikeship[onnx]". Or {TORCH}'
         ) from None
+    except ImportError as error:  # a torch that is too new, or too old, for onnx2torch
+        raise OnnxError(f"{path}: {_first_line(error)}. {TORCH.capitalize()}") from None
     try:
         model = onnx.load(path)
         onnx.checker.check_model(model)
