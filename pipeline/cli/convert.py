@@ -10,11 +10,12 @@ import typer
 
 from ...models.settings import Readout
 from ..text import answers_text
-from .options import OWN_DATA, CodingOptions, DataRoot, Seed
+from .options import OWN_DATA, CodingOptions, DataRoot, Seed, new_file
 from .screen import Output, bars, misused, resumes
 
 if TYPE_CHECKING:
     from ...models.ann_conversion import Converted
+    from ...models.data.dataset import Dataset
     from ...models.training import Answering, Classifier
 
 
@@ -48,6 +49,12 @@ def convert(
             "(fine_tuned.nir) of fine-tuning.",
         ),
     ] = Path("runs/converted"),
+    net: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the integers, too: a netx file, as `spikeship export` would with its defaults."
+        ),
+    ] = None,
     levels: Annotated[
         int | None,
         typer.Option(help="Input grid: grey levels per 1.0. Default: the ANN's; yours 16.", min=1),
@@ -86,6 +93,9 @@ def convert(
     from ...models.data.load import load
     from ..frontends.load import is_foreign, load_ann
 
+    new_file(net)
+    if out.suffix == ".net":
+        misused(f"--out {out} is a folder: give it another name, and the netx file as --net {out}.")
     if is_foreign(source):
         if data is None:
             misused(f"{source}: thresholds are chosen on data: give --data.")
@@ -127,7 +137,23 @@ def convert(
     }
     go_on = f"spikeship export {path} --data {dataset.name} --out my.net"
     last = f"wrote {path}" if said is None else f"wrote {path}: go on with `{go_on}`"
+    if net is not None:
+        last = _integers(made, dataset, net, path, result)
     return Output(result, *([] if said is None else [said]), f"test accuracy: {listed}", last)
+
+
+def _integers(
+    made: Classifier | Converted, data: Dataset, net: Path, path: Path, result: dict[str, Any]
+) -> str:
+    """Write what was made as integers, and say how they answer; `result` gets both."""
+    from ..deploy.answers import compare_answers
+    from ..deploy.deploy import deploy
+    from ..deploy.task import Task
+
+    deployed = deploy(made, data).save(net)
+    answers = compare_answers(Task(deployed, data), 100)
+    result |= {"net": net, "digest": deployed.digest, "answers": answers}
+    return f"wrote {path} and {net}" + ("" if answers is None else f"; {answers.text}")
 
 
 def _written(made: Classifier | Converted, shape: Sequence[int], folder: Path, name: str) -> Path:
