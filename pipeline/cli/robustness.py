@@ -69,7 +69,8 @@ def robustness(
 ) -> Output:
     """Judge robustness as a whole: attacks, worst case, sanity suite, certificates, energy per decision.
 
-    Status 1 where the sanity suite fails: the attacks are then not to be trusted, nor the robustness.
+    Status 1 where the sanity suite fails: the attacks are then not to be trusted, nor the robustness; and
+    where it has too few images to tell.
     """
     from ..robustness.attacks import named
     from ..robustness.attacks.substitute import substitute
@@ -119,9 +120,6 @@ def robustness(
     return Output(result, *report_tables(report), out=given.out, ok=report.passed)
 
 
-_VERDICTS = {True: "passed", False: "FAILED", None: "not run"}
-
-
 def report_tables(report: RobustnessReport) -> list[Table | str]:
     """All results of `spikeship robustness`, one victim after the other."""
     out: list[Table | str] = []
@@ -130,9 +128,7 @@ def report_tables(report: RobustnessReport) -> list[Table | str]:
     if len(report.victims) > 1:
         out.append(_overview(report))
     for victim in report.victims:
-        failed = victim.sanity.failed
-        verdict = f"FAILED: {', '.join(failed)}" if failed else "passed"
-        out.append(f"sanity suite, {victim.name}: {verdict}")
+        out += [f"sanity suite, {victim.name}: {line}" for line in _verdicts(victim.sanity)]
     return out
 
 
@@ -173,6 +169,15 @@ def _curve(curve: Curve, voted: bool) -> list[Table | str]:
     ]
 
 
+def _verdicts(sanity: Sanity) -> list[str]:
+    out = [f"FAILED: {', '.join(sanity.failed)}"] if sanity.failed else []
+    if sanity.undecided:
+        out.append(
+            f"too few images to tell of {', '.join(sanity.undecided)}: take more --samples, 100 or so."
+        )
+    return out or ["passed"]
+
+
 def _sanity(sanity: Sanity) -> Table:
     out = table(
         "sanity suite",
@@ -180,7 +185,7 @@ def _sanity(sanity: Sanity) -> Table:
         [
             (
                 check.name,
-                _VERDICTS[check.passed],
+                check.verdict,
                 check.sentence.replace(" %", "\N{NO-BREAK SPACE}%"),
             )
             for check in sanity.checks
