@@ -271,7 +271,7 @@ def set_out(walk: Walk) -> None:
     torch.save(net.state_dict(), "w.pt")
     given: NDArray[Any] = x_test
     if walk.own_inputs:
-        given = (rng.random((len(x_test), STEPS, 1, 4, 4)) < x_test[:, None]).astype(np.int8)
+        given = rng.random((len(x_test), STEPS, 1, 4, 4)) < x_test[:, None]  # bools are spikes
         np.save("x.npy", given)
     with torch.no_grad():
         theirs = mine.record(net.eval(), torch.tensor(given).float()).numpy()
@@ -336,10 +336,10 @@ def test_a_walk(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
                 assert attacked["clean"]["accuracy"] > 0.9
 
 
-def test_other_outputs_than_the_frameworks_are_told(
+def test_what_is_not_the_frameworks_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One spike more than the framework recorded, and a network that netx cannot hold: both are named."""
+    """One spike more or less is named; classes are compared; files in the place of others are refused."""
     monkeypatch.chdir(tmp_path)
     set_out(WALKS["norse"])
     words = ("mine.py:Net", "--checkpoint", "w.pt", "--data", "own.npz", "--coding", "poisson")
@@ -357,6 +357,14 @@ def test_other_outputs_than_the_frameworks_are_told(
     assert "not of whole numbers" in text(*given, "real.npy", status=3)
     np.save("late.npy", np.pad(theirs, ((0, 0), (2, 0), (0, 0)))[:, :STEPS])
     assert "something else" in text(*given, "late.npy", status=1)
+    ok(*given, "theirs.npy", "--tolerance", 0)
+    for source, says in (
+        (("profile", "my.net", "--ann", "w.pt"), "beside it with --ann-checkpoint w.pt"),
+        (("export", "w.pt", "--out", "o.net"), "beside it with --checkpoint w.pt"),
+        (("export", "my.net", "--out", "o.net"), "export takes what it was made of"),
+    ):
+        assert says in text(*source, status=3).replace("\n", " ")
+    assert not Path("o.net").exists()
 
 
 def test_convert_takes_no_folder_for_a_file(
