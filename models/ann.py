@@ -59,7 +59,8 @@ class Ann(nn.Module):
 
 
 def _seen(images: Tensor) -> Tensor:
-    return images.float().mean(1) if images.ndim == 5 else images.float()
+    events = not images.is_floating_point() and images.ndim in (3, 5)
+    return images.float().mean(1) if events else images.float()
 
 
 def ann_of(model: nn.Module, images: Tensor) -> AnyAnn:

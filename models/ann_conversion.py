@@ -5,19 +5,23 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import norse.torch as norse
 import torch
 from torch import Tensor, nn
 
 from ..hw_targets.network.coding import Coding
-from . import encoding, networks
+from . import conversion, encoding, networks, training
 from .activation import Activation
-from .ann import Ann
-from .conversion import calibrate, coded, scale_thresholds
+from .ann import Ann, AnyAnn
+from .conversion import WHOLE_SEQUENCES, calibrate, coded, scale_thresholds
+from .data.dataset import Dataset
 from .encoding import generator
 from .networks import SpikingClassifier, thresholds
-from .settings import Readout
+from .settings import OWN_MODEL, Readout, Settings
+from .training import Classifier
 
 SCALES = (1.0, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
 """Scales of the thresholds, of which `convert_ann` takes the one that answers most as the ANN does."""
@@ -30,9 +34,10 @@ class Converted:
     """A spiking network and how it came about.
 
     `scale`: of the thresholds; `agreement`: the fraction of the images it was chosen on that get the
-    ANN's answer, None of an ANN with one output; `error`: the root mean square by which outputs are off,
-    in parts of that of the ANN's outputs. `approximations`: what the spiking network does otherwise than
-    the ANN. `net` takes frames (steps, sample, *shape), which `coding` makes of images.
+    ANN's answer, None of regression and of an ANN with one output; `error`: the root mean square by which
+    outputs are off, in parts of that of the ANN's outputs. `approximations`: what the spiking network
+    does otherwise than the ANN. `net` takes frames (steps, sample, *shape), which `coding` makes of
+    images.
     """
 
     net: SpikingClassifier
@@ -59,6 +64,66 @@ class Converted:
         return out
 
 
+def converted(
+    ann: AnyAnn,
+    coding: Coding,
+    images: Tensor,
+    *,
+    scale: float | None = None,
+    regression: bool = False,
+    **options: Any,
+) -> Classifier | Converted:
+    """The spiking network of an ANN, of whoever made it.
+
+    What `train` made: `conversion.convert`, its `scale` 0.3 where it is None; any other: `convert_ann`.
+    `options` and errors: as there.
+    """
+    if isinstance(ann, Ann):
+        return convert_ann(ann, coding, images, scale=scale, regression=regression, **options)
+    return conversion.convert(ann, coding, images, scale=0.3 if scale is None else scale, **options)
+
+
+def fine_tuned(
+    made: Classifier | Converted,
+    data: Dataset,
+    folder: str | Path,
+    epsilon: float,
+    epochs: int,
+    *,
+    progress: bool = False,
+) -> Classifier | Converted:
+    """A converted network, trained on against attacks within `epsilon`, see `conversion.fine_tuning`.
+
+    Its checkpoints are in `folder`, as those of `training.train`, which goes on from them. Raises
+    ValueError for data whose images cannot be moved within 0 .. 1, and for regression.
+    """
+    how: dict[str, Any] = {"progress": progress}
+    if isinstance(made, Classifier):
+        settings = conversion.fine_tuning(made.settings, epsilon, epochs=epochs)
+        return training.train(settings, data, folder, start=made, **how)[0]
+    c = made.coding
+    usual = Settings.of(
+        model=OWN_MODEL,
+        coding=c.name,
+        steps=c.steps,
+        levels=c.grid,
+        sigma=c.sigma,
+        offsets=c.offsets,
+        template=c.template,
+        readout=made.net.readout,
+        leak=1.0,
+        learn_thresholds=True,
+    )
+    settings = conversion.fine_tuning(training.suited(usual, data), epsilon, epochs=epochs)
+    if settings.coding != c:
+        raise ValueError(f"{data.name} is not what the network was converted for: {c}.")
+    trained, _ = training.train(settings, data, folder, net=made.net, **how)
+    net = trained.net
+    assert isinstance(net, SpikingClassifier)
+    known = tuple(float(threshold) for threshold in thresholds(net))
+    return replace(made, net=net, thresholds=known)
+
+
 @torch.no_grad()
 def convert_ann(
     ann: Ann,
@@ -69,6 +134,7 @@ def convert_ann(
     percentile: float = 99.7,
     readout: Readout = "voltage",
     seed: int = 0,
+    regression: bool = False,
 ) -> Converted:
     r"""Integrate-and-fire neurons in place of the activations of an ANN; weights stay what they are.
 
@@ -76,7 +142,8 @@ def convert_ann(
     `IMAGES` of `images`, coded by `coding`, as real spikes make them (see `conversion.calibrate`); of
     an activation with a ceiling it is the ceiling. A spike stands for the threshold, which the weights
     behind take up. All thresholds are then times `scale`; None chooses among `SCALES` the one whose
-    network gives most images the ANN's answer, of equal ones that whose outputs are closest.
+    network gives most images the ANN's answer, of equal ones, and of `regression`, that whose outputs
+    are closest.
 
     A clip-floor activation, c / L clip(floor(x L / c + s), 0, L), is what a neuron with threshold c
     sends in T = L steps if it starts with a charge of s c and resets by subtraction. Here s c / T of it
@@ -91,8 +158,10 @@ def convert_ann(
     problems = []
     if coding.name == "signed_poisson":
         problems.append("the mean of signed_poisson is 2x - 1, the ANN saw x; use poisson.")
-    if (coding.name == "events") != (images.ndim == 5):
+    if (coding.name == "events") == images.is_floating_point():
         problems.append("events go with the coding events, images with the others.")
+    if coding.name == "sequence":
+        problems.append(WHOLE_SEQUENCES)
     if scale is not None and not scale > 0:
         problems.append(f"scale = {scale}; thresholds need a scale above 0.")
     if problems:
@@ -110,7 +179,7 @@ def convert_ann(
         scale_thresholds(net, factor)
         _charge(net, shares, coding.steps)
         logits = torch.cat([net(x) for x in frames()])
-        tried.append(_judged(net.eval(), coding, factor, logits, expected))
+        tried.append(_judged(net.eval(), coding, factor, logits, expected, regression))
     best = max(tried, key=lambda made: (made.agreement or 0.0, -made.error))
     return replace(best, approximations=tuple(_approximations(ann.net, coding.steps)))
 
@@ -143,10 +212,15 @@ def _charge(net: SpikingClassifier, shares: Sequence[float], steps: int) -> None
 
 
 def _judged(
-    net: SpikingClassifier, coding: Coding, scale: float, logits: Tensor, expected: Tensor
+    net: SpikingClassifier,
+    coding: Coding,
+    scale: float,
+    logits: Tensor,
+    expected: Tensor,
+    regression: bool,
 ) -> Converted:
     agreement: float | None = None
-    if expected.shape[1] > 1:
+    if expected.shape[1] > 1 and not regression:
         agreement = float((logits.argmax(1) == expected.argmax(1)).float().mean())
     size = expected.square().mean().sqrt().clamp(min=1e-30)
     error = float((logits - expected).square().mean().sqrt() / size)

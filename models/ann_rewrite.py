@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 from collections.abc import Iterator
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import fusion
 
-from .activation import Activation
+from .activation import Activation, activation_of
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
 Named: TypeAlias = tuple[str, nn.Module]
@@ -29,10 +30,8 @@ def simplified(named: list[Named], x: Tensor) -> list[nn.Module]:
             out.extend(_averages(layer, tuple(nn.Sequential(*out)(x).shape[2:])))
         elif isinstance(layer, nn.Linear) and len(out) > 1 and isinstance(out[-2], _Spread):
             out = [*out[:-2], out[-1], out[-2].into(layer)]
-        elif isinstance(layer, Activation) and out and isinstance(out[-1], nn.MaxPool2d):
-            out = [*out[:-1], layer, out[-1]]
-        elif isinstance(layer, Activation) and _positive(out) and layer.ceiling is None:
-            continue
+        elif isinstance(layer, Activation):
+            out = _with_activation(out, layer)
         else:
             out.append(layer)
     problems = list(_left_over(out))
@@ -41,23 +40,42 @@ def simplified(named: list[Named], x: Tensor) -> list[nn.Module]:
     return out
 
 
+def _with_activation(out: list[nn.Module], layer: Activation) -> list[nn.Module]:
+    """An activation before the maxima that it follows, as one with what is there; a ReLU once."""
+    if _positive(out) and layer.ceiling is None:
+        return out
+    count = sum(1 for _ in itertools.takewhile(lambda m: isinstance(m, nn.MaxPool2d), out[::-1]))
+    before, pools = out[: len(out) - count], out[len(out) - count :]
+    last = before[-1] if before else None
+    if isinstance(last, Activation) and (both := activation_of(lambda x: layer(last(x)))):
+        return [*before[:-1], both, *pools]
+    return [*before, layer, *pools]
+
+
 def _with_norm(out: list[nn.Module], norm: Any, name: str) -> list[nn.Module]:
     """A batch norm within the layer before it, or as a layer of its own."""
-    if norm.running_mean is None:
+    if norm.running_mean is None or norm.running_var is None:
         raise AnnError(f"{name} has no running statistics. Train with track_running_stats=True.")
-    last = out[-1] if out else None
-    if isinstance(last, nn.MaxPool2d) and (norm.weight is None or bool((norm.weight > 0).all())):
-        return [
-            *_with_norm(out[:-1], norm, name),
-            last,
-        ]  # a maximum keeps its place under growing maps
-    if isinstance(last, nn.Conv2d) and last.padding_mode == "zeros":
-        return [*out[:-1], fusion.fuse_conv_bn_eval(last, norm)]
-    if isinstance(last, nn.Linear):
-        return [*out[:-1], fusion.fuse_linear_bn_eval(last, norm)]
     a = 1 / torch.sqrt(norm.running_var + norm.eps) * (1 if norm.weight is None else norm.weight)
     b = (0 if norm.bias is None else norm.bias) - norm.running_mean * a
+    last = out[-1] if out else None
+    if isinstance(last, nn.MaxPool2d) and not _spikes(out) and bool((a > 0).all()):
+        # a maximum keeps its place under growing maps
+        return [*_with_norm(out[:-1], norm, name), last]
+    if isinstance(last, nn.Conv2d | nn.Linear):
+        made = copy.deepcopy(last)
+        made.weight = nn.Parameter(last.weight * a.reshape(-1, *[1] * (last.weight.ndim - 1)))
+        made.bias = nn.Parameter(b if last.bias is None else last.bias * a + b)
+        return [*out[:-1], made]
     return [*out, scaling(a, b, 2 if isinstance(norm, nn.BatchNorm1d) else 4)]
+
+
+def _spikes(out: list[nn.Module]) -> bool:
+    """Whether what comes out are the spikes of neurons, or maxima of them."""
+    for layer in reversed(out):
+        if not isinstance(layer, nn.MaxPool2d):
+            return isinstance(layer, Activation)
+    return False
 
 
 def _positive(out: list[nn.Module]) -> bool:
@@ -106,7 +124,12 @@ def _averages(pool: nn.AdaptiveAvgPool2d, size: tuple[int, ...]) -> list[nn.Modu
 
 
 def _left_over(layers: list[nn.Module]) -> Iterator[str]:
-    for layer in layers:
+    for place, layer in enumerate(layers):
+        if isinstance(layer, nn.MaxPool2d) and not _spikes(layers[:place]):
+            yield (
+                "a maximum of numbers that are no activations: netx has maxima of spikes alone. Put "
+                "MaxPool directly before or behind a ReLU."
+            )
         if isinstance(layer, _Spread):
             yield (
                 f"AdaptiveAvgPool2d({layer.pool.output_size}) makes windows that overlap; that is exact "

@@ -8,6 +8,8 @@ from typing import Any, Literal, TypeAlias, get_args
 from ..hw_targets.network.coding import NOISY, Coding
 
 Readout: TypeAlias = Literal["spikes", "voltage"]
+LOGIT_SCALE = {"spikes": 0.4, "voltage": 4.0, "ann": 1.0}
+"""Readouts to logits for the softmax: spike counts reach 8 and saturate it, voltages stay near 1."""
 Framework: TypeAlias = Literal["norse", "slayer"]
 FRAMEWORKS: tuple[Framework, ...] = get_args(Framework)
 Name: TypeAlias = Literal["ce", "at", "trades", "mart"]
@@ -15,6 +17,8 @@ OBJECTIVES: tuple[Name, ...] = get_args(Name)
 Kind: TypeAlias = Literal["fgsm", "rfgsm", "pgd"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ROBUST = {"panel": "Robust training"}
+OWN_MODEL = "own"
+"""The model of a network that is given to `train`, not built by it."""
 USUAL = Coding.of("rsc1", sigma=0.1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import signal
@@ -31,11 +32,7 @@ from .data.load import DATASETS
 from .data.load import load as load_data
 from .encoding import generator
 from .quality import Quality
-from .settings import Settings
-
-LOGIT_SCALE = {"spikes": 0.4, "voltage": 4.0, "ann": 1.0}
-"""Readouts to logits for the softmax: spike counts reach 8 and saturate it, voltages stay near 1."""
-
+from .settings import LOGIT_SCALE, OWN_MODEL, Settings
 
 ROBUST_STEPS = 10
 """PGD steps against which the best epoch of an adversarially trained network is chosen."""
@@ -50,12 +47,14 @@ class Classifier(lightning.LightningModule):
 
     objective: objectives.Objective | None = None
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, net: nn.Module | None = None) -> None:
         super().__init__()
         self.save_hyperparameters({"settings": settings.options()})
         self.settings = s = settings
-        self.net = _network(s)
-        self.scale = 1.0 if s.regression else LOGIT_SCALE[s.readout if s.spiking else "ann"]
+        self.net = _network(s) if net is None else net
+        own = net is not None and s.readout == "voltage"  # in the units of its own softmax
+        plain = s.regression or own
+        self.scale = 1.0 if plain else LOGIT_SCALE[s.readout if s.spiking else "ann"]
         self.draws = generator(s.seed)
         self.automatic_optimization = s.noise_periods == 1
 
@@ -300,34 +299,38 @@ def train(
     folder: str | Path,
     *,
     start: nn.Module | None = None,
+    net: nn.Module | None = None,
     progress: bool = True,
     accelerator: str = "cpu",
 ) -> tuple[Classifier, Path]:
     """Train; returns the network of the epoch that is best on the validation split, and its file.
 
     Where adversarial images are trained on, best is the accuracy under PGD of `ROBUST_STEPS` steps
-    within the same epsilon. `start`: a Classifier (or network) whose weights to start from.
+    within the same epsilon. `start`: a Classifier (or network) whose weights to start from; `net`: a
+    spiking network of other layers than the settings name, of which a copy is trained.
     Same settings, same machine, threads and versions: same weights. A run that was interrupted in
     `folder`, at whatever moment, begins its last epoch again and ends with these very weights; a
     finished one with the same settings, teacher and start is loaded (models/checkpoints.py).
-    Raises ValueError where teacher or start do not fit, and where an interrupted run cannot go on or
-    has other settings.
+    Raises ValueError where teacher or start do not fit, where images beyond 0 .. 1 would have to be
+    moved, and where an interrupted run cannot go on or has other settings.
     """
     settings = suited(settings, data)
+    if settings.adversarial or settings.noise_periods > 1:
+        _check_range(data)
     teacher = _teacher(settings, accelerator) if settings.teacher else None
-    begin = start.net if isinstance(start, Classifier) else start
+    begin = net or (start.net if isinstance(start, Classifier) else start)
     settings = replace(
         settings,
         teacher_digest="" if teacher is None else digest(teacher.net),
         start_digest="" if begin is None else digest(begin),
     )
     folder = Path(folder)
-    last, done = _interrupted(folder, settings), folder / "best.ckpt"
-    if last is None and _same(done, settings):
-        return load(done), done
+    last, done = _interrupted(folder, settings, net), folder / "best.ckpt"
+    if last is None and _same(done, settings, net):
+        return load(done, net), done
     with _calm(), _determinism_as_found():
         torch.manual_seed(settings.seed)
-        classifier = Classifier(settings)
+        classifier = Classifier(settings, _copied(net))
         classifier.objective = objective(settings, teacher)
         if begin is not None:
             _start_from(classifier, begin)
@@ -343,10 +346,28 @@ def train(
                 _loader(data.validation, 256, shuffle=False),
             )
     path = checkpoints.finish()
-    return load(path), path
+    return load(path, net), path
 
 
-def _interrupted(folder: Path, settings: Settings) -> dict[str, Any] | None:
+def _copied(net: nn.Module | None) -> nn.Module | None:
+    """A network of which all weights are trained."""
+    return None if net is None else copy.deepcopy(net).requires_grad_()
+
+
+def _check_range(data: Dataset) -> None:
+    """Refuse images beyond 0 .. 1, at whose ends those that are moved are cut."""
+    low, high = (float(end) for end in torch.aminmax(data.train.images))
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"{data.name} reaches {low:g} .. {high:g}: adversarial objectives and crafted noise move "
+            f"images within 0 .. 1. Scale the data to it; a network that needs another range can scale "
+            f"its input itself."
+        )
+
+
+def _interrupted(
+    folder: Path, settings: Settings, net: nn.Module | None = None
+) -> dict[str, Any] | None:
     """What the run that was interrupted in `folder` left to go on from; None where there is none."""
     path = folder / "last.ckpt"
     if not path.is_file():
@@ -363,7 +384,7 @@ def _interrupted(folder: Path, settings: Settings) -> dict[str, Any] | None:
             f"{folder}: a run with other settings was interrupted here ({'; '.join(differ)}). Finish it "
             f"with its settings, or train in another folder (--out). {anew(path)}"
         )
-    if last["score"] > -math.inf and not _same(folder / "best.ckpt", settings):
+    if last["score"] > -math.inf and not _same(folder / "best.ckpt", settings, net):
         raise ValueError(
             f"{folder}: the best.ckpt of the interrupted run is missing, or is another's. {anew(path)}"
         )
@@ -417,10 +438,11 @@ def save(classifier: Classifier, path: str | Path) -> None:
     write(content, Path(path))
 
 
-def load(path: str | Path) -> Classifier:
+def load(path: str | Path, net: nn.Module | None = None) -> Classifier:
     """A trained network from its checkpoint, in evaluation mode.
 
-    Raises FileNotFoundError, and ValueError for a file that `train` did not write.
+    `net`: the network that `train` was given, which it then is a copy of. Raises FileNotFoundError, and
+    ValueError for a file that `train` did not write.
     """
     path = Path(path)
     if not path.is_file():
@@ -430,7 +452,12 @@ def load(path: str | Path) -> Classifier:
         settings, weights = _settings(stored), stored["state_dict"]
     except Exception as error:
         raise ValueError(f"{path}: {not_ours(path, error)}") from None
-    classifier = Classifier(settings)
+    if settings.model == OWN_MODEL and net is None:
+        raise ValueError(
+            f"{path}: weights of what `convert` made of an ANN of yours; the network itself is in the "
+            f".nir files beside it: give fine_tuned.nir."
+        )
+    classifier = Classifier(settings, _copied(net))
     classifier.load_state_dict(weights)
     return classifier.eval()
 
@@ -470,9 +497,9 @@ def quality(classifier: Answering, split: Split, seed: int = 0, batch: int = 500
     return Quality.of(np.concatenate(outputs), split.labels.cpu().numpy())
 
 
-def _same(checkpoint: Path, settings: Settings) -> bool:
+def _same(checkpoint: Path, settings: Settings, net: nn.Module | None = None) -> bool:
     try:
-        return checkpoint.is_file() and load(checkpoint).settings == settings
+        return checkpoint.is_file() and load(checkpoint, net).settings == settings
     except ValueError:
         return False
 

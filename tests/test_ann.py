@@ -17,12 +17,12 @@ import spikeship
 from spikeship.hw_targets import Coding
 from spikeship.models.activation import Activation, activation_of
 from spikeship.models.ann import Ann
-from spikeship.models.ann_conversion import IMAGES, Converted, convert_ann
+from spikeship.models.ann_conversion import IMAGES, Converted, convert_ann, fine_tuned
 from spikeship.models.ann_layers import AnnError, layers_of
 from spikeship.models.data.dataset import Dataset, Split
 from spikeship.models.encoding import generator, real
 from spikeship.models.quantized_ann import quantize, work
-from spikeship.models.training import accuracy
+from spikeship.models.training import accuracy, load
 from spikeship.pipeline.deploy.converted import coding_in, graph_of
 from spikeship.pipeline.float.execute import execute
 
@@ -377,6 +377,9 @@ def test_one_output_has_no_answer_to_agree_on() -> None:
     made = convert_ann(Ann(net), coding, images)
     assert made.agreement is None
     assert "answer" not in str(made)
+    several = nn.Sequential(*net[:3], nn.Linear(8, 2))
+    numbers = convert_ann(Ann.of(several, images), coding, images, regression=True)
+    assert numbers.agreement is None
     assert all(convert_ann(Ann(net), coding, images, scale=s).error >= made.error for s in (1, 0.5))
 
 
@@ -392,6 +395,10 @@ def test_events() -> None:
         )
     made = convert_ann(ann, Coding.of("events", 6, 1), events)
     assert made.logits(events, generator(0)).shape == (30, 3)
+    features = events[:, :, 0].flatten(2)  # (sample, time, features)
+    flat = Ann.of(nn.Sequential(nn.Linear(16, 8), nn.ReLU(), nn.Linear(8, 3)), features)
+    made = convert_ann(flat, Coding.of("events", 6, 1), features)
+    assert made.logits(features, generator(0)).shape == (30, 3)
 
 
 def test_images_below_zero_are_quantized_with_sign() -> None:
@@ -402,6 +409,62 @@ def test_images_below_zero_are_quantized_with_sign() -> None:
     before, after = (net.logits(dataset.test.images, generator(0)) for net in (ann, rounded))
     assert (before.argmax(1) == after.argmax(1)).float().mean() > 0.95
     assert work(rounded, dataset.test.images).macs == work(ann, dataset.test.images).macs
+
+
+@pytest.mark.slow
+def test_fine_tuning_defends_ones_own(tmp_path: Path) -> None:
+    """Weights and thresholds are trained; the same call loads what it made; the graph answers alike."""
+    torch.manual_seed(0)
+    dataset = data()
+    ann = Ann.of(learned(NETS["averages, no biases"](), dataset), dataset.train.images)
+    made = convert_ann(ann, Coding.of("direct", 4, 16), dataset.train.images)
+    before = {key: value.clone() for key, value in made.net.state_dict().items()}
+    tuned = fine_tuned(made, dataset, tmp_path, 0.1, 4)
+    assert isinstance(tuned, Converted)
+    assert all(torch.equal(value, before[key]) for key, value in made.net.state_dict().items())
+    after = tuned.net.state_dict()
+    assert all(not torch.equal(after[key], before[key]) for key in before if "p." not in key)
+    assert tuned.thresholds != made.thresholds
+    again = fine_tuned(made, dataset, tmp_path, 0.1, 4)
+    assert isinstance(again, Converted)
+    assert all(torch.equal(value, after[key]) for key, value in again.net.state_dict().items())
+    attacked = [
+        spikeship.attack(spikeship.deploy(net, dataset), dataset, spikeship.PGD(0.1, steps=5))
+        for net in (made, tuned)
+    ]
+    assert attacked[1].accuracy > attacked[0].accuracy + 0.05
+    with pytest.raises(ValueError, match=r"the network itself is in the \.nir files beside it"):
+        load(tmp_path / "best.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "says"),
+    [
+        (
+            data(signed=True),
+            r"bars reaches -0\.\d+ .. 0\.\d+: adversarial objectives and crafted noise move images",
+        ),
+        (Dataset("r", *[Split(bars(20, 0).images, torch.rand(20, 1))] * 3), "regression cannot be"),
+    ],
+)
+def test_what_cannot_be_fine_tuned(dataset: Dataset, says: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, dataset.classes))
+    made = convert_ann(
+        Ann.of(net, dataset.train.images), Coding.of("direct", 4, 16), dataset.train.images
+    )
+    with pytest.raises(ValueError, match=says):
+        fine_tuned(made, dataset, tmp_path, 0.1, 1)
+
+
+def test_sequences_are_no_rates() -> None:
+    torch.manual_seed(0)
+    x = torch.rand((20, 5, 3), generator=generator(0))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(15, 8), nn.ReLU(), nn.Linear(8, 2))
+    with pytest.raises(
+        ValueError, match="sees all their steps at once, a spiking network one after"
+    ):
+        convert_ann(Ann.of(net, x), Coding.of("sequence", 5, 16), x)
 
 
 MINE = """
@@ -439,6 +502,11 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     made = ok(*words, "--checkpoint", "w.pt", "--steps", 10, "--levels", 32)
     assert made["graph"] == "made/converted.nir"
     assert made["test_accuracy"]["converted"] > made["test_accuracy"]["ann"] - 0.05 > 0.8
+    tuned = ok(*words, "--checkpoint", "w.pt", "--out", "tuned", "--fine-tune", 1)
+    assert tuned["graph"] == "tuned/fine_tuned.nir"
+    assert sorted(tuned["test_accuracy"]) == ["ann", "converted", "fine-tuned"]
+    assert tuned["test_accuracy"]["fine-tuned"] > 0.8
+    ok("export", tuned["graph"], "--data", "digits", "--out", "tuned.net")
     exported = ok("export", "made/converted.nir", "--data", "digits", "--out", "mine.net")
     recipe = ok("inspect", "mine.net")["recipe"]
     assert (recipe["steps"], recipe["levels"]) == (10, 32)  # as it was converted
@@ -448,7 +516,6 @@ def test_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert profile["ann"]["accuracy"] > 0.8
     for refused, says in (
         (words[:2], "thresholds are chosen on data: give --data."),
-        ((*words, "--fine-tune", 3), "give it to `spikeship export` later"),
         (
             ("convert", "sub/mine_ann.py:graph", *words[2:]),
             "returns a int; a torch module is needed",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import nir
 import numpy as np
 import pytest
 import torch
@@ -281,6 +283,43 @@ def test_lava_is_given_the_file_itself(
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_nir_files_need_nir_and_torch_alone(tmp_path: Path) -> None:
+    """The extra `nir`: neither Norse nor Lightning, nor what else `train` installs."""
+    rng = np.random.default_rng(0)
+    neuron = {name: np.zeros(3) for name in ("v_leak", "v_reset")}
+    nodes = {
+        "input": nir.Input({"input": np.array([6])}),
+        "synapses": nir.Affine(rng.normal(0, 0.5, (3, 6)), np.zeros(3)),
+        "lif": nir.LIF(tau=np.full(3, 5e-3), r=np.ones(3), v_threshold=np.full(3, 0.5), **neuron),
+        "output": nir.Output({"output": np.array([3])}),
+    }
+    nir.write(tmp_path / "my.nir", nir.NIRGraph(nodes, list(itertools.pairwise(nodes))))
+    np.save(tmp_path / "x.npy", rng.integers(0, 2, (4, 12, 6)))
+    others = (
+        "norse lightning torchvision sklearn scipy nirtorch snntorch spikingjelly onnx lava tonic"
+    )
+    code = (
+        "import sys\n"
+        f"sys.modules |= dict.fromkeys({others.split()})\n"  # importing them now fails
+        "from spikeship.pipeline.cli.app import app\n"
+        "app()\n"
+    )
+    said = ["--dt", "1e-3", "--reset", "zero", "--reset-delay", "0"]
+    for words in (
+        ["export", "my.nir", "--out", "my.net", "--input", "x.npy", *said],
+        ["verify", "my.net", "--input", "x.npy", "--lava-samples", "0"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+
+
 def test_inspect_and_simulate_need_no_torch(dense: tuple[Path, Network, np.ndarray]) -> None:
     folder, _, _ = dense
     code = (

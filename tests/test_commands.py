@@ -32,7 +32,7 @@ from spikeship.models.settings import Settings
 from spikeship.pipeline.cli.app import COMMANDS, app
 from spikeship.pipeline.cli.fields import argument, options
 from spikeship.pipeline.cli.flags import in_flags
-from spikeship.pipeline.cli.screen import Output, command
+from spikeship.pipeline.cli.screen import Output, command, resumes
 from spikeship.pipeline.robustness.attacks import ATTACKS
 
 from cli import call
@@ -293,6 +293,47 @@ def test_errors_of_commands_name_flags(
     assert result.exit_code == status, result.exception
     assert says in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(("holds", "kept"), [
+    (None, False), ((), False), (("state.pt",), True),
+])  # fmt: skip
+def test_only_what_is_kept_is_gone_on_from(
+    tmp_path: Path, holds: tuple[str, ...] | None, kept: bool
+) -> None:
+    folder = tmp_path / "run"
+    if holds is not None:
+        folder.mkdir()
+        for name in holds:
+            (folder / name).write_text("")
+
+    def works() -> Output:
+        """Work."""
+        resumes(folder)
+        raise KeyboardInterrupt
+
+    told = call("works", of=app_of(works))
+    assert told.exit_code == 130
+    says = f"run the same command again to go on from {folder}" if kept else "nothing is kept"
+    assert told.stderr == f"interrupted; {says}.\n"
+
+
+@pytest.mark.parametrize("words", [
+    ("attack", "plain.net", "--data", "digits"),
+    ("robustness", "plain.net", "--data", "digits"),
+    ("profile", "plain.net", "--input", "x.npy"),
+    ("verify", "plain.net", "--input", "x.npy"),
+])  # fmt: skip
+def test_commands_that_keep_nothing_do_not_promise_to_go_on(
+    plain: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(plain)
+    monkeypatch.setattr("spikeship.pipeline.deploy.deployed.read_netx", stopped)
+    told = call(*words)
+    assert (told.exit_code, told.stderr) == (130, "interrupted; nothing is kept.\n")
 
 
 def test_brackets_in_a_table_are_text() -> None:

@@ -179,10 +179,26 @@ def leaky(**options: Any) -> Callable[[], nn.Module]:
     return lambda: sequential(lambda **k: snntorch.Leaky(0.9, **k), **options)
 
 
+def test_lapicque_is_the_leaky_that_its_message_says() -> None:
+    """Leaky(beta=1 - time_step / (R C)), the input times time_step / C."""
+    x = torch.rand(30, 1, 8, generator=torch.Generator().manual_seed(0))
+    theirs = snntorch.Lapicque(R=2.0, C=3.0, time_step=0.7)
+    leaky = snntorch.Leaky(1 - 0.7 / (2 * 3))
+    v, w = theirs.reset_mem(), leaky.reset_mem()
+    fired = 0
+    for step in x * 3:
+        z, v = theirs(step, v)
+        y, w = leaky(step * 0.7 / 3, w)
+        assert torch.equal(z, y)
+        assert torch.allclose(v, w, atol=1e-5)
+        fired += int(z.sum())
+    assert fired > 20
+
+
 REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "Alpha": (lambda: sequential(lambda **k: snntorch.Alpha(0.9, 0.8, **k)), (10,), r"module 1 \(Alpha\): is not supported: its voltage is the difference"),
     "Lapicque": (lambda: sequential(lambda **k: snntorch.Lapicque(beta=0.9, **k)), (10,), r"module 1 \(Lapicque\): is not supported: train with Leaky"),
-    "inhibition": (leaky(inhibition=True), (10,), "no image of inhibition"),
+    "inhibition": (leaky(inhibition=True), (10,), "no image of inhibition, .*; train with inhibition=False"),
     "quantized states": (leaky(state_quant=lambda x: x), (10,), "no image of state_quant"),
     "another spike function": (leaky(spike_grad=lambda x: (x > 0.1).to(x.dtype)), (10,), "spike_grad whose forward is not v > threshold"),
     "threshold below 0": (leaky(threshold=-0.5, reset_mechanism="zero"), (10,), "threshold below 0"),

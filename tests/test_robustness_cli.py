@@ -153,9 +153,17 @@ def test_robustness_of_both_forms_with_another_source(folder: Path) -> None:
     assert [len(v["decisions"]) for v in report["victims"]] == [3, 0]
 
 
-def test_robustness_of_an_ann(folder: Path) -> None:
-    result = call("robustness", folder / "ann/best.ckpt", *QUICK)
-    assert result.exit_code == 0, result.stdout
+@pytest.mark.parametrize(
+    ("samples", "says", "status"),
+    [
+        (12, "sanity suite, ANN: too few images to tell of tiny epsilon", 1),
+        (100, "sanity suite, ANN: passed", 0),
+    ],
+)
+def test_robustness_of_an_ann(folder: Path, samples: int, says: str, status: int) -> None:
+    result = call("robustness", folder / "ann/best.ckpt", *QUICK, "--samples", samples)
+    assert result.exit_code == status, result.stdout
+    assert says in result.stdout
     assert "no certificates: an ANN draws nothing" in result.stdout
     assert "energy: of the integer network only" in result.stdout
     assert "votes" not in result.stdout

@@ -21,12 +21,16 @@ from spikeship.pipeline.robustness import DeployedVictim, FloatVictim, Victim
 from spikeship.pipeline.robustness.battery import Plan, battery
 from spikeship.pipeline.robustness.sanity import (
     LEVEL,
+    MARGIN,
+    MISSED,
     above,
+    at_most,
     fresh_draws,
     judge,
     sanity,
     slack,
     unbounded,
+    unseen,
     worst_case,
 )
 
@@ -186,6 +190,64 @@ def test_slack_is_students_and_no_less_than_the_accuracys_own_error() -> None:
     assert slack(coins, coins + 0.25) == pytest.approx((4.5 / 17) ** 0.5 / 18**0.5)
     apart = slack(coins, coins, paired=False)
     assert apart == pytest.approx(2.5669 * (9 / 17) ** 0.5 / 18**0.5, rel=1e-4)
+
+
+def _apart(images: int, up: int, down: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Two attacks: `up` images are right under the first alone, `down` under the second alone."""
+    first, second = np.zeros(images), np.zeros(images)
+    first[:up], second[up : up + down] = 1, 1
+    return first, second
+
+
+@pytest.mark.parametrize(
+    ("rights", "verdict"),
+    [
+        ((np.repeat(0.75, 10), np.repeat(0.5, 10)), "FAILED"),
+        ((np.array([1, 1, 0.5, *[0] * 7]), np.zeros(10)), "too few images"),
+        (_apart(10, 3), "too few images"),
+        (_apart(10, 0), "too few images"),
+        (_apart(10, 0, 9), "passed"),
+        (_apart(10, 5), "FAILED"),
+        (_apart(28, 0), "too few images"),
+        (_apart(29, 0), "passed"),
+        (_apart(100, 4), "passed"),
+        (_apart(100, 5, 5), "passed"),
+        (_apart(100, 12, 4), "too few images"),
+        (_apart(100, 25), "FAILED"),
+        (_apart(400, 12, 4), "passed"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else f"{len(part[0])} images",
+)
+def test_too_few_images_are_no_pass(rights: tuple, verdict: str) -> None:
+    """Once ten images passed although Square left 25 points less than SA-PGD."""
+    first, second = rights
+    check = at_most("name", "Less:", ("SA-PGD", first), {"Square": second})
+    assert check.verdict == verdict
+    assert check.passed == {"passed": True, "FAILED": False}.get(verdict)
+    assert check.unseen == unseen(first, second)
+    assert ("So few images may hide up to" in check.sentence) == (verdict == "too few images")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draws", [1, 20])
+@pytest.mark.parametrize("images", [30, 100, 300])
+@pytest.mark.parametrize("back", [0.0, 0.05])
+def test_a_breach_that_matters_is_rarely_missed(draws: int, images: int, back: float) -> None:
+    """The first attack leaves MARGIN more: a check passes in MISSED of the cases at most."""
+    dice = np.random.default_rng(0)
+    kinds = dice.choice(3, (4000, images), p=(1 - MARGIN - 2 * back, MARGIN + back, back))
+    chances = np.array([[0.5, 0.5], [1, 0], [0, 1]] if draws > 1 else [[0, 0], [1, 0], [0, 1]])
+    first, second = np.moveaxis(dice.binomial(draws, chances[kinds]) / draws, -1, 0)
+    passed = np.mean([unseen(a, b) <= MARGIN for a, b in zip(first, second, strict=True)])
+    assert passed < MISSED + 3 * (MISSED / 4000) ** 0.5
+
+
+def test_a_suite_of_too_few_images_does_not_pass() -> None:
+    """The healthy network, on ten images; more of them are asked for, and nothing is called failed."""
+    judged = sanity(Brightness(), *_images(10), 0.1, plan=PLAN)
+    assert (judged.passed, judged.verdict, judged.failed) == (False, "too few images", ())
+    assert {"tiny epsilon", "white-box / gradient-free"} <= set(judged.undecided)
+    assert sanity(Brightness(), *_images(), 0.1, plan=PLAN).verdict == "passed"
 
 
 def test_about_zero_is_what_other_classes_images_do() -> None:

@@ -200,25 +200,22 @@ def convert(
     mlp of norse on digits, coding direct, 8 steps, seed 0
     """
     from .hw_targets.network.coding import Coding
-    from .models import conversion
-    from .models.ann import Ann
-    from .models.ann_conversion import convert_ann
+    from .models.ann import ann_of
+    from .models.ann_conversion import converted
     from .models.training import Classifier
+    from .pipeline.frontends.load import check_ann
 
-    if isinstance(ann, Classifier):
-        if isinstance(coding, str):
-            coding = Coding.of(coding, grid=ann.settings.coding.grid)
-        images = _data(data, ann).train.images
-        return conversion.convert(
-            ann, coding, images, scale=0.3 if scale is None else scale, **options
-        )
-    if data is None:
+    if data is None and not isinstance(ann, Classifier):
         raise ValueError("thresholds are chosen on data: give the data set that it was trained on.")
-    images = _data(data).train.images
+    if not isinstance(ann, Classifier):
+        check_ann(ann)
+    dataset = _data(data, ann)
     if isinstance(coding, str):
-        coding = Coding.of(coding)
-    own = ann if isinstance(ann, Ann) else Ann.of(ann, images)
-    return convert_ann(own, coding, images, scale=scale, **options)
+        known = {"grid": ann.settings.coding.grid} if isinstance(ann, Classifier) else {}
+        coding = Coding.of(coding, **known)
+    images, regression = dataset.train.images, dataset.regression
+    own = ann_of(ann, images)
+    return converted(own, coding, images, scale=scale, regression=regression, **options)
 
 
 def deploy(
@@ -388,18 +385,23 @@ def profile(
     True
     """
     from .models.ann import ann_of
+    from .models.training import Classifier
     from .pipeline.energy.profile import profile
+    from .pipeline.frontends.load import check_ann
 
+    if ann is not None and not isinstance(ann, Classifier):
+        check_ann(ann)
     dataset = _data(data, chip)
     twin = None if ann is None else ann_of(ann, dataset.train.images)
     return profile(chip, dataset, devices, ann=twin, samples=samples, **options)
 
 
 def attack(
-    chip: Deployed | Classifier,
+    chip: Deployed | Classifier | nn.Module,
     data: Any,
     how: Attack,
     *,
+    coding: Coding | None = None,
     samples: int = 100,
     draws: int = 20,
     seed: int = 0,
@@ -407,44 +409,51 @@ def attack(
 ) -> Attacked:
     """Attack a network on the first `samples` test images, judged on `draws` draws that no attack saw.
 
-    `how`: an attack such as `PGD(0.1)`, `SAPGD(0.1)`, `Square(0.1)`, its radius in L-infinity for
-    images in [0, 1]. A `Deployed` is attacked as it runs: gradients through its twin, answers from the
-    engine.
+    `chip`: a `Deployed` is attacked as it runs: gradients through its twin, answers from the engine. Of a
+    torch ANN of yours, images to logits, any differentiable forward will do; `coding` is noise for it,
+    see `certify`. `how`: an attack such as `PGD(0.1)`, `SAPGD(0.1)`, `Square(0.1)`, its radius in
+    L-infinity for images in [0, 1]; data beyond are attacked in units of their range.
 
     >>> import spikeship
     >>> attacked = attack(chip, data, spikeship.PGD(0.1, steps=2), samples=10, draws=2)
     >>> attacked.accuracy <= attacked.clean.accuracy
     True
     """
+    from .pipeline.robustness import Subject
     from .pipeline.robustness.attacks.attack import attack
 
-    split = _data(data, chip).test.first(samples)
-    victim = _victim(chip)
+    subject = Subject.of(chip, _data(data, chip), coding)
+    split = subject.dataset.test.first(samples)
     return attack(
-        victim, how, split.images, split.labels, draws=draws, seed=seed, progress=progress
+        subject.victim, how, split.images, split.labels, draws=draws, seed=seed, progress=progress
     )
 
 
 def certify(
-    chip: Deployed | Classifier,
+    chip: Deployed | Classifier | nn.Module,
     data: Any = None,
     *,
+    coding: Coding | None = None,
     samples: int = 100,
     **options: Any,
 ) -> Certified:
     """Certify the vote of a network with a random coding on the first `samples` test images.
 
     Within a radius around each image no image changes the vote: for the phase code exactly, for other
-    codings with a stated probability. `options`: `method`, `n0`, `n`, `alpha`, `seed`, `folder`, see
-    `pipeline.robustness.certificates.certify.certify`.
+    codings with a stated probability. `coding`: of a torch ANN of yours, `Coding.of("rsc1", 1, levels,
+    sigma)`, noise that is added to every image (Cohen et al. 2019). `options`: `method`, `n0`, `n`,
+    `alpha`, `seed`, `folder`, see `pipeline.robustness.certificates.certify.certify`.
 
     >>> certify(chip, data, samples=5, n0=10, n=100).abstained <= 1
     True
     """
+    from .pipeline.robustness import Subject
     from .pipeline.robustness.certificates.certify import certify
 
-    split = _data(data, chip).test.first(samples)
-    return certify(_victim(chip), split.images, split.labels, **options)
+    subject = Subject.of(chip, _data(data, chip), coding)
+    subject.images_alone("a certificate")
+    split = subject.dataset.test.first(samples)
+    return certify(subject.victim, split.images, split.labels, **options)
 
 
 def _data(data: Any, chip: Any = None) -> Dataset:
@@ -453,6 +462,8 @@ def _data(data: Any, chip: Any = None) -> Dataset:
 
     if hasattr(chip, "dataset"):
         return chip.dataset(data)  # type: ignore[no-any-return]
+    if data is None and not hasattr(chip, "settings"):
+        raise ValueError("this network does not say what data it is for: give data.")
     return load(chip.settings.dataset if data is None else data)
 
 
@@ -460,9 +471,3 @@ def _network(chip: Deployed | Network) -> Network:
     from .pipeline.deploy.deployed import Deployed
 
     return chip.network if isinstance(chip, Deployed) else chip
-
-
-def _victim(chip: Any) -> Any:
-    from .pipeline.robustness import DeployedVictim, FloatVictim
-
-    return DeployedVictim(chip) if hasattr(chip, "network") else FloatVictim(chip)

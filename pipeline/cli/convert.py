@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ...models.settings import Readout
 from ..text import answers_text
-from .options import OWN_DATA, CodingOptions, DataRoot, Seed
+from .options import OWN_DATA, CodingOptions, DataRoot, Seed, new_file
 from .screen import Output, bars, misused, resumes
 
 if TYPE_CHECKING:
-    from ...hw_targets.network.coding import Coding
-    from ...models.ann import Ann
     from ...models.ann_conversion import Converted
     from ...models.data.dataset import Dataset
-    from ...models.quality import Quality
-    from ...models.training import Classifier
+    from ...models.training import Answering, Classifier
 
 
 def convert(
     source: Annotated[
         str,
         typer.Argument(
-            help="An ANN: a checkpoint of `spikeship train --ann`, or module:function or "
-            "path/to/file.py:function that returns your own torch network.",
+            help="An ANN: a checkpoint of `spikeship train --ann`; module:function or "
+            "path/to/file.py:function that returns your own torch network; or an .onnx file.",
             metavar="ANN",
         ),
     ],
@@ -46,9 +43,18 @@ def convert(
     out: Annotated[
         Path,
         typer.Option(
-            "--out", "-o", help="Folder for converted.ckpt; of your own ANN converted.nir."
+            "--out",
+            "-o",
+            help="Folder for converted.ckpt (of your own ANN converted.nir), and for best.ckpt "
+            "(fine_tuned.nir) of fine-tuning.",
         ),
     ] = Path("runs/converted"),
+    net: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write the integers, too: a netx file, as `spikeship export` would with its defaults."
+        ),
+    ] = None,
     levels: Annotated[
         int | None,
         typer.Option(help="Input grid: grey levels per 1.0. Default: the ANN's; yours 16.", min=1),
@@ -78,127 +84,108 @@ def convert(
     """Convert an ANN to a spiking network: its weights, and thresholds from its training images.
 
     A checkpoint of `spikeship train --ann` as Ozdenizci and Legenstein (2024) do. Your own network must
-    be a row of layers: Conv2d, Linear, BatchNorm, ReLU (with a ceiling, or clip-floor steps), average
-    and maximum pooling; it becomes a NIR file for `spikeship export`.
+    be a row of layers: Conv2d or Conv1d, Linear, BatchNorm, ReLU (with a ceiling, or clip-floor steps),
+    average and maximum pooling; it becomes a NIR file for `spikeship export`. Signals (C, L) of Conv1d
+    are given as images of one row: x (sample, C, 1, L).
     """
     from ...models import training
-    from ...models.ann import Ann
+    from ...models.ann_conversion import converted, fine_tuned
     from ...models.data.load import load
-    from ...models.named import is_named
-    from ..frontends.load import load_ann
+    from ..frontends.load import is_foreign, load_ann
 
-    if is_named(source):
+    new_file(net)
+    if out.suffix == ".net":
+        misused(f"--out {out} is a folder: give it another name, and the netx file as --net {out}.")
+    if is_foreign(source):
         if data is None:
             misused(f"{source}: thresholds are chosen on data: give --data.")
-        if fine_tune:
-            misused("--fine-tune is for checkpoints of ours; give it to `spikeship export` later.")
         dataset = load(data, data_root, coding.steps or 8)
         ann = load_ann(source, dataset.train.images, checkpoint)
-        assert isinstance(ann, Ann)
-        code = coding.chosen(levels).of(dataset)
-        return _own(ann, code, dataset, out, scale, percentile, readout, seed)
-    classifier = load_ann(source, checkpoint=checkpoint)
-    assert not isinstance(classifier, Ann)
-    dataset = training.data_of(classifier.settings, data, data_root)
-    code = coding.chosen(levels or classifier.settings.coding.grid).of(dataset)
-    options = (0.3 if scale is None else scale, percentile, readout, seed)
-    return _ours(classifier, code, dataset, out, *options, fine_tune, epsilon)
+    else:
+        classifier = load_ann(source, checkpoint=checkpoint)
+        assert isinstance(classifier, training.Classifier)
+        dataset = training.data_of(classifier.settings, data, data_root)
+        levels = levels or classifier.settings.coding.grid
+        ann = classifier
+    made = converted(
+        ann,
+        coding.chosen(levels).of(dataset),
+        dataset.train.images,
+        scale=scale,
+        regression=dataset.regression,
+        percentile=percentile,
+        readout=readout,
+        seed=seed,
+    )
+    path = _written(made, dataset.shape, out, "converted")
+    said, result = _how(made)
+    networks: dict[str, Answering] = {"ann": ann, "converted": made}
+    if fine_tune:
+        resumes(out)
+        made = fine_tuned(made, dataset, out, epsilon, fine_tune, progress=bars())
+        path = _written(made, dataset.shape, out, "fine_tuned")
+        networks["fine-tuned"] = made
+        result["thresholds"] = _how(made)[1]["thresholds"]
+    qualities = {name: training.quality(net, dataset.test) for name, net in networks.items()}
+    accuracies = {name: quality.accuracy for name, quality in qualities.items()}
+    listed = ", ".join(
+        f"{name} {answers_text(q.accuracy, q.error)}" for name, q in qualities.items()
+    )
+    result |= {
+        "graph" if path.suffix == ".nir" else "checkpoint": path,
+        "test_accuracy": accuracies,
+    }
+    go_on = f"spikeship export {path} --data {dataset.name} --out my.net"
+    last = f"wrote {path}" if said is None else f"wrote {path}: go on with `{go_on}`"
+    if net is not None:
+        last = _integers(made, dataset, net, path, result)
+    return Output(result, *([] if said is None else [said]), f"test accuracy: {listed}", last)
 
 
-def _own(
-    ann: Ann,
-    coding: Coding,
-    dataset: Dataset,
-    out: Path,
-    scale: float | None,
-    percentile: float,
-    readout: Readout,
-    seed: int,
-) -> Output:
-    """An ANN of somebody else's becomes a NIR file."""
+def _integers(
+    made: Classifier | Converted, data: Dataset, net: Path, path: Path, result: dict[str, Any]
+) -> str:
+    """Write what was made as integers, and say how they answer; `result` gets both."""
+    from ..deploy.answers import compare_answers
+    from ..deploy.deploy import deploy
+    from ..deploy.task import Task
+
+    deployed = deploy(made, data).save(net)
+    answers = compare_answers(Task(deployed, data), 100)
+    result |= {"net": net, "digest": deployed.digest, "answers": answers}
+    return f"wrote {path} and {net}" + ("" if answers is None else f"; {answers.text}")
+
+
+def _written(made: Classifier | Converted, shape: Sequence[int], folder: Path, name: str) -> Path:
+    """The file of a network: a checkpoint of one of ours, a NIR file of another.
+
+    What fine-tuning makes of ours is `best.ckpt`, which is there already.
+    """
+    from ...models import training
+
+    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(made, training.Classifier):
+        if name == "fine_tuned":
+            return folder / "best.ckpt"
+        training.save(made, folder / f"{name}.ckpt")
+        return folder / f"{name}.ckpt"
     import nir
 
     from ...hw_targets.files import atomic_path
-    from ...models import training
-    from ...models.ann_conversion import convert_ann
     from ..deploy.converted import graph_of
 
-    made: Converted = convert_ann(
-        ann,
-        coding,
-        dataset.train.images,
-        scale=scale,
-        percentile=percentile,
-        readout=readout,
-        seed=seed,
-    )
-    path = out / "converted.nir"
-    out.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.nir"
     with atomic_path(path) as partial:
-        nir.write(partial, graph_of(made, dataset.shape))
-    qualities = {
-        "ann": training.quality(ann, dataset.test),
-        "converted": training.quality(made, dataset.test),
-    }
-    result = {
-        "graph": path,
-        "test_accuracy": {name: quality.accuracy for name, quality in qualities.items()},
-        "thresholds": made.thresholds,
-        "scale": made.scale,
-        "agreement": made.agreement,
-        "error": made.error,
-        "approximations": made.approximations,
-    }
-    return Output(
-        result,
-        str(made),
-        f"test accuracy: {_listed(qualities)}",
-        f"wrote {path}: go on with `spikeship export {path} --data {dataset.name} --out my.net`",
-    )
+        nir.write(partial, graph_of(made, shape))
+    return path
 
 
-def _ours(
-    ann: Classifier,
-    coding: Coding,
-    dataset: Dataset,
-    out: Path,
-    scale: float,
-    percentile: float,
-    readout: Readout,
-    seed: int,
-    fine_tune: int,
-    epsilon: float,
-) -> Output:
-    """An ANN of `train` becomes a checkpoint, which may be trained on."""
-    from ...models import conversion, training
+def _how(made: Classifier | Converted) -> tuple[str | None, dict[str, Any]]:
+    """How a network came about, for people and in JSON."""
+    from ...models import training
     from ...models.networks import thresholds
 
-    network = conversion.convert(
-        ann,
-        coding,
-        dataset.train.images,
-        scale=scale,
-        percentile=percentile,
-        readout=readout,
-        seed=seed,
-    )
-    path = out / "converted.ckpt"
-    training.save(network, path)
-    networks = {"ann": ann, "converted": network}
-    if fine_tune:
-        resumes(out)
-        settings = conversion.fine_tuning(network.settings, epsilon, epochs=fine_tune)
-        networks["fine-tuned"], path = training.train(
-            settings, dataset, out, start=network, progress=bars()
-        )
-    qualities = {name: training.quality(net, dataset.test) for name, net in networks.items()}
-    result = {
-        "checkpoint": path,
-        "test_accuracy": {name: quality.accuracy for name, quality in qualities.items()},
-        "thresholds": [p.item() for p in thresholds(networks.popitem()[1].net)],
-    }
-    return Output(result, f"test accuracy: {_listed(qualities)}", f"wrote {path}")
-
-
-def _listed(qualities: Mapping[str, Quality]) -> str:
-    return ", ".join(f"{name} {answers_text(q.accuracy, q.error)}" for name, q in qualities.items())
+    if isinstance(made, training.Classifier):
+        return None, {"thresholds": [p.item() for p in thresholds(made.net)]}
+    names = ("thresholds", "scale", "agreement", "error", "approximations")
+    return str(made), {name: getattr(made, name) for name in names}

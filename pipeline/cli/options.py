@@ -13,6 +13,7 @@ from ...hw_targets.network.coding import Coding, CodingName
 from .screen import fail, misused
 
 if TYPE_CHECKING:
+    from ...models.data.dataset import Dataset
     from ...models.data.grid import CodingChoice
     from ..deploy.deployed import Deployed
     from ..deploy.task import Task
@@ -99,6 +100,41 @@ class DataOptions:
             rich_help_panel=_PANEL,
         ),
     ] = None
+
+    def for_ann(self, name: str) -> tuple[Dataset, Coding | None]:
+        """The data that a torch ANN of somebody else's is judged on, and the noise it is given, if any.
+
+        Options that do not go together end the command.
+        """
+        from ...models.data.grid import CodingChoice
+        from ...models.data.load import load
+        from ..deploy.task import alone
+
+        if (self.data is None) == (self.input_ is None):
+            misused(f"{name}: give either --data or --input with --labels.")
+        if self.labels is not None and self.input_ is None:
+            misused("--labels go with --input; a data set has its own.")
+        noisy = self.coding is not None or self.sigma is not None
+        if self.reset_interval is not None or not (noisy or self.levels is self.time_steps is None):
+            misused(
+                f"{name} is an ANN, which sees an image once, as it is: leave out --levels, --time-steps "
+                f"and --reset-interval. --coding rsc1 --sigma S adds noise to it."
+            )
+        if self.input_ is None:
+            dataset = load(self.data or "", self.data_root)
+        else:
+            labels = None if self.labels is None else load_array(self.labels)
+            dataset = alone(load_array(self.input_), labels, str(self.input_))
+        if not noisy:
+            return dataset, None
+        said = CodingChoice(self.coding or "rsc1", self.time_steps or 1, self.levels, self.sigma)
+        return dataset, said.of(dataset)
+
+    def of_source(self, name: str) -> DataOptions:
+        """The same data, by its `name` where none was typed, for another network."""
+        if self.input_ is not None:
+            return DataOptions(input_=self.input_, labels=self.labels)
+        return DataOptions(self.data or name, self.data_root)
 
     @property
     def says_more(self) -> bool:

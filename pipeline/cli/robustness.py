@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -12,7 +11,7 @@ from rich.table import Table
 
 from ...hw_targets.printed import table
 from ..text import interval
-from .options import DataOptions, Devices
+from .options import Devices
 from .screen import Output, bars
 from .victim import EOT, AttackOptions, SubjectOptions, threads
 from .victim_tables import (
@@ -57,10 +56,10 @@ def robustness(
         int, typer.Option(help="Steps of PGD; twice as many are taken as a check.", min=1)
     ] = 10,
     source: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            help="Another network for transferred attacks; repeatable. Default: an ANN is trained on "
-            "the spot."
+            help="Another network for transferred attacks, as FILE (module:function loads its weights "
+            "itself); repeatable. Default: an ANN is trained on the spot."
         ),
     ] = None,
     certified_draws: Annotated[
@@ -70,7 +69,8 @@ def robustness(
 ) -> Output:
     """Judge robustness as a whole: attacks, worst case, sanity suite, certificates, energy per decision.
 
-    Status 1 where the sanity suite fails: the attacks are then not to be trusted, nor the robustness.
+    Status 1 where the sanity suite fails: the attacks are then not to be trusted, nor the robustness; and
+    where it has too few images to tell.
     """
     from ..robustness.attacks import named
     from ..robustness.attacks.substitute import substitute
@@ -99,11 +99,11 @@ def robustness(
     strength = how.strength(eot if varies else 1)
     others = {name: named(name, strength) for name in attack_ or []}
     split = dataset.test.first(given.samples)
-    data = DataOptions(given.data.data or dataset.name, given.data.data_root)
+    data = given.data.of_source(dataset.name)
     with threads(*victims.values()):
-        sources = {
-            str(path): SubjectOptions(path, data).load().victim for path in source or []
-        } or {"substitute ANN": substitute(dataset, given.seed)}
+        sources = {name: SubjectOptions(name, data).load().victim for name in source or []} or {
+            "substitute ANN": substitute(dataset, given.seed)
+        }
         report = run(
             victims,
             dataset.name,
@@ -120,9 +120,6 @@ def robustness(
     return Output(result, *report_tables(report), out=given.out, ok=report.passed)
 
 
-_VERDICTS = {True: "passed", False: "FAILED", None: "not run"}
-
-
 def report_tables(report: RobustnessReport) -> list[Table | str]:
     """All results of `spikeship robustness`, one victim after the other."""
     out: list[Table | str] = []
@@ -131,9 +128,7 @@ def report_tables(report: RobustnessReport) -> list[Table | str]:
     if len(report.victims) > 1:
         out.append(_overview(report))
     for victim in report.victims:
-        failed = victim.sanity.failed
-        verdict = f"FAILED: {', '.join(failed)}" if failed else "passed"
-        out.append(f"sanity suite, {victim.name}: {verdict}")
+        out += [f"sanity suite, {victim.name}: {line}" for line in _verdicts(victim.sanity)]
     return out
 
 
@@ -174,6 +169,15 @@ def _curve(curve: Curve, voted: bool) -> list[Table | str]:
     ]
 
 
+def _verdicts(sanity: Sanity) -> list[str]:
+    out = [f"FAILED: {', '.join(sanity.failed)}"] if sanity.failed else []
+    if sanity.undecided:
+        out.append(
+            f"too few images to tell of {', '.join(sanity.undecided)}: take more --samples, 100 or so."
+        )
+    return out or ["passed"]
+
+
 def _sanity(sanity: Sanity) -> Table:
     out = table(
         "sanity suite",
@@ -181,7 +185,7 @@ def _sanity(sanity: Sanity) -> Table:
         [
             (
                 check.name,
-                _VERDICTS[check.passed],
+                check.verdict,
                 check.sentence.replace(" %", "\N{NO-BREAK SPACE}%"),
             )
             for check in sanity.checks

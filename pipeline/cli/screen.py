@@ -125,7 +125,10 @@ def bars() -> bool:
 
 
 def resumes(folder: Path) -> None:
-    """Say that work is kept in a folder from here on: an interrupted command goes on from there."""
+    """Say that work is kept in a folder from here on: an interrupted command goes on from there.
+
+    It is told so once there is something in it.
+    """
     _KEPT.set(folder)
 
 
@@ -170,8 +173,9 @@ def errors(in_words: Callable[[str], str] = str) -> Iterator[None]:
         raise typer.Exit(REFUSED) from None
     except KeyboardInterrupt:
         kept = _KEPT.get()
-        goes_on = f"run the same command again to go on from {kept}" if kept else "nothing is kept"
-        say(f"interrupted; {goes_on}.")
+        goes_on = f"run the same command again to go on from {kept}"
+        there = kept is not None and kept.is_dir() and any(kept.iterdir())
+        say(f"interrupted; {goes_on if there else 'nothing is kept'}.")
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import typer
@@ -12,9 +11,7 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from ...hw_targets.network.arithmetic import MESSAGE_BITS
-from ...hw_targets.network.coding import Coding
 from ...hw_targets.network.network import Network
-from ...hw_targets.network.recipe import Decode, Recipe
 from ...hw_targets.netx.file import read_netx
 from ...hw_targets.printed import table
 from ...hw_targets.simulate.inputs import parse_record
@@ -23,6 +20,9 @@ from ...models.quality import Quality
 from ..text import percent
 from .options import NetArgument, load_array, new_file
 from .screen import Output, fail, misused, say
+
+if TYPE_CHECKING:
+    from ..deploy.scored import Scored
 
 
 def simulate(
@@ -111,6 +111,7 @@ def simulate(
     """Run a netx file on an input, bit for bit as Lava does."""
     from ...models.data.own import checked_labels
     from ..deploy.run import never_spikes, own_timing, run
+    from ..deploy.scored import answer_of
     from .tables import overflow_lines
 
     new_file(out)
@@ -158,6 +159,7 @@ def simulate(
     quality = None if scored is None or truth is None else Quality.of(scored.scores, truth)
     trace.save(out)
     names = [p.name for p in network.populations]
+    many = scored is not None and scored.scores.shape[1] > MOST
     result = {
         "out": out,
         "backend": backend,
@@ -167,89 +169,41 @@ def simulate(
         "spikes": spike_totals(trace),
         "overflow": trace.overflow,
         "decode": None if scored is None else scored.decode,
-        "scores": None if scored is None or scored.many else scored.scores.tolist(),
+        "scores": None if scored is None or many else scored.scores.tolist(),
         "classes": None if scored is None or scored.classes is None else scored.classes.tolist(),
         "quality": quality,
     }
     notes = overflow_lines(names, trace.overflow)
     views: list[Table | str] = [trace_table(network, trace)]
     if scored is not None:
-        views.append(scored.table(truth))
+        views.append(answers_table(scored, truth))
     if quality is not None:
         views.append(f"{quality.text} on {quality.samples} samples")
     return Output(result, *views, *notes, f"wrote {out}")
 
 
-@dataclass(frozen=True)
-class Scored:
-    """The answers of a run: `scores` (sample, outputs), read as `decode` says, over `steps` of the input.
-
-    `values`: whether these are the answers, as of regression; else the largest is the class.
-    """
-
-    decode: Decode
-    scores: NDArray[Any]
-    steps: int
-    values: bool
-
-    @property
-    def many(self) -> bool:
-        """Whether there are too many outputs to print."""
-        return self.scores.shape[1] > 1000
-
-    @property
-    def classes(self) -> NDArray[np.int64] | None:
-        """The largest score of each sample, (sample,); None where scores are values."""
-        if self.values:
-            return None
-        largest: NDArray[np.int64] = self.scores.argmax(axis=1)
-        return largest
-
-    def table(self, truth: NDArray[Any] | None) -> Table:
-        """The first answers, and what they should be."""
-        classes, rows = self.classes, []
-        for i, row in enumerate(self.scores[:SHOWN]):
-            cells = [str(i), _numbers(row)]
-            cells += [] if classes is None else [str(classes[i])]
-            cells += [] if truth is None else [_numbers(np.atleast_1d(truth[i]))]
-            rows.append(cells)
-        columns = ("sample", self.decode, *(() if classes is None else ("class",)))
-        columns += () if truth is None else ("label",)
-        count = len(self.scores)
-        of = f"first {SHOWN} of {count:,} answers" if count > SHOWN else "answers"
-        return table(f"{of}, over {self.steps} input steps", columns, rows)
+SHOWN, MOST = 10, 1000
+"""Answers and outputs in a table; outputs whose scores are in the JSON."""
 
 
-SHOWN = 10
-"""Answers and outputs in a table."""
+def answers_table(scored: Scored, truth: NDArray[Any] | None) -> Table:
+    """The first answers of a run, and what they should be."""
+    classes, rows = scored.classes, []
+    for i, row in enumerate(scored.scores[:SHOWN]):
+        cells = [str(i), _numbers(row)]
+        cells += [] if classes is None else [str(classes[i])]
+        cells += [] if truth is None else [_numbers(np.atleast_1d(truth[i]))]
+        rows.append(cells)
+    columns = ("sample", scored.decode, *(() if classes is None else ("class",)))
+    columns += () if truth is None else ("label",)
+    count = len(scored.scores)
+    of = f"first {SHOWN} of {count:,} answers" if count > SHOWN else "answers"
+    return table(f"{of}, over {scored.steps} input steps", columns, rows)
 
 
 def _numbers(row: NDArray[Any]) -> str:
     text = ", ".join(f"{value:.4g}" for value in row[:SHOWN])
     return f"{text}, ..." if len(row) > SHOWN else text
-
-
-def answer_of(network: Network, trace: Trace, inputs: NDArray[Any]) -> Scored | None:
-    """What a run answers, latency taken out, as the recipe or else the last layer says.
-
-    None where the last layer's spikes, or voltages, were not recorded or the run is too short.
-    """
-    from ..deploy.run import decode_of, output_record, scores
-
-    recipe = network.recipe or Recipe(Coding("given", 1), decode=decode_of(network))
-    last = network.populations[-1].index
-    recorded = trace.spikes if output_record(recipe) == ("spikes.-1",) else trace.v
-    if recorded is None or last not in recorded.populations:
-        return None
-    steps = recorded[last].shape[1] - network.latency
-    if inputs.ndim > 1 + len(network.input_shape):
-        steps = min(steps, inputs.shape[1])
-    if steps < 1:
-        return None
-    judged = Network(network.layers, recipe)
-    values = scores(judged, trace.aligned(network, steps))
-    regression = recipe.provenance.get("task") == "regression" or values.shape[1] == 1
-    return Scored(recipe.decode, values, steps, regression)
 
 
 def spike_totals(trace: Trace) -> list[int | None] | None:

@@ -60,7 +60,8 @@ def verify(
         Path | None,
         typer.Option(
             help="What the original framework recorded of the last layer on these inputs, as .npy: "
-            "spikes (sample, time, *shape), their counts (sample, *shape), or a readout's voltages."
+            "spikes (sample, time, *shape), their counts (sample, *shape), a readout's voltages, or the "
+            "classes that it answered (sample,)."
         ),
     ] = None,
     samples: Annotated[
@@ -106,7 +107,7 @@ def verify(
     return Output(
         {"file": net, "ok": result.ok, "result": result},
         *verification_tables(result),
-        "verified" if result.ok else "NOT verified",
+        "verified" if result.ok else f"NOT verified: {'; '.join(result.problems)}",
         ok=result.ok,
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ...models.surrogates import Gradient
     from ..robustness import Victim
     from ..robustness.attacks import Strength
+    from ..robustness.subject import Subject
 
 
 Form = Literal["float", "deployed"]
@@ -32,41 +33,22 @@ EOT = 8
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A network that is judged, and the data set that it is judged on."""
-
-    victim: Victim
-    dataset: Dataset
-    span: tuple[float, float] = (0.0, 1.0)
-
-    def images_alone(self, what: str) -> None:
-        """End a command that needs images in [0, 1] where the data are others."""
-        if self.dataset.kind != "images" or self.span != (0.0, 1.0):
-            low, high = self.span
-            fail(
-                f"{what} is for images in [0, 1]; {self.dataset.name} is {self.dataset.kind} of {low:g} "
-                f".. {high:g}."
-            )
-
-    @property
-    def unit(self) -> list[str]:
-        """In what epsilon is, where it is not in units of [0, 1]."""
-        if self.span == (0.0, 1.0):
-            return []
-        return [f"epsilon in units of the range of the data, {self.span[0]:g} .. {self.span[1]:g}"]
-
-
-@dataclass(frozen=True)
 class SubjectOptions:
     """The network of a file, and on what it is judged."""
 
     file: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="A netx file (.net) or a checkpoint of `spikeship train`.", metavar="FILE"
+            help="A netx file (.net) or a checkpoint of `spikeship train`; or a torch ANN of your own: "
+            "module:function, path/to/file.py:function, or an .onnx file.",
+            metavar="FILE",
         ),
     ]
     data: DataOptions = field(default_factory=DataOptions)
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(help="Torch state dict to load into what module:function returns."),
+    ] = None
     float_: Annotated[
         Path | None,
         typer.Option(
@@ -94,34 +76,56 @@ class SubjectOptions:
 
         Options that do not go together, and a file that is not there, end the command.
         """
-        is_net = self.file.suffix == ".net"
-        if not self.file.is_file():
-            raise FileNotFoundError(f"{self.file}: no such file.")
+        from ..frontends.load import is_foreign
+
+        if is_foreign(self.file):
+            return self._own(on)
+        path = Path(self.file)
+        is_net = path.suffix == ".net"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path}: no such file.")
+        if self.checkpoint is not None:
+            misused("--checkpoint goes with module:function, which returns your own network.")
         if self.bits is not None and (is_net or on != "deployed"):
             misused("--bits is for a checkpoint with --on deployed; a .net file has its bits.")
         if is_net and on == "float" and self.float_ is None:
             misused(
-                f"{self.file} holds integers: give the checkpoint that it was made from with --float."
+                f"{path} holds integers: give the checkpoint that it was made from with --float."
             )
         if self.float_ is not None and not (is_net and on == "float"):
             misused(
                 "--float goes with a .net file and --on float: the checkpoint it was made from."
             )
         if is_net and on != "float":
-            return self._integers()
-        return self._trained(self.float_ or self.file, on)
+            return self._integers(path)
+        return self._trained(self.float_ or path, on)
 
-    def _integers(self) -> Subject:
+    def _integers(self, path: Path) -> Subject:
         from ..deploy.deployed import Deployed
         from ..robustness import DeployedVictim
+        from ..robustness.subject import Subject, in_unit_range
 
-        task = self.data.of(Deployed.load(self.file))
+        task = self.data.of(Deployed.load(path))
         data, span = in_unit_range(task.data)
         return Subject(DeployedVictim(task.deployed, "integers", span), data, span)
+
+    def _own(self, on: Form | None) -> Subject:
+        """An ANN of somebody else's, and noise where --coding says so."""
+        from ..frontends.load import load_module
+        from ..robustness.subject import Subject
+
+        if on == "deployed" or self.bits is not None or self.float_ is not None:
+            misused(
+                f"{self.file} is an ANN, which has no integers here: leave out --on deployed, --bits and "
+                f"--float, or `spikeship convert` and `export` it and attack the .net file."
+            )
+        dataset, coding = self.data.for_ann(self.file)
+        return Subject.of(load_module(self.file, self.checkpoint), dataset, coding)
 
     def _trained(self, path: Path, on: Form | None) -> Subject:
         from ...models import training
         from ..robustness import DeployedVictim, FloatVictim
+        from ..robustness.subject import Subject, in_unit_range
 
         classifier = training.load(path)
         settings = classifier.settings
@@ -150,37 +154,6 @@ class SubjectOptions:
         if self.data.data is None:
             return data_of(settings, None, self.data.data_root)
         return load(self.data.data, self.data.data_root, settings.coding.steps)
-
-
-def in_unit_range(data: Dataset) -> tuple[Dataset, tuple[float, float]]:
-    """Data that attacks can move, scaled to [0, 1] where they are not within it, and the ends of their
-    range. DatasetError for others, which says why."""
-    from ...models.data.dataset import DatasetError, Messages, Split
-    from ...models.data.grid import grid, has_own_grid
-
-    if isinstance(data.test, Messages):
-        raise DatasetError(
-            f"{data.name} are integers, encoded already: attacks and certificates move images in [0, 1]. "
-            f"Give --data, or real numbers with --input and --labels."
-        )
-    if not len(data.test.labels):
-        raise DatasetError(f"{data.name} has no labels: give --labels Y.npy.")
-    if data.regression:
-        raise DatasetError(
-            f"{data.name} is regression: attacks and certificates turn the answers of classifiers."
-        )
-    if data.kind == "events" or not has_own_grid(data):
-        return data, (0.0, 1.0)
-    own = grid(data, 1)
-    low, high = own.low, own.high
-    if (low >= 0 and high <= 1) or low == high:
-        return data, (0.0, 1.0)
-
-    def scaled(split: Split) -> Split:
-        return Split(((split.images - low) / (high - low)).clamp(0, 1), split.labels)
-
-    train, validation, test = (scaled(split) for split in (data.train, data.validation, data.test))
-    return replace(data, train=train, validation=validation, test=test, digest=""), (low, high)
 
 
 @dataclass(frozen=True)
@@ -232,12 +205,13 @@ def threads(*victims: Victim) -> AbstractContextManager[None]:
 
 
 def _dense(victim: Victim) -> bool:
-    from torch.nn import Conv2d
+    from torch.nn import Conv1d, Conv2d
 
     from ...hw_targets.network.layers import Conv
-    from ..robustness import DeployedVictim, FloatVictim
+    from ..robustness import AnnVictim, DeployedVictim, FloatVictim
 
     if isinstance(victim, DeployedVictim):
         return not any(isinstance(layer, Conv) for layer in victim.network.layers)
-    assert isinstance(victim, FloatVictim)
-    return not any(isinstance(module, Conv2d) for module in victim.classifier.modules())
+    assert isinstance(victim, FloatVictim | AnnVictim)
+    network = victim.classifier if isinstance(victim, FloatVictim) else victim.model
+    return not any(isinstance(module, Conv1d | Conv2d) for module in network.modules())

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import nir
 
 from ...hw_targets.network.coding import Coding
-from ..frontends import from_norse
 from ..graph import NEURONS, READOUTS
 
 if TYPE_CHECKING:
@@ -22,6 +21,8 @@ _CODING = "spikeship_coding"
 
 def graph_of(converted: Converted, input_shape: Sequence[int]) -> nir.NIRGraph:
     """The graph of a converted network, proven by `from_norse`; metadata say its resets and coding."""
+    from ..frontends import from_norse
+
     graph = from_norse(converted.net, input_shape)
     for node in graph.nodes.values():
         if isinstance(node, NEURONS) and not isinstance(node, READOUTS):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeGuard
 
 import nir
 import numpy as np
@@ -93,7 +93,7 @@ def deploy(
     Raises ValueError where these contradict each other, and what the frontends, `quantize` and the
     data sets raise.
     """
-    if _is(model, "ann_conversion.Converted"):
+    if _is_converted(model):
         model = graph_of(model, _shape(data, inputs, data_root))
     network, settings, notes = _source(model, checkpoint, given, frontends)
     frontend = frontend_of(network, frontends)
@@ -246,10 +246,17 @@ class _Quantizer:
         return mixed.quantized
 
 
-def _is(model: Any, kind: str) -> bool:
-    """Whether it is of a class of `models`, which need not be imported to know."""
-    kinds = (f"{c.__module__}.{c.__name__}" for c in type(model).__mro__)
-    return f"spikeship.models.{kind}" in kinds
+def _is_converted(model: Any) -> TypeGuard[Converted]:
+    return "spikeship.models.ann_conversion.Converted" in _names(model)
+
+
+def _is_trained(model: Any) -> TypeGuard[Classifier]:
+    return "spikeship.models.training.Classifier" in _names(model)
+
+
+def _names(model: Any) -> list[str]:
+    """The classes that an object is of, which need not be imported to know."""
+    return [f"{c.__module__}.{c.__name__}" for c in type(model).__mro__]
 
 
 def _source(
@@ -261,7 +268,7 @@ def _source(
         network, settings = load_source(str(model), checkpoint, given, frontends)
         notes = {"model": str(model) if settings is None else settings.model}
         weights = checkpoint if settings is None else model
-    elif _is(model, "training.Classifier"):
+    elif _is_trained(model):
         network, settings, notes = model.net, model.settings, {"model": model.settings.model}
         if not settings.spiking:
             raise ValueError("this is an ANN twin; deploy a spiking network, or convert it first.")

@@ -74,7 +74,7 @@ def task(
         steps = network.recipe.coding.steps if network.recipe else said.steps or 8
         chosen = load(data, data_root, steps)
     else:
-        chosen = _alone(np.asarray(inputs), labels, name)
+        chosen = alone(np.asarray(inputs), labels, name)
     if network.recipe is None:
         coding = _coding(chosen, said)
         recipe = Recipe(
@@ -85,8 +85,8 @@ def task(
     return Task(replace(deployed, network=network), chosen)
 
 
-def _alone(inputs: NDArray[Any], labels: NDArray[Any] | None, name: str) -> Dataset:
-    """Inputs as a data set that has test samples alone."""
+def alone(inputs: NDArray[Any], labels: NDArray[Any] | None, name: str) -> Dataset:
+    """Inputs as a data set that has test samples alone, see `task`. Raises NetworkError, DatasetError."""
     if inputs.dtype.kind not in "biuf" or inputs.ndim < 2 or not inputs.size:
         raise NetworkError(f"{name}: {inputs.dtype} of shape {inputs.shape} are no inputs.")
     if inputs.dtype.kind == "f" and not np.isfinite(inputs).all():

@@ -15,6 +15,7 @@ from ...models.named import call_named, is_named
 from ...models.settings import Settings
 from . import FRONTENDS, Frontend, UnknownFrameworkError, from_nir, frontend_of
 from .frontend import load_state_dict
+from .onnx_file import read_onnx
 
 if TYPE_CHECKING:
     from ...models.ann import AnyAnn
@@ -82,25 +83,19 @@ def load_source(
 def load_ann(
     source: str, images: torch.Tensor | None = None, checkpoint: str | Path | None = None
 ) -> AnyAnn:
-    """The ANN that `source` names: a checkpoint of `spikeship train --ann`, or `module:function`.
+    """The ANN that `source` names: a checkpoint of `spikeship train --ann`, or see `load_module`.
 
     `checkpoint`: a torch state dict for what the function returns. `images` (sample, *shape): some, to
-    follow its forward, which only a function needs. Raises ValueError; AnnError where it is no row of
+    follow its forward, which somebody else's needs. Raises ValueError; AnnError where it is no row of
     layers.
     """
     from ...models.ann import ann_of
     from ...models.training import load
 
-    if is_named(source):
-        assert images is not None
-        model = call_named(source)
-        if not isinstance(model, torch.nn.Module):
-            raise ValueError(
-                f"{source} returns a {type(model).__name__}; a torch module is needed."
-            )
-        if checkpoint is not None:
-            load_weights(model, Path(checkpoint))
-        return ann_of(model, images)
+    if is_foreign(source):
+        if images is None or not len(images):
+            raise ValueError(f"{source}: its forward is followed on training images: give --data.")
+        return ann_of(load_module(source, checkpoint), images)
     if checkpoint is not None:
         raise ValueError(f"checkpoint = {checkpoint}: it goes with module:function.")
     ann = load(source)
@@ -109,6 +104,43 @@ def load_ann(
             f"{source} is a spiking network; give the checkpoint of an ANN (`spikeship train --ann`)."
         )
     return ann
+
+
+def is_foreign(source: str) -> bool:
+    """Whether a text names an ANN that `spikeship train` did not make, see `load_module`."""
+    return is_named(source) or Path(source).suffix == ".onnx"
+
+
+def load_module(source: str, checkpoint: str | Path | None = None) -> torch.nn.Module:
+    """Somebody else's ANN: what `module:function` returns, or an ONNX file.
+
+    `checkpoint`: a torch state dict for what the function returns.
+
+    Raises NamedError, OnnxError, and ValueError for what is no torch ANN.
+    """
+    if not is_named(source):
+        if checkpoint is not None:
+            raise ValueError(
+                f"checkpoint = {checkpoint}: {source} holds its own weights, leave it out."
+            )
+        return read_onnx(source)
+    model = call_named(source)
+    if not isinstance(model, torch.nn.Module):
+        raise ValueError(f"{source} returns a {type(model).__name__}; a torch module is needed.")
+    check_ann(model, f"{source} returns")
+    if checkpoint is not None:
+        load_weights(model, Path(checkpoint))
+    return model
+
+
+def check_ann(model: object, given: str = "this is") -> None:
+    """Refuse a network of spiking neurons where an ANN is needed. Raises ValueError."""
+    for frontend in FRONTENDS:
+        if frontend.understands(model):
+            raise ValueError(
+                f"{given} {frontend.takes}, which spikes: no ANN. `spikeship export` (`deploy`) makes "
+                f"a .net file of it, which is attacked, certified and profiled."
+            )
 
 
 def build(source: str, frontends: Sequence[Frontend] = FRONTENDS) -> Any:

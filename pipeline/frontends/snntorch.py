@@ -36,8 +36,10 @@ from .spiking_trace import Framework, Neuron
 
 NEURONS = ("Leaky", "Synaptic", "RLeaky", "RSynaptic")
 REASONS = {
-    "Alpha": "its voltage is the difference of two currents and not integrated; train with Synaptic",
-    "Lapicque": "train with Leaky, which has the same equation",
+    "Alpha": "its voltage is the difference of two currents and not integrated, which no neuron of netx "
+    "has; train with Synaptic",
+    "Lapicque": "train with Leaky, or give it: Leaky(beta=1 - time_step / (R C)), the weights before it "
+    "times time_step / C, is the same neuron",
     "SLSTM": "it is a gated recurrent cell",
     "SConv2dLSTM": "it is a gated recurrent cell",
 }
@@ -94,7 +96,10 @@ def _neuron(module: Any, shape: Shape, readout: bool) -> Neuron:
 
 def _faults(module: Any, kind: str, feeds_back: bool) -> Iterator[str]:
     if module.inhibition:
-        yield "inhibition, by which only the neuron of the largest voltage spikes"
+        yield (
+            "inhibition, by which only the neuron of the largest voltage spikes; train with "
+            "inhibition=False"
+        )
     if module.state_quant:
         yield "state_quant: train without, and let `bits` choose the integers"
     probe = torch.tensor([-1.0, -1e-3, 0.0, 1e-3, 1.0, 3.0])

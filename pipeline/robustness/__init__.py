@@ -1,5 +1,6 @@
 """Attacks and certificates, on the float network and on the deployed integers."""
 
+from .ann_victim import AnnVictim
 from .attacks import ATTACKS, Strength, named
 from .attacks.adaptive import SAPGD, Adaptive
 from .attacks.apgd import APGD, TargetedAPGD
@@ -13,6 +14,7 @@ from .certificates.certify import certify, predict
 from .curves import Curve, curve, qte
 from .report import RobustnessReport, robustness
 from .sanity import Check, Sanity, sanity
+from .subject import Subject
 from .victims import DeployedVictim, FloatVictim, Victim
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "RFGSM",
     "SAPGD",
     "Adaptive",
+    "AnnVictim",
     "Attack",
     "Attacked",
     "Certificate",
@@ -39,6 +42,7 @@ __all__ = [
     "Scored",
     "Square",
     "Strength",
+    "Subject",
     "TargetedAPGD",
     "Transfer",
     "Victim",

@@ -158,10 +158,11 @@ def battery(
     square = Square(epsilon, queries=plan.queries)
     control, unbounded = replace(main, epsilon=TINY), replace(main, epsilon=1.0)
     averages = {k: replace(main, eot=k) for k in plan.averages if victim.stochastic}
-    rules = sweep(plan) if victim.coding is not None else {}
+    spiking = victim.spiking and victim.coding is not None
+    rules = sweep(plan) if spiking else {}
     gradients = {name: replace(main, gradient=rule) for name, rule in rules.items()}
     at_epsilon: list[Attack] = [main, noise, fgsm, longer, restarted, square]
-    adaptive = SAPGD(epsilon, steps=plan.adaptive_steps, eot=eot) if victim.coding else None
+    adaptive = SAPGD(epsilon, steps=plan.adaptive_steps, eot=eot) if spiking else None
     at_epsilon += [] if adaptive is None else [adaptive]
     at_epsilon += [*averages.values(), *gradients.values(), *others.values()]
     each = list(dict.fromkeys([*at_epsilon, *points, control, unbounded]))

@@ -21,6 +21,18 @@ probability LEVEL at most, approximately for few images. For a network without n
 Which surrogate is the best differs from network to network, so that no order of them is a law. There
 the accuracies count as different only where they would on different images, above
 t * sqrt(s(r)^2 + s(q)^2) / sqrt(n).
+
+**Power.** A check that could not have failed says nothing: of ten images, five must go wrong, all the
+same way, before chance does not explain it. So a relation that was not seen to be broken holds only
+where a breach of MARGIN would have been seen. With p and m the sums of the positive and of the negative
+d_i over n, U and L the one-sided Clopper-Pearson limits of such shares at level MISSED, it may still be
+broken by
+
+    p - m + sqrt((U(p) - p)^2 + (m - L(m))^2)
+
+which is the upper limit of mean(d) from those of its parts (Zou and Donner, Statistics in Medicine 27,
+2008). Where this is above MARGIN, the verdict is "too few images". With fewer than 29 images no check
+passes: even where none went wrong, more than a tenth of all images may.
 """
 
 from __future__ import annotations
@@ -28,34 +40,54 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from .battery import QUICK, Battery, Plan, battery
+from .certificates.statistics import lower_bound
 from .victims import Victim
 
 LEVEL = 0.01
 """Probability, per check, of failing a network that satisfies the relation."""
+MARGIN = 0.1
+"""The breach of a relation, as a part of all images, that a check must be able to see: our choice."""
+MISSED = 0.05
+"""Probability, at most, of passing a network whose relation is broken by MARGIN."""
 
 Right = NDArray[np.float64]
 """The fraction of fresh draws in which each image is answered rightly, (image,)."""
 
 
+Verdict: TypeAlias = Literal["passed", "FAILED", "too few images", "not run"]
+
+
 @dataclass(frozen=True)
 class Check:
-    """One relation: whether it holds (None: nothing to compare), its figures, and one sentence."""
+    """One relation: whether it holds, its figures, and one sentence.
+
+    `verdict`: "too few images" where a breach that matters may be there unseen, "not run" where there is
+    nothing to compare. `unseen`: by how much the relation may be broken all the same, see the module;
+    None of checks that no chance enters.
+    """
 
     name: str
-    passed: bool | None
+    verdict: Verdict
     figures: Mapping[str, float]
     sentence: str
+    unseen: float | None = None
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether the relation holds; None where this is not known."""
+        return {"passed": True, "FAILED": False}.get(self.verdict)
 
 
 @dataclass(frozen=True)
 class Sanity:
-    """All checks of one evaluation; `passed` where none failed."""
+    """All checks of one evaluation; `passed` where none failed and none had too few images."""
 
     passed: bool
     checks: tuple[Check, ...]
@@ -63,7 +95,22 @@ class Sanity:
     @property
     def failed(self) -> tuple[str, ...]:
         """Names of the checks that failed."""
-        return tuple(check.name for check in self.checks if check.passed is False)
+        return self._named("FAILED")
+
+    @property
+    def undecided(self) -> tuple[str, ...]:
+        """Names of the checks that had too few images to tell."""
+        return self._named("too few images")
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of all checks: the worst."""
+        if self.failed:
+            return "FAILED"
+        return "too few images" if self.undecided else "passed"
+
+    def _named(self, verdict: Verdict) -> tuple[str, ...]:
+        return tuple(check.name for check in self.checks if check.verdict == verdict)
 
 
 def slack(first: Right, second: Right, comparisons: int = 1, *, paired: bool = True) -> float:
@@ -87,6 +134,31 @@ def above(
     return difference > room, difference, room
 
 
+def unseen(first: Right, second: Right) -> float:
+    """By how much the mean of `first` may be above that of `second` all the same; see the module."""
+    n, difference = len(first), first - second
+    up, down = (float(part.clip(0).sum()) for part in (difference, -difference))
+    over = 1 - lower_bound(n - up, n, MISSED) - up / n
+    under = down / n - lower_bound(down, n, MISSED)
+    return (up - down) / n + math.hypot(over, under)
+
+
+def _checked(
+    name: str,
+    broken: bool,
+    hidden: float,
+    figures: Mapping[str, float],
+    sentence: str,
+) -> Check:
+    """A check of means: failed where it is `broken`, passed where no breach of MARGIN is hidden."""
+    if broken:
+        return Check(name, "FAILED", figures, sentence, hidden)
+    if hidden <= MARGIN:
+        return Check(name, "passed", figures, sentence, hidden)
+    more = f"So few images may hide up to {100 * min(hidden, 1.0):.0f} points."
+    return Check(name, "too few images", figures, f"{sentence} {more}", hidden)
+
+
 def _share(right: Right) -> float:
     return float(right.mean())
 
@@ -95,9 +167,10 @@ def control(tiny: Right, clean: Right, epsilon: float) -> Check:
     """An attack with (almost) no room must not change anything: two-sided."""
     up, difference, room = above(tiny, clean, 2)
     down = above(clean, tiny, 2)[0]
-    return Check(
+    return _checked(
         "tiny epsilon",
-        not (up or down),
+        up or down,
+        max(unseen(tiny, clean), unseen(clean, tiny)),
         {"accuracy": _share(tiny), "clean": _share(clean), "slack": room},
         f"At epsilon {epsilon:g} accuracy must be the clean one; it differs by "
         f"{_points(difference)}.",
@@ -114,9 +187,10 @@ def unbounded(huge: Right, clean: Right, classes: int) -> Check:
     """
     floor = (1 - clean) / (classes - 1)
     failed, _, room = above(huge, floor)
-    return Check(
+    return _checked(
         "unbounded epsilon",
-        not failed,
+        failed,
+        unseen(huge, floor),
         {"accuracy": _share(huge), "limit": float(floor.mean()), "slack": room},
         f"With epsilon 1 any image may be shown: accuracy must be about 0, at most "
         f"{_percent(float(floor.mean()))}, which showing other classes' images achieves; it is "
@@ -129,9 +203,10 @@ def monotone(epsilons: Sequence[float], runs: Sequence[Right]) -> Check:
     pairs = list(zip(epsilons[1:], runs[:-1], runs[1:], strict=True))
     rises = [(e, *above(larger, smaller, len(pairs))) for e, smaller, larger in pairs]
     worst = max(rises, key=lambda rise: rise[2] - rise[3])
-    return Check(
+    return _checked(
         "monotone in epsilon",
-        not any(broken for _, broken, *_ in rises),
+        any(broken for _, broken, *_ in rises),
+        max(unseen(larger, smaller) for _, smaller, larger in pairs),
         {f"{e:g}": _share(run) for e, run in zip(epsilons, runs, strict=True)},
         f"Accuracy must not rise with epsilon; the step closest to that, up to epsilon {worst[0]:g}, "
         f"changes it by {_points(worst[2])}.",
@@ -149,14 +224,15 @@ def at_most(
 ) -> Check:
     """The accuracy `first` must not be above any of the `others`; None where there are none."""
     if not others:
-        return Check(name, None, {first[0]: _share(first[1])}, f"{claim} {absent}".strip())
+        return Check(name, "not run", {first[0]: _share(first[1])}, f"{claim} {absent}".strip())
     compared = {o: above(first[1], r, len(others), paired=paired) for o, r in others.items()}
     closest = max(compared, key=lambda other: compared[other][1] - compared[other][2])
     difference, room = compared[closest][1:]
     figures = {first[0]: _share(first[1])} | {o: _share(right) for o, right in others.items()}
-    return Check(
+    return _checked(
         name,
-        not any(broken for broken, *_ in compared.values()),
+        any(broken for broken, *_ in compared.values()),
+        max(unseen(first[1], right) for right in others.values()),
         figures | {"slack": room},
         f"{claim} {first[0]} {_percent(_share(first[1]))}, {closest} "
         f"{_percent(_share(others[closest]))} ({_points(difference)}).",
@@ -174,7 +250,7 @@ def gradients(
     unproven = int((vanished & survived).sum())
     return Check(
         "zero gradients",
-        unproven == 0,
+        "FAILED" if unproven else "passed",
         {
             "zero entries": zero_pixels,
             "images without gradient": float(vanished.mean()),
@@ -188,9 +264,10 @@ def gradients(
 def worst_case(worst: Right, main: Right, name: str) -> Check:
     """The number to quote; choosing per image on some draws and judging on others must not raise it."""
     broken, difference, room = above(worst, main)
-    return Check(
+    return _checked(
         "worst case",
-        not broken,
+        broken,
+        unseen(worst, main),
         {"worst case": _share(worst), name: _share(main), "slack": room},
         f"The worst of all attacks for each image leaves {_percent(_share(worst))}, "
         f"{_points(difference)} against {name} alone: this is the number to quote.",
@@ -202,7 +279,7 @@ def fresh_draws(stochastic: bool, draws: int, seed: int) -> Check:
     how = f"from seed {seed}, a stream of its own that no attack sees"
     return Check(
         "fresh draws",
-        draws > 1 if stochastic else True,
+        "FAILED" if stochastic and draws < 2 else "passed",
         {"draws": float(draws), "seed": float(seed)},
         f"Every attack is judged on {draws} fresh draws {how}."
         if stochastic
@@ -276,7 +353,8 @@ def judge(b: Battery) -> Sanity:
         worst_case(b.worst.right, pgd, main[0]),
         fresh_draws(varies, b.clean.draws, b.plan.seed),
     )
-    return Sanity(all(check.passed is not False for check in checks), checks)
+    decided = all(check.verdict in ("passed", "not run") for check in checks)
+    return Sanity(decided, checks)
 
 
 def sanity(

@@ -19,8 +19,9 @@ from ...hw_targets.network.neurons import CubaLIF
 from ...hw_targets.network.recipe import Recipe
 from ...models import encoding
 from ...models.activity import activity
+from ...models.settings import LOGIT_SCALE
 from ...models.surrogates import USUAL, Gradient
-from ...models.training import LOGIT_SCALE, Classifier
+from ...models.training import Classifier
 from ..deploy.calibration import calibration_messages
 from ..deploy.deploy import deploy_graph
 from ..deploy.deployed import Deployed
@@ -36,10 +37,11 @@ class Victim(ABC):
     `name` says what it is in reports, `digest` which one; `coding` is None for an ANN, which sees the
     images themselves; `shape` is (C, H, W), of data with time (steps, *input shape). Data of another
     range are attacked in units of it: `span` are its ends, and an image x stands for low + (high - low)
-    times x.
+    times x. `spiking`: whether gradients pass spikes, by a rule that can be chosen.
     """
 
     span: tuple[float, float] = (0.0, 1.0)
+    spiking: bool = True
     name: str
     digest: str
     coding: Coding | None
@@ -91,7 +93,7 @@ class FloatVictim(Victim):
                 f"the float form of a {settings.framework} network cannot be attacked: export it, "
                 f"which changes no integer of it, and attack the .net file."
             )
-        self.name = name
+        self.name, self.spiking = name, settings.spiking
         self.classifier = classifier.eval().requires_grad_(False)
         sha = hashlib.sha256(settings.text.encode())
         for key, value in classifier.state_dict().items():

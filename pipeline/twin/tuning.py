@@ -26,7 +26,7 @@ from ...models import encoding
 from ...models.data.dataset import Dataset, Split
 from ...models.encoding import generator
 from ...models.quality import Quality
-from ...models.training import LOGIT_SCALE
+from ...models.settings import LOGIT_SCALE
 from ..deploy.run import encoded, needed_recipe, output_scores
 from ..float.execute import FloatTrace, execute
 from ..lower import lower

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import nir
 import numpy as np
@@ -18,6 +18,8 @@ from ..graph import NEURONS, READOUTS, chain, input_shape
 from ..text import percent
 from .sides import BLOCK
 
+What: TypeAlias = Literal["spikes", "counts", "voltages", "classes"]
+Precision: TypeAlias = Literal["float64", "float32"]
 CLOSE = 1e-4
 """How far a readout's voltages may be off, as a part of the largest: frameworks sum in float32."""
 
@@ -26,22 +28,25 @@ CLOSE = 1e-4
 class Expected:
     """What the original framework recorded of the last layer, beside float graph and integers.
 
-    `what`: spikes (sample, time, *shape), their counts (sample, *shape), or a readout's voltages
-    (sample, time, *shape). `to_float`: fraction of entries that are the float graph's own, voltages up
-    to `CLOSE`; None without a graph. `precision`: in which the graph ran; float64, or float32 where
-    only this gives the recorded numbers. `first`: the first entry that differs from it, (sample, step,
-    *neuron). `to_integers`: fraction of spikes or counts that are the integers'; None of voltages, whose
-    units differ. `same_answers`: fraction of samples in which the same output of the integers is
-    largest; None of a single output.
+    `what`: spikes (sample, time, *shape), their counts (sample, *shape), a readout's voltages (sample,
+    time, *shape), or classes (sample,). `to_float`: fraction of entries that are the float graph's own,
+    voltages up to `CLOSE`; None without a graph. `precision`: in which the graph ran; float64, or float32
+    where only this gives the recorded numbers. `first`: the first entry that differs from it, (sample,
+    step, *neuron). `to_integers`: fraction of spikes, counts or classes that are the integers'; None of
+    voltages, whose units differ. `same_answers`: fraction of samples in which the same output of the
+    integers is largest; None of a single output, and of classes. `late`: steps by which the recording
+    comes later than its input, as SLAYER's blocks answer one step later each; its last steps are compared
+    with nothing.
     """
 
-    what: Literal["spikes", "counts", "voltages"]
+    what: What
     samples: int
     to_float: float | None
-    precision: Literal["float64", "float32"] | None
+    precision: Precision | None
     first: tuple[int, ...] | None
     to_integers: float | None
     same_answers: float | None
+    late: int = 0
 
     @property
     def ok(self) -> bool:
@@ -54,11 +59,12 @@ class Expected:
             equal = "all" if self.ok else percent(self.to_float)
             where = "" if self.first is None else f", first {self._place(self.first)}"
             run = "" if self.precision == "float64" else f", in {self.precision}"
+            run += f", recorded {self.late} steps late" if self.late else ""
             yield (
                 f"original framework / float, {self.samples} samples{run}: {equal} of the {self.what} "
                 f"equal{where}"
             )
-            if not self.ok:
+            if not self.ok and self.what != "classes":
                 yield (
                     "the float network is not the one that was recorded: time step, reset, levels of the "
                     "input, or other inputs. Single spikes may differ by rounding: record in float64."
@@ -73,8 +79,8 @@ class Expected:
 
     def _place(self, first: tuple[int, ...]) -> str:
         sample, *rest = first
-        if self.what == "counts":
-            return f"sample {sample}, neuron {tuple(rest)}"
+        if self.what in ("counts", "classes"):
+            return f"sample {sample}" + (f", neuron {tuple(rest)}" if rest else "")
         return f"sample {sample}, step {rest[0]}, neuron {tuple(rest[1:])}"
 
 
@@ -83,58 +89,89 @@ def compare_expected(deployed: Deployed, messages: Array, recorded: Array) -> Ex
 
     `messages`: encoded inputs (sample, steps, *input shape), the very ones that the framework got, times
     the recipe's levels. `recorded`: spikes or, of a readout, voltages (sample, steps, *shape of the last
-    layer), or spike counts (sample, *shape); of these samples, or of more. Raises ValueError.
+    layer), spike counts (sample, *shape), or the classes that were answered, whole numbers (sample,); of
+    these samples, or of more. Spikes and counts may come as late as the chip's, see `Expected.late`: they
+    are taken so where all of them are equal only then. Raises ValueError.
     """
-    network, recipe, graph = deployed.network, deployed.recipe, deployed.graph
-    shape = network.populations[-1].shape
-    readout = recipe.decode != "spike count"
+    what, theirs = _recorded(deployed, len(messages), np.asarray(recorded))
+    expected = _compare(deployed, messages, what, theirs, 0)
+    late = deployed.network.latency
+    if expected.ok or what not in ("spikes", "counts") or not theirs.any():
+        return expected
+    if late >= deployed.recipe.coding.steps:
+        return expected
+    later = _compare(deployed, messages, what, theirs, late)
+    return later if later.ok else expected
+
+
+def _recorded(deployed: Deployed, samples: int, recorded: Array) -> tuple[What, Array]:
+    """What was recorded, by its shape, and its first `samples`; ValueError for anything else."""
+    recipe, shape = deployed.recipe, deployed.network.populations[-1].shape
     steps, size = recipe.coding.steps, int(np.prod(shape))
-    forms = {"voltages": [(steps, *shape), (steps, size)]} if readout else {
-        "spikes": [(steps, *shape), (steps, size)], "counts": [shape, (size,)],
-    }  # fmt: skip
-    recorded = np.asarray(recorded)
+    forms: dict[What, tuple[tuple[int, ...], ...]] = (
+        {"spikes": ((steps, *shape), (steps, size)), "counts": (shape, (size,))}
+        if recipe.decode == "spike count"
+        else {"voltages": ((steps, *shape), (steps, size))}
+    )
+    if size > 1 and recipe.provenance.get("task") != "regression":
+        forms["classes"] = ((),)
     what = next((name for name, shapes in forms.items() if recorded.shape[1:] in shapes), None)
-    if what is None or len(recorded) < len(messages):
+    if what is None or not recorded.ndim or len(recorded) < samples:
         needed = " or ".join(
-            f"{name} (sample, {', '.join(map(str, shapes[0]))})" for name, shapes in forms.items()
+            f"{name} ({', '.join(map(str, ('sample', *shapes[0])))})"
+            for name, shapes in forms.items()
         )
         raise ValueError(
             f"expect has shape {recorded.shape}; {needed} of the last layer are needed, for "
-            f"{len(messages)} samples."
+            f"{samples} samples."
         )
-    if recorded.dtype.kind not in "fiub":
-        raise ValueError(f"expect is of type {recorded.dtype}, not of numbers.")
-    theirs = recorded[: len(messages)].reshape(len(messages), *forms[what][0])
-    counts = what == "counts"
-    to_float = first = precision = None
-    if graph is not None:
-        for dtype in (torch.float64, torch.float32):
-            ours = _outputs(graph, messages / recipe.coding.levels, dtype)
-            ours = ours.reshape(len(messages), steps, *shape)
-            equal = _equal(ours.sum(1) if counts else ours, theirs, readout)
-            if to_float is None or equal.mean() > to_float:
-                to_float, precision = float(equal.mean()), str(dtype).split(".")[1]
-                first = None if equal.all() else tuple(int(i) for i in np.argwhere(~equal)[0])
-            if to_float == 1 or readout or _gridded(graph):
-                break
-    scores = (theirs if counts else _decoded(theirs, recipe.decode)).reshape(len(messages), -1)
-    same = None
-    if scores.shape[1] > 1:
-        same = float(np.mean(output_scores(network, messages).argmax(1) == scores.argmax(1)))
-    to_integers = None
-    if not readout:
+    if recorded.dtype.kind not in ("iu" if what == "classes" else "fiub"):
+        needed = "whole numbers" if what == "classes" else "numbers"
+        raise ValueError(f"expect is of type {recorded.dtype}, not of {needed}.")
+    return what, recorded[:samples].reshape(samples, *forms[what][0])
+
+
+def _compare(deployed: Deployed, messages: Array, what: What, theirs: Array, late: int) -> Expected:
+    """`Expected`, of a recording that comes `late` steps later."""
+    network, recipe, graph = deployed.network, deployed.recipe, deployed.graph
+    shape = (len(messages), recipe.coding.steps, *network.populations[-1].shape)
+    to_float = first = None
+    precision: Precision | None = None
+    for dtype in () if graph is None else _precisions(graph, recipe.decode):
+        assert graph is not None
+        ours = _outputs(graph, messages / recipe.coding.levels, getattr(torch, dtype)).reshape(
+            shape
+        )
+        equal = _equal(_as(what, ours, recipe.decode, late), theirs, what)
+        if to_float is None or equal.mean() > to_float:
+            to_float, precision = float(equal.mean()), dtype
+            first = None if equal.all() else tuple(int(i) for i in np.argwhere(~equal)[0])
+        if to_float == 1:
+            break
+    to_integers, same = _against_integers(deployed, messages, what, theirs, late)
+    return Expected(what, len(messages), to_float, precision, first, to_integers, same, late)
+
+
+def _against_integers(
+    deployed: Deployed, messages: Array, what: What, theirs: Array, late: int
+) -> tuple[float | None, float | None]:
+    """`Expected.to_integers` and `Expected.same_answers`."""
+    network, decode = deployed.network, deployed.recipe.decode
+    if what == "classes":
+        return float((output_scores(network, messages).argmax(1) == theirs).mean()), None
+    equal = None
+    if decode == "spike count":
         spikes = run_recipe(network, messages, record=("spikes.-1",)).spikes
         assert spikes is not None
-        to_integers = float(((spikes[-1].sum(1) if counts else spikes[-1]) == theirs).mean())
-    return Expected(
-        what,  # type: ignore[arg-type]
-        len(messages),
-        to_float,
-        precision,  # type: ignore[arg-type]
-        first,
-        to_integers,
-        same,
-    )
+        equal = float((_as(what, spikes[-1], decode, late) == theirs).mean())
+        ours = _as("counts", spikes[-1], decode, late)
+    else:
+        ours = output_scores(network, messages)
+    if network.populations[-1].size == 1:
+        return equal, None
+    recorded = theirs if what == "counts" else _decoded(theirs, decode)
+    answers = (each.reshape(len(messages), -1).argmax(1) for each in (ours, recorded))
+    return equal, float(np.mean(np.equal(*answers)))
 
 
 def _outputs(graph: nir.NIRGraph, frames: Array, dtype: torch.dtype) -> Array:
@@ -148,8 +185,29 @@ def _outputs(graph: nir.NIRGraph, frames: Array, dtype: torch.dtype) -> Array:
     return np.concatenate(blocks)
 
 
-def _equal(ours: Array, theirs: Array, readout: bool) -> Array:
-    if not readout:
+def _precisions(graph: nir.NIRGraph, decode: str) -> tuple[Precision, ...]:
+    """In which a graph may give what was recorded: spikes may hang on the rounding of float32.
+
+    A graph with states on a grid, which float32 does not hold, and voltages, which are compared up to
+    `CLOSE`, are run in float64 alone.
+    """
+    gridded = any("state_grid" in (node.metadata or {}) for _, node in chain(graph))
+    return ("float64",) if gridded or decode != "spike count" else ("float64", "float32")
+
+
+def _as(what: What, outputs: Array, decode: str, late: int) -> Array:
+    """Outputs (sample, time, *shape) of ours in the form of a recording that is `late` steps later."""
+    if late:
+        outputs = np.concatenate([np.zeros_like(outputs[:, :late]), outputs[:, :-late]], axis=1)
+    if what == "counts":
+        return np.asarray(outputs.sum(axis=1))
+    if what == "classes":
+        return np.asarray(_decoded(outputs, decode).reshape(len(outputs), -1).argmax(axis=1))
+    return outputs
+
+
+def _equal(ours: Array, theirs: Array, what: What) -> Array:
+    if what != "voltages":
         return np.asarray(ours == theirs)
     return np.asarray(np.abs(ours - theirs) <= CLOSE * np.abs(theirs).max(initial=0))
 
@@ -158,8 +216,3 @@ def _decoded(outputs: Array, decode: str) -> Array:
     if decode == "spike count":
         return np.asarray(outputs.sum(axis=1))
     return np.array(outputs[:, -1] if decode == "last voltage" else outputs.mean(axis=1))
-
-
-def _gridded(graph: nir.NIRGraph) -> bool:
-    """Whether its states are on a grid, which float32 does not hold."""
-    return any("state_grid" in (node.metadata or {}) for _, node in chain(graph))

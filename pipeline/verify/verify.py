@@ -100,6 +100,10 @@ class Agreement:
         """Whether nothing differs."""
         return self.first is None
 
+    def within(self, tolerance: float) -> bool:
+        """Whether no more than this fraction of the entries differs; 0: none at all."""
+        return self.exact if tolerance == 0 else self.equal >= 1 - tolerance
+
 
 def compare(layer: str, quantity: str, a: Array, b: Array) -> Agreement:
     """Compare two arrays (sample, time, *layer shape) entry by entry, with `==`.
@@ -195,12 +199,29 @@ class Verification(Printed):
     def ok(self) -> bool:
         """Module, what was recorded, reference, Lava and the file agree exactly; float spikes, and
         answers that are values, within the tolerance."""
-        close = all(a.equal >= 1 - self.tolerance for a in self.to_float or ())
-        close = close and (self.values_apart or 0.0) <= self.tolerance
-        sides = (*(self.to_module or ()), *self.to_reference, *(self.to_lava or ()))
-        exact = all(a.exact for a in sides)
-        recorded = self.expected is None or self.expected.ok
-        return self.reread and close and exact and recorded
+        return not self.problems
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What does not hold, each in words; empty where all is `ok`."""
+        told = f"more than the tolerance of {self.tolerance:g}"
+        problems = [
+            f"{first} and {second} differ{by} in {', '.join(a.layer for a in apart)}"
+            for first, second, by, sides, allowed in (
+                ("float network", "integers", f" by {told}", self.to_float, self.tolerance),
+                ("module", "float network", "", self.to_module, 0.0),
+                ("simulator", "reference", "", self.to_reference, 0.0),
+                ("simulator", "Lava", "", self.to_lava, 0.0),
+            )
+            if (apart := [a for a in sides or () if not a.within(allowed)])
+        ]
+        if (self.values_apart or 0.0) > self.tolerance:
+            problems.append(f"answers of float network and integers are {told} apart")
+        if self.expected is not None and not self.expected.ok:
+            problems.append("what the original framework recorded is something else")
+        if not self.reread:
+            problems.append("the file read again is another network")
+        return tuple(problems)
 
     def views(self) -> Sequence[View]:
         """The agreement of every two sides, layer by layer, the causes, and the verdicts."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ....hw_targets.network.coding import Coding, CodingName
 from ....models import encoding
 from ...deploy.run import track
+from ..ann_victim import AnnVictim
 from ..victims import DeployedVictim, Victim
 from .certificates import ABSTAIN, METHODS, Certificate, Certified, Method, norm_of, share, unit_of
 from .phase import phase_radius
@@ -177,9 +178,14 @@ def _radius(voting: Voting, lower: float) -> float:
 def _coding(victim: Victim) -> Coding:
     if victim.coding is None or not victim.coding.stochastic:
         what = "no coding" if victim.coding is None else f"the coding {victim.coding.name}"
+        remedy = "train with coding rsc1, rsc2, poisson, signed_poisson or phase."
+        if isinstance(victim, AnnVictim):
+            remedy = (
+                "give it noise, coding rsc1 with a sigma (--coding rsc1 --sigma 0.25), whose vote is "
+                "certified."
+            )
         raise ValueError(
-            f"{victim.name} has {what}, which draws nothing, so there is no vote to certify; train with "
-            f"coding rsc1, rsc2, poisson, signed_poisson or phase."
+            f"{victim.name} has {what}, which draws nothing, so there is no vote to certify; {remedy}"
         )
     return victim.coding
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 
-def lower_bound(count: int, draws: int, alpha: float) -> float:
+def lower_bound(count: float, draws: int, alpha: float) -> float:
     """One-sided Clopper-Pearson bound: the p for which `count` or more of `draws` have chance alpha.
 
     If each draw succeeds independently with an unknown chance q, then the bound computed from the
     count is above q with probability at most `alpha`, whatever q is. It is the alpha quantile of
-    Beta(count, draws - count + 1), and 0 for a count of 0.
+    Beta(count, draws - count + 1), and 0 for a count of 0. A count may be a sum of fractions: these
+    vary less than draws of 0 and 1 with their mean, so that the bound is lower than it need be.
 
     Source: Clopper and Pearson, Biometrika 26, 1934. Floating point, to some 1e-15. Raises ValueError.
     """
