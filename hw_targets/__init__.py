@@ -11,6 +11,7 @@ from .network.recipe import Recipe
 from .network.timing import Timing
 from .netx.file import NetxError, NetxWarning, read_netx, write_netx
 from .simulate.engine import simulate
+from .simulate.state import State
 from .simulate.trace import Trace
 
 if __name__ == "hw_targets":
@@ -34,6 +35,7 @@ __all__ = [
     "ResonateFire",
     "Sigma",
     "SigmaDelta",
+    "State",
     "Timing",
     "Trace",
     "count",

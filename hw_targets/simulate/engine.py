@@ -25,12 +25,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..network import arithmetic
 from ..network.kind import STATES
-from ..network.layers import Conv, Input
+from ..network.layers import Conv, Dense, Input
 from ..network.network import Network
 from ..network.neurons import NetworkError
 from ..network.timing import AS_INPUT, Timing
 from .inputs import QUANTITIES, Drive, Record, parse_record, prepare_input
-from .reference import RunningLayer
+from .reference import DelayedMatrix, RunningLayer
+from .state import State, latest, latest_input
 from .trace import Overflow, Recorded, Trace
 
 if TYPE_CHECKING:
@@ -64,12 +65,14 @@ def simulate(
     counter: Counter | None = None,
     backend: Literal["engine", "torch"] = "engine",
     device: str | None = None,
+    state: State | None = None,
 ) -> Trace:
     """Run a network on a batch, with the results of `reference.simulate`, bit for bit.
 
     Arguments as there; `threads`: how many to use, all of this process's cores by default;
-    `counter`: what to count on the way for `Trace.activity`, whatever is recorded. `backend`: "torch"
-    runs it on a `device` of torch, "cpu" (the default) or "cuda", see `torch_engine`. The first call
+    `counter`: what to count on the way for `Trace.activity`, whatever is recorded, of whole runs alone,
+    which begin without `state`. `backend`: "torch" runs it on a `device` of torch, "cpu" (the default) or
+    "cuda", see `torch_engine`. The first call
     on a machine compiles for some 20 seconds; the result is kept on disk (numba's cache). Memory
     beyond inputs and results: 2 bytes per weight, kept with the network, and, per thread, about
     2 MB of messages (or four steps of one sample) and 12 bytes per neuron of the samples in work,
@@ -83,7 +86,13 @@ def simulate(
         from .torch_engine import run as on_torch
 
         return on_torch.simulate(
-            network, inputs, timing, record=record, device=device or "cpu", counter=counter
+            network,
+            inputs,
+            timing,
+            record=record,
+            device=device or "cpu",
+            counter=counter,
+            state=state,
         )
     if backend != "engine":
         raise NetworkError(f"backend {backend!r} is unknown; use engine or torch.")
@@ -92,6 +101,7 @@ def simulate(
     layers = layout_of(network)
     kept = parse_record(record, network)
     drive = prepare_input(network, inputs, timing)
+    begin = None if state is None else begun(state, network, drive, counter)
     threads = threads or _cores()
     run = _Run(
         network,
@@ -101,6 +111,7 @@ def simulate(
         timing,
         binary=timing.message_bits == 0,
         counter=counter,
+        begin=begin,
     )
     samples = len(drive.x)
     if run.work < ALONE:
@@ -114,6 +125,13 @@ def simulate(
         else:
             overflow = list(pool.map(lambda block: run.samples(block[0], block[1], None), blocks))
     return run.trace(overflow)
+
+
+def begun(state: State, network: Network, drive: Drive, counter: Counter | None) -> State:
+    """The state that a run begins with. Raises NetworkError where it cannot, or is to be counted."""
+    if counter is not None:
+        raise NetworkError("only whole runs are counted; leave out counter or state.")
+    return state.of(network, len(drive.x))
 
 
 def layout_of(network: Network) -> tuple[Layer, ...]:
@@ -163,8 +181,13 @@ class _Run:
     timing: Timing
     binary: bool
     counter: Counter | None
+    begin: State | None = None
     spare: list[_Buffers] = field(default_factory=list)
     """buffers that no block uses at the moment"""
+    ends: list[tuple[int, list[int], list[Array], list[dict[str, Array]]]] = field(
+        default_factory=list
+    )
+    """of a run with `begin`, by block: first sample, largest messages, last messages, states"""
     results: dict[str, list[Array | None]] = field(init=False)
     counts: NDArray[np.int64] = field(init=False)
     collected: Collected | None = field(init=False)
@@ -208,11 +231,35 @@ class _Run:
             overflow=tuple(Overflow(*map(int, row)) for row in total),
             backend="engine",
             activity=None if self.collected is None else self.collected.activity(),
+            state=None if self.begin is None else self._end(self.begin),
         )
+
+    def _end(self, begin: State) -> State:
+        """The state after the run, of all blocks."""
+        blocks = [block for _, *block in sorted(self.ends, key=lambda end: end[0])]
+        largest, messages, states = zip(*blocks, strict=True) if blocks else ([], [], [])
+        if not blocks:
+            return begin.after(self.drive.steps, begin.messages, begin.neurons, begin.largest)
+        x = latest_input(begin.messages[0], self.drive.x, self.drive.steps)
+        return begin.after(
+            self.drive.steps,
+            [x, *(np.concatenate(parts) for parts in zip(*messages, strict=True))],
+            [
+                {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+                for parts in zip(*states, strict=True)
+            ],
+            [self.drive.largest, *map(max, zip(*largest, strict=True))],
+        )
+
+    @property
+    def largest(self) -> int:
+        """At least the size of every message of the input, also before the run began."""
+        before = 1 if self.begin is None else self.begin.largest[0]
+        return max(self.drive.largest, before)
 
     @cached_property
     def _step_bytes(self) -> int:
-        first = math.prod(self.network.input_shape) * (4 if self.drive.largest > 1 else 1)
+        first = math.prod(self.network.input_shape) * (4 if self.largest > 1 else 1)
         return first + sum(p.size * (4 if p.graded else 1) for p in self.network.populations)
 
     @property
@@ -226,7 +273,7 @@ class _Run:
     def planes(self) -> int:
         """Channels of the input that stay as they are given; 0 where positions come first."""
         shape, first = self.network.input_shape, self.layers[0].population.layer
-        if self.drive.largest > 1 or isinstance(first, Input) or len(shape) < 3:
+        if self.largest > 1 or isinstance(first, Input) or len(shape) < 3:
             return 0
         return shape[0] if shape[0] <= PLANES else 0
 
@@ -273,7 +320,7 @@ class _Buffers:
         self.samples = samples
         self.columns = run.columns(samples)
         first = run.layers[0].population
-        graded = run.drive.largest > 1 or isinstance(first.layer, Input)
+        graded = run.largest > 1 or isinstance(first.layer, Input)
         shape = run.network.input_shape
         size = math.prod(shape[1:]) if run.planes else math.prod(shape)
         self.source = self._messages(size, graded, max(1, run.planes))
@@ -335,13 +382,70 @@ class _Block:
             )
             for i in slow
         }
+        self.begun = 0
+        if run.begin is not None:
+            self._resume(run.begin)
+
+    def _resume(self, state: State) -> None:
+        """Go on from a state in place of the beginning."""
+        samples = slice(self.low, self.high)
+        self.begun, self.largest = state.step, list(state.largest[1:])
+        self.history = [messages[samples] for messages in state.messages[1:]]
+        self._load(state.messages[0][samples, -1:], 0, 1)
+        for i, layer in enumerate(self.run_.layers):
+            population = layer.population
+            sent = _positions_first(self.history[i][:, -1], population.shape)
+            self.sent[i][:, 0, : population.size] = sent
+            for name, held in state.neurons[i].items():
+                row = STATES.index(name)
+                self.state[i][:, row] = _positions_first(held[samples], population.shape)
+            if i in self.slow:
+                self.slow[i].resume(state, samples)
+            elif layer.delays.size:
+                self._wait(i, state.messages[i][samples])
+
+    def _wait(self, i: int, messages: Array) -> None:
+        """Put what is still on its way into the ring of a layer with delays.
+
+        `messages` (sample, step, *before): all that may be; the kernel itself delivers the last ones.
+        """
+        layer = self.run_.layers[i].population.layer
+        assert isinstance(layer, Dense)
+        assert layer.delays is not None
+        part = DelayedMatrix(arithmetic.synapse_format(layer.weight), layer.delays)
+        for k in range(messages.shape[1] - 1):
+            part(messages[:, k])
+        for due, sums in part.ring.items():
+            self.ring[i][:, (self.begun + 1 + due - part.step) & 63] = sums
+
+    def _end(self) -> tuple[int, list[int], list[Array], list[dict[str, Array]]]:
+        """What `_Run.ends` wants of the block."""
+        states = [
+            {
+                name: self.slow[i].state(name)
+                if i in self.slow
+                else _channels_first(
+                    self.state[i][:, STATES.index(name)], layer.population.shape
+                ).copy()
+                for name in layer.population.states
+            }
+            for i, layer in enumerate(self.run_.layers)
+        ]
+        largest = [
+            part if layer.population.graded else 1
+            for part, layer in zip(self.largest, self.run_.layers, strict=True)
+        ]
+        return self.low, largest, self.history, states
 
     def run(self) -> Array:
         """All steps, some at a time."""
         run = self.run_
         for start in range(0, run.drive.steps, self.columns):
             steps = min(self.columns, run.drive.steps - start)
-            self._load(start, steps)
+            x = run.drive.x
+            there = max(0, min(steps, x.shape[1] - start))
+            self.source[:, 1 + there :] = 0
+            self._load(x[self.low : self.high, start : start + there], 1, there)
             if self.counted is not None:
                 self.counted.tally(0, self.source, start, steps)
             for i in range(len(run.layers)):
@@ -361,22 +465,21 @@ class _Block:
             run.counts[self.low : self.high] = self.counts
         if self.counted is not None:
             self.counted.finish()
+        if run.begin is not None:
+            run.ends.append(self._end())
         return self.overflow
 
-    def _load(self, start: int, steps: int) -> None:
-        """Bring the input of these steps into our layout."""
-        x, shape = self.run_.drive.x, self.run_.network.input_shape
-        there = max(0, min(steps, x.shape[1] - start))
-        self.source[:, 1 + there :] = 0
-        if not there:
+    def _load(self, part: Array, at: int, steps: int) -> None:
+        """Bring the input (sample, step, *shape) of some steps into our layout, from column `at` on."""
+        shape = self.run_.network.input_shape
+        if not steps:
             return
-        part = x[self.low : self.high, start : start + there]
         if self.planes:
             target = self.source.reshape(*self.source.shape[:2], self.planes, -1)
             size = math.prod(shape[1:])
-            target[:, 1 : 1 + there, :, :size] = part.reshape(*part.shape[:3], size)
+            target[:, at : at + steps, :, :size] = part.reshape(*part.shape[:3], size)
             return
-        target = self.source[:, 1 : 1 + there, : math.prod(shape)]
+        target = self.source[:, at : at + steps, : math.prod(shape)]
         if len(shape) == 1:
             target[:] = part
             return
@@ -410,7 +513,7 @@ class _Block:
                 layer.geometry,
                 options,
                 *part,
-                start + 1,
+                self.begun + start + 1,
                 steps,
                 before if before.dtype == np.int8 else _NO_SPIKES,
                 before if before.dtype == np.int32 else _NO_INTEGERS,
@@ -448,7 +551,7 @@ class _Block:
 
         run, layer = self.run_, self.run_.layers[i]
         graded = before.dtype == np.int32
-        reach = run.drive.largest if i == 0 else self.largest[i - 1]
+        reach = run.largest if i == 0 else self.largest[i - 1]
         if layer.recurrent.size:
             reach = max(reach, 1)  # its own single spikes, though nothing else may have arrived
         if (i, reach) in self.options:
@@ -510,7 +613,7 @@ class _Block:
         }
         active, first, last = self._active(i, start, steps)
         for k in range(steps):
-            if run.timing.forgets(i, start + k + 1):
+            if run.timing.forgets(i, self.begun + start + k + 1):
                 reference.forget()
             message = arriving[:, k].reshape(len(arriving), *population.input_shape)
             sent = _positions_first(reference.step(message), population.shape)
@@ -527,6 +630,8 @@ class _Block:
         """Put the messages of these steps where they were asked for."""
         run, population = self.run_, self.run_.layers[i].population
         sent = self.sent[i][:, 1 : 1 + steps, : population.size]
+        if run.begin is not None:
+            self.history[i] = latest(self.history[i], _channels_first(sent, population.shape))
         if population.graded:
             self.largest[i] = max(self.largest[i], int(sent.max()), -int(sent.min()))
         if i in run.kept.spikes:

@@ -34,6 +34,7 @@ from ..network.timing import AS_INPUT, Timing
 from ..netx.file import NetxError, NetxWarning, old_layers, read_netx, write_netx
 from ..netx.write import check_loadable
 from .inputs import QUANTITIES, parse_record, prepare_input
+from .state import State
 from .trace import Recorded, Trace
 
 PAST_ITS_PINS = "pip install --no-deps --ignore-requires-python lava-nc==0.10.0 lava-dl==0.6.0"
@@ -78,6 +79,7 @@ def run(
     *,
     record: str | Collection[str] = "counts",
     file: str | Path | None = None,
+    state: State | None = None,
 ) -> Trace:
     """Run a network on Lava's `Loihi2SimCfg(select_tag="fixed_pt")`; arguments as in `simulate`.
 
@@ -87,8 +89,12 @@ def run(
     step count to a multiple of the reset interval) passes, at whose end every synaptic buffer and
     every state is set back to 0, so that each sample starts as in a run of its own. Overflows are
     not counted by Lava: `trace.overflow` is None. Raises LavaMissingError, LavaError, NetworkError,
-    NetxError.
+    NetxError; NetworkError for a `state`, as Lava cannot go on from one.
     """
+    if state is not None:
+        raise NetworkError(
+            "Lava always begins at the beginning: simulate with state on another backend."
+        )
     reason = why_unavailable()
     if reason:
         raise LavaMissingError(reason)

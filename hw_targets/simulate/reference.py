@@ -19,6 +19,7 @@ from ..network.network import Network, Population
 from ..network.neurons import IntArray, spread
 from ..network.timing import AS_INPUT, Timing
 from .inputs import QUANTITIES, parse_record, prepare_input
+from .state import State, latest, latest_input
 from .trace import Overflow, Recorded, Trace
 
 Array: TypeAlias = NDArray[np.signedinteger[Any]]
@@ -30,11 +31,12 @@ def simulate(
     timing: Timing = AS_INPUT,
     *,
     record: str | Collection[str] = "counts",
+    state: State | None = None,
 ) -> Trace:
     """Run a network on a batch, exactly as Lava's CPU backend runs each sample.
 
     `inputs`: see `inputs.prepare_input`. `timing`: steps, and when neurons forget, see `Timing`.
-    `record`: see `inputs.parse_record`.
+    `record`: see `inputs.parse_record`. `state`: where to go on, see `State`.
 
     In step t = 1, 2, ..., with x(t) the input and layer i's synapses summing the messages of the
     layer before with one step of delay (and `delay` further ones)::
@@ -51,6 +53,12 @@ def simulate(
         RunningLayer(p, samples, drive.bias, network, binary=timing.message_bits == 0)
         for p in network.populations
     ]
+    begin = None if state is None else state.of(network, samples)
+    if begin is not None:
+        for layer in layers:
+            layer.resume(begin, slice(None))
+    done = 0 if begin is None else begin.step
+    sent: list[list[Array]] = [[] for _ in layers]
     columns: dict[str, dict[int, list[Array]]] = {
         name: {i: [] for i in getattr(kept, name)} for name in QUANTITIES
     }
@@ -59,9 +67,11 @@ def simulate(
     for t in range(1, drive.steps + 1):
         message: Array = drive.x[:, t - 1] if t <= drive.x.shape[1] else silence
         for i, layer in enumerate(layers):
-            if timing.forgets(i, t):
+            if timing.forgets(i, done + t):
                 layer.forget()
             message = layer.step(message)
+            if begin is not None:
+                sent[i].append(message)
             for name, of in columns.items():
                 if i in of:
                     of[i].append(message if name == "spikes" else layer.state(name))
@@ -74,7 +84,18 @@ def simulate(
         for name, of in columns.items()
         if of
     }
-    return Trace(**recorded, counts=counts, overflow=tuple(layer.overflow for layer in layers))
+    after = None
+    if begin is not None:
+        x, *past = begin.messages
+        whole = [np.stack(messages, axis=1) for messages in sent]
+        after = begin.after(
+            drive.steps,
+            [latest_input(x, drive.x, drive.steps), *map(latest, past, whole)],
+            [{name: layer.state(name) for name in layer.names} for layer in layers],
+            [drive.largest, *(int(np.abs(m.astype(np.int64)).max(initial=1)) for m in whole)],
+        )
+    overflow = tuple(layer.overflow for layer in layers)
+    return Trace(**recorded, counts=counts, overflow=overflow, state=after)
 
 
 class RunningLayer:
@@ -91,6 +112,7 @@ class RunningLayer:
     ) -> None:
         """`binary`: the network's input counts as single spikes (message_bits = 0)."""
         layer = population.layer
+        self._index = population.index
         before = network.populations[population.index - 1] if population.index else None
         self._synapses = _synapses(
             population, samples, binary if before is None else not before.graded
@@ -106,6 +128,20 @@ class RunningLayer:
     def overflow(self) -> Overflow:
         """What wrapped and was clipped so far."""
         return self._overflow + (self._synapses.overflow if self._synapses else Overflow())
+
+    @property
+    def names(self) -> Collection[str]:
+        """The states that the layer has, as a trace calls them."""
+        return self._names
+
+    def resume(self, state: State, samples: slice) -> None:
+        """Go on with some samples of a state of this network, in place of the beginning."""
+        self._states = {
+            own: state.neurons[self._index][name][samples] for name, own in self._names.items()
+        }
+        if self._synapses is not None:
+            arrived, own = (state.messages[self._index + k][samples] for k in (0, 1))
+            self._synapses.resume(arrived, own[:, -1])
 
     def forget(self) -> None:
         """Set all states to 0 where the neurons reset."""
@@ -154,7 +190,7 @@ def _synapses(population: Population, samples: int, binary: bool) -> _Synapses |
         return _Synapses([_Matrix(forward)], _Matrix(back), binary, shape)
     stored = arithmetic.synapse_format(layer.weight)
     if layer.delays is not None:
-        return _Synapses([_DelayedMatrix(stored, layer.delays)], None, binary, shape)
+        return _Synapses([DelayedMatrix(stored, layer.delays)], None, binary, shape)
     return _Synapses([_Matrix(stored)], None, binary, shape)
 
 
@@ -179,6 +215,11 @@ class _Synapses:
         """The sums that reach the neurons in this step; what wrapped on the way counts now."""
         self.overflow += Overflow(sum_wraps=self.wraps)
         return self.waiting
+
+    def resume(self, messages: Array, own: Array) -> None:
+        """Begin where these were the last messages (sample, step, *before), and the layer's own one."""
+        for k in range(messages.shape[1]):  # wraps of all but the last have counted
+            self.receive(messages[:, k], own)
 
     def receive(self, message: Array, own: Array) -> None:
         """Sum the messages of this step, for the next one."""
@@ -205,7 +246,7 @@ class _Matrix:
         return wrapped >> np.int32(self.shift), int(np.count_nonzero(wrapped != exact))
 
 
-class _DelayedMatrix(_Matrix):
+class DelayedMatrix(_Matrix):
     """A `_Matrix` whose synapses have delays: each product wraps at 32 bit, and the shifted sum again."""
 
     def __init__(self, stored: arithmetic.SynapseFormat, delays: IntArray) -> None:

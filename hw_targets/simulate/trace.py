@@ -15,6 +15,7 @@ from ..files import atomic_path
 from ..network.kind import STATES
 from ..network.network import Network
 from ..network.neurons import NetworkError
+from .state import State
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ class Trace:
     its class. None where the quantity was not asked for, see `Recorded` where not for all layers.
     `counts`: the last population's messages summed over all steps, int64 (sample, *layer shape).
     `overflow` has one entry per population where the backend counts it. `activity`: what a
-    `Counter` counted, if the run had one; not saved.
+    `Counter` counted, if the run had one. `state`: where the run stands, if it began with one. Neither
+    is saved.
     """
 
     spikes: Recorded | None = None
@@ -87,6 +89,7 @@ class Trace:
     residue: Recorded | None = None
     counts: NDArray[np.int64] | None = None
     activity: Activity | None = None
+    state: State | None = None
 
     def __post_init__(self) -> None:
         for name in ("spikes", *STATES):

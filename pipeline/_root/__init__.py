@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from .hw_targets.energy.device_files import load_device, shipped_devices
     from .hw_targets.network.coding import Coding
     from .hw_targets.network.network import Network
+    from .hw_targets.simulate.state import State
     from .hw_targets.simulate.trace import Trace
     from .models.ann_conversion import Converted
     from .models.data.dataset import Dataset, Split
@@ -73,6 +74,7 @@ __all__ = [
     "RandomNoise",
     "Split",
     "Square",
+    "State",
     "TargetedAPGD",
     "__version__",
     "attack",
@@ -103,6 +105,7 @@ _WHERE = {
     "Deployed": "pipeline.deploy.deployed",
     "Network": "hw_targets.network.network",
     "Split": "models.data.dataset",
+    "State": "hw_targets.simulate.state",
 }
 """Classes and names that are imported when they are first used: torch takes seconds."""
 
@@ -286,6 +289,7 @@ def simulate(
     record: str | Collection[str] = ("counts", "spikes"),
     backend: Backend = "engine",
     device: str | None = None,
+    state: State | None = None,
 ) -> Trace:
     """Run a network on integers (sample, time, *input shape), bit for bit as Lava does.
 
@@ -293,19 +297,38 @@ def simulate(
     run, after the input without input; by default the input's and the network's latency, by which its
     layers answer later (`trace.aligned(network, steps)` takes it out). `record`: counts, spikes, u, v,
     residue, of all layers, or of one as `"v.2"`. `backend`: engine, torch, reference or lava, which give
-    the same. `device`: of torch, cpu by default, or cuda. Raises NetworkError.
+    the same. `device`: of torch, cpu by default, or cuda. `state`: go on from there, for as many steps as
+    the input has, so that streams and closed loops can be run a step at a time; `State()` is the
+    beginning, and the trace has the next one. Raises NetworkError.
 
     >>> messages, labels = chip.encoded(data.test, 5)
     >>> trace = simulate(chip, messages, record="spikes")
     >>> [layer.shape for layer in trace.spikes]
     [(5, 10, 256), (5, 10, 10)]
+
+    >>> import spikeship
+    >>> state = spikeship.State()
+    >>> for step in range(messages.shape[1]):
+    ...     trace = simulate(chip, messages[:, [step]], state=state)
+    ...     state = trace.state
+    >>> state.step
+    8
     """
     from .pipeline.deploy.run import own_timing, run
 
     network = _network(chip)
-    timing = own_timing(network, inputs, steps)
-    file = getattr(chip, "path", None)
-    return run(network, inputs, timing, backend=backend, record=record, file=file, device=device)
+    if state is not None and steps is None and len(inputs.shape) > 1 + len(network.input_shape):
+        steps = inputs.shape[1]
+    return run(
+        network,
+        inputs,
+        own_timing(network, inputs, steps),
+        backend=backend,
+        record=record,
+        file=getattr(chip, "path", None),
+        device=device,
+        state=state,
+    )
 
 
 def verify(

@@ -25,6 +25,7 @@ from ...hw_targets.network.timing import AS_INPUT, Timing
 from ...hw_targets.printed import Printed, View
 from ...hw_targets.simulate import engine, reference
 from ...hw_targets.simulate import lava as lava_cpu
+from ...hw_targets.simulate.state import State
 from ...hw_targets.simulate.trace import Activity, Overflow, Trace
 from ...models.quality import Quality
 
@@ -50,12 +51,13 @@ def run(
     counter: Counter | None = None,
     file: str | Path | None = None,
     device: str | None = None,
+    state: State | None = None,
 ) -> Trace:
     """`engine.simulate`, or torch, the reference or Lava in its place; arguments and errors as there.
 
     Only engine and torch count: NetworkError for a `counter` with another backend. `file`: the netx file
     of the network, if it has one, for Lava to load. `device`: of torch, "cpu" by default; NetworkError
-    with another backend.
+    with another backend. `state`: where to go on, see `State`; Lava cannot.
     """
     functions: dict[Backend, Callable[..., Trace]] = {
         "engine": partial(engine.simulate, counter=counter),
@@ -72,6 +74,7 @@ def run(
         inputs,
         timing,
         record=record,
+        state=state,
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...network.layers import Input
 from ...network.network import Population
+from ...network.neurons import NetworkError
 from ...network.timing import Timing
 from ..trace import Overflow
 from . import scan
@@ -93,8 +94,33 @@ class Running:
         self._largest = 1
         self.overflow = torch.zeros(3, dtype=torch.int64, device=device)
         """`Overflow` so far, field by field"""
+        self._resumed = False
         self.active = torch.zeros(population.size, dtype=torch.int64, device=device)
         """steps in which each neuron was active, as far as they count"""
+
+    def resume(
+        self, arrived: Tensor, own: Tensor, states: Sequence[Tensor], largest: int, patches: int
+    ) -> None:
+        """Go on in place of the beginning.
+
+        `arrived`: the last messages of the layer before (step, sample, neuron), of at most `largest`;
+        `own`: of the layer itself (sample, neuron); `states`: (sample, neuron). `patches`: see `Wanted`.
+        """
+        layer = self.layer
+        self._resumed = True
+        self._states, self._largest = list(states), max(self._largest, largest)
+        if layer.back is not None:
+            self._own = own.to(layer.messages)
+        if layer.forward:
+            if largest <= 127:
+                arrived = arrived.to(torch.int8)
+            self._before = arrived[:-1]
+            parts = self._sums(arrived[-1:], patches, last=False)
+            self._arriving = [part._replace(values=part.values[0].clone()) for part in parts]
+
+    def states(self) -> dict[str, Tensor]:
+        """Int32 (sample, neuron), as a trace calls them."""
+        return dict(zip(self.layer.population.states, self._states, strict=True))
 
     def advance(self, x: Tensor, start: int, largest: int, wanted: Wanted, *, last: bool) -> Block:
         """Run the steps start, start + 1, ... (from 0) in which the layer before sends `x`.
@@ -138,9 +164,15 @@ class Running:
     def _delayed(self, synapses: Delayed, x: Tensor, last: bool) -> Sums:
         """As `_sums`. What meets beyond the end of the run wraps there, too, and counts."""
         steps = len(x)
+        if self._resumed and synapses.longest and synapses.can_wrap(self._largest):
+            raise NetworkError(
+                f"population {self.layer.population.index}: messages of {self._largest} might leave 32 "
+                f"bits on their way through its delays; in torch that cannot be stopped and gone on "
+                f"with: give the state to the engine."
+            )
         if last and synapses.can_wrap(self._largest):
             x = torch.cat([x[:-1], x.new_zeros((1 + synapses.longest, *x.shape[1:]))])
-        sent = torch.cat([self._before.to(x.dtype), x])
+        sent = torch.cat([self._before, x])
         self._before = sent[len(sent) - synapses.longest :]
         part = synapses(sent, self._largest)
         if part.wraps is not None:

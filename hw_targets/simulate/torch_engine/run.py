@@ -8,7 +8,7 @@ counted on the device. Samples and steps are cut so that what a block holds fits
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,9 @@ from torch import Tensor
 from ...network.network import Network
 from ...network.neurons import NetworkError
 from ...network.timing import AS_INPUT, Timing
+from ..engine import begun
 from ..inputs import QUANTITIES, Drive, Record, parse_record, prepare_input
+from ..state import State, latest, latest_input
 from ..trace import Overflow, Recorded, Trace
 from .activity import Collected
 from .layer import Block, Layer, Running, Wanted
@@ -43,18 +45,21 @@ def simulate(
     record: str | Collection[str] = "counts",
     device: str = "cpu",
     counter: Counter | None = None,
+    state: State | None = None,
 ) -> Trace:
     """Run a network on a batch, with the results of `reference.simulate`, bit for bit.
 
     Arguments as there; `device`: "cpu", "cuda", or "cuda:1" and so on; `counter`: what to count on the
-    way for `Trace.activity`, whatever is recorded. Inputs and results are arrays of numpy; weights stay
-    on the device, kept with the network. Raises NetworkError, also for a device that torch does not have.
+    way for `Trace.activity`, whatever is recorded, of runs without `state`. Inputs and
+    results are arrays of numpy; weights stay on the device, kept with the network. Raises NetworkError,
+    also for a device that torch does not have.
     """
     kept = parse_record(record, network)
     drive = prepare_input(network, inputs, timing)
     where = device_of(device)
+    begin = None if state is None else begun(state, network, drive, counter)
     with _exactly(where):
-        run = _Run(network, where, drive, kept, timing, counter)
+        run = _Run(network, where, drive, kept, timing, counter, begin)
         size, steps = run.block()
         for low in range(0, len(drive.x), size):
             run.samples(low, min(low + size, len(drive.x)), steps)
@@ -112,12 +117,20 @@ class _Run:
         kept: Record,
         timing: Timing,
         counter: Counter | None,
+        begin: State | None,
     ) -> None:
+        self.begin = begin
         self.network, self.device, self.drive = network, device, drive
         self.kept, self.timing = kept, timing
         self.layers = layers_on(network, device)
         samples = len(drive.x)
         shape = (samples, drive.steps)
+        if begin is not None:
+            self.messages = [np.empty_like(messages) for messages in begin.messages[1:]]
+            self.states = [
+                {name: np.empty_like(held) for name, held in of.items()} for of in begin.neurons
+            ]
+            self.largest = [1] * len(self.layers)
         self.collected = None
         if counter is not None:
             counter.check(network, drive.steps)
@@ -148,6 +161,14 @@ class _Run:
             overflow=tuple(self.overflow),
             backend="torch",
             activity=None if self.collected is None else self.collected.activity(),
+            state=None if self.begin is None else self._end(self.begin),
+        )
+
+    def _end(self, begin: State) -> State:
+        """The state after the run."""
+        x = latest_input(begin.messages[0], self.drive.x, self.drive.steps)
+        return begin.after(
+            self.drive.steps, [x, *self.messages], self.states, [self.drive.largest, *self.largest]
         )
 
     def block(self) -> tuple[int, int]:
@@ -188,6 +209,12 @@ class _Run:
         counts = torch.zeros(
             (high - low, populations[-1].size), dtype=torch.int64, device=self.device
         )
+        begin, done = self.begin, 0
+        if begin is not None:
+            done = begin.step
+            for i, part in enumerate(running):
+                self._resume(begin, i, part, slice(low, high))
+                self.messages[i][low:high] = begin.messages[1 + i][low:high]
         for start in range(0, drive.steps, columns):
             steps = min(columns, drive.steps - start)
             x, largest = self._load(low, high, start, steps), drive.largest
@@ -196,7 +223,7 @@ class _Run:
             for i, part in enumerate(running):
                 block = part.advance(
                     x,
-                    start,
+                    done + start,
                     largest,
                     self._wanted(i, start, steps),
                     last=start + steps == drive.steps,
@@ -206,13 +233,42 @@ class _Run:
                     self.collected.tally(i + 1, block.messages, low, start)
                 x = block.messages
                 largest = _largest(x) if populations[i].graded else 1
+                if begin is not None:
+                    self._remember(i, low, x)
+                    self.largest[i] = max(self.largest[i], largest)
             counts += x.sum(dim=0, dtype=torch.int64)
         if self.kept.counts:
             self.counts[low:high] = outward(counts.cpu().numpy(), self.network.output_shape)
         for i, part in enumerate(running):
+            if begin is not None:
+                for name, tensor in part.states().items():
+                    array = outward(tensor.cpu().numpy(), populations[i].shape)
+                    self.states[i][name][low:high] = array
             self.overflow[i] += part.result()
             if self.collected is not None:
                 self.collected.add_active(i, part.active)
+
+    def _resume(self, begin: State, i: int, part: Running, samples: slice) -> None:
+        """Bring what a state says of a layer to the device."""
+        shapes = [self.network.input_shape, *(p.shape for p in self.network.populations)]
+
+        def tensor(array: NDArray[Any], shape: Sequence[int]) -> Tensor:
+            flat = np.array(inward(array[samples], shape), np.int32, order="C")
+            return torch.from_numpy(flat).to(self.device)
+
+        part.resume(
+            tensor(begin.messages[i], shapes[i]).transpose(0, 1),
+            tensor(begin.messages[1 + i][:, -1], shapes[1 + i]),
+            [tensor(held, shapes[1 + i]) for held in begin.neurons[i].values()],
+            begin.largest[i],
+            self._patches,
+        )
+
+    def _remember(self, i: int, low: int, sent: Tensor) -> None:
+        """Keep the last messages (step, sample, neuron) of a layer."""
+        kept = self.messages[i][low : low + sent.shape[1]]
+        recent = sent[-kept.shape[1] :].transpose(0, 1).cpu().numpy()
+        kept[:] = latest(kept, outward(recent, self.network.populations[i].shape))
 
     def _load(self, low: int, high: int, start: int, steps: int) -> Tensor:
         """The input of these steps on the device, (step, sample, neurons)."""

@@ -56,7 +56,7 @@ class Matrix:
 
 
 class Delayed:
-    """`reference._DelayedMatrix`: each product wraps at 32 bits, and the shifted sums where they meet."""
+    """`reference.DelayedMatrix`: each product wraps at 32 bits, and the shifted sums where they meet."""
 
     def __init__(
         self, stored: arithmetic.SynapseFormat, delays: IntArray, device: torch.device
