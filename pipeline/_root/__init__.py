@@ -129,11 +129,12 @@ def __dir__() -> list[str]:
 def data(name: Any = "digits", root: str | Path | None = None, *, steps: int = 30) -> Dataset:
     """A data set, built in or your own: training, validation and test samples.
 
-    `name`: digits (scikit-learn's, shipped), mnist, fashion_mnist, cifar10 or nmnist, which are read
-    from the folder `root` as torchvision leaves them there. Or your own: `"mine.npz"` or a dictionary
-    with x_train, y_train, x_test, y_test (images (sample, C, H, W), sequences (sample, time, features),
-    events of 0 and 1; classes, or real targets of regression); torch data sets (training, test); or
-    `"module:function"`, which returns these. `steps`: time steps of a sample of events (nmnist). Raises
+    `name`: digits (scikit-learn's, shipped), mnist, fashion_mnist, cifar10, nmnist, dvs_gesture, shd or
+    ssc, which are read from the folder `root` as torchvision and tonic leave them there; or such a folder
+    alone, or one of pictures, train/CLASS/*.png and test/CLASS/*.png. Or your own: `"mine.npz"` or a
+    dictionary with x_train, y_train, x_test, y_test (images (sample, C, H, W), sequences (sample, time,
+    features), events of 0 and 1; classes, or real targets of regression); torch data sets (training,
+    test); or `"module:function"`, which returns these. `steps`: time steps of a sample of events. Raises
     DatasetError for an unknown name, for files that are missing or damaged, and for arrays that do not
     fit, by name.
 
