@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .ann_layers import layers_of
+from .data.dataset import kind_of
 from .training import Classifier
 
 AnyAnn: TypeAlias = "Classifier | Ann"
@@ -59,7 +60,7 @@ class Ann(nn.Module):
 
 
 def _seen(images: Tensor) -> Tensor:
-    return images.float().mean(1) if images.ndim == 5 else images.float()
+    return images.float().mean(1) if kind_of(images) == "events" else images.float()
 
 
 def ann_of(model: nn.Module, images: Tensor) -> AnyAnn:

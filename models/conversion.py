@@ -172,6 +172,13 @@ def coded(batches: Sequence[Tensor], coding: Coding, seed: int) -> Frames:
     return frames
 
 
+SEQUENCES = (
+    "an ANN of sequences sees all their steps at once, a spiking network one after the other: they "
+    "cannot have the same weights."
+)
+"""Why an ANN of sequences is not converted."""
+
+
 def _check(ann: Classifier, coding: Coding, images: int, needed: int) -> None:
     problems = []
     if ann.settings.spiking:
@@ -182,10 +189,7 @@ def _check(ann: Classifier, coding: Coding, images: int, needed: int) -> None:
             f"{coding.name!r}; events go with events, images with the others."
         )
     if "sequence" in (ann.settings.coding.name, coding.name):
-        problems.append(
-            "an ANN of sequences sees all their steps at once, a spiking network one after the other: "
-            "they cannot have the same weights."
-        )
+        problems.append(SEQUENCES)
     if coding.name == "signed_poisson":
         problems.append("the mean of signed_poisson is 2x - 1, the ANN saw x; use poisson.")
     if images < needed:

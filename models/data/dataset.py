@@ -60,7 +60,7 @@ class Dataset:
     `kind`: None stands for what the axes say: samples of two or four axes have time as their first, and
     are events if they are integers, else sequences; all others are images. `digest`: SHA-256 of one's
     own data, by which they are known again; empty for data sets that never change. `built_in`: the
-    built-in data set that a folder was recognised as; else empty.
+    built-in data set that a folder holds or a function returned; else empty.
     """
 
     name: str

@@ -66,7 +66,7 @@ def load(
     if isinstance(data, str | Path):
         text = str(data)
         if is_named(text):
-            return _own(_called(text), text)
+            return _called(text)
         if text.endswith(".npz"):
             return read_npz(text)
         if Path(text).is_dir():
@@ -83,17 +83,25 @@ def _folder(folder: str, event_steps: int) -> Dataset:
     if held.name not in BUILT_IN:
         return image_folder(folder)
     data = DATASETS[held.name](held.root, event_steps)
-    splits = dict(zip(PARTS, (data.train, data.validation, data.test), strict=True))
-    return replace(data, name=folder, built_in=held.name, digest=digest_of(splits, data.kind))
+    return replace(data, name=folder, built_in=held.name, digest=_digest(data))
 
 
-def _called(source: str) -> Any:
+def _called(source: str) -> Dataset:
+    """What a function returns, under the name by which it is found again."""
     try:
-        return call_named(source)
+        returned = call_named(source)
     except DatasetError:
         raise
     except ValueError as error:
         raise DatasetError(str(error)) from None
+    data = _own(returned, source)
+    built_in = data.built_in or (data.name if data.name in DATASETS else "")
+    return replace(data, name=source, built_in=built_in, digest=data.digest or _digest(data))
+
+
+def _digest(data: Dataset) -> str:
+    splits = (data.train, data.validation, data.test)
+    return digest_of(dict(zip(PARTS, splits, strict=True)), data.kind)
 
 
 def _own(data: Any, name: str) -> Dataset:

@@ -183,7 +183,7 @@ def train(
 def convert(
     ann: Classifier | nn.Module,
     data: Any = None,
-    coding: Coding | str = "direct",
+    coding: Coding | str | None = None,
     *,
     scale: float | None = None,
     **options: Any,
@@ -192,8 +192,9 @@ def convert(
 
     `ann`: what `train(spiking=False)` gives, or any torch network of yours that is a row of layers, see
     `models.ann_layers.layers_of`; AnnError says why another is not. `data`: the data set that it was
-    trained on; that of a Classifier is known. `coding`: of the spiking network's input, by name with the
-    ANN's grey levels (16 of yours) and 8 steps, or a `Coding`. `scale`: of the thresholds; by default
+    trained on; that of a Classifier is known. `coding`: of the spiking network's input; by name, by
+    default what suits the data (images `direct`), in 8 steps on the ANN's grid, of your own ANN the
+    data's. `scale`: of the thresholds; by default
     0.3, for yours the one with which most answers are the ANN's. `options`: see
     `models.conversion.convert` and `models.ann_conversion.convert_ann`. The result goes to `deploy`.
 
@@ -203,21 +204,22 @@ def convert(
     from .hw_targets.network.coding import Coding
     from .models import conversion
     from .models.ann import Ann
-    from .models.ann_conversion import convert_ann
+    from .models.ann_conversion import check_data, convert_ann
+    from .models.data.grid import CodingChoice
     from .models.training import Classifier
 
+    if data is None and not isinstance(ann, Classifier):
+        raise ValueError("thresholds are chosen on data: give the data set that it was trained on.")
+    dataset = _data(data, ann if isinstance(ann, Classifier) else None)
+    images = dataset.train.images
+    if not isinstance(coding, Coding):
+        levels = ann.settings.coding.grid if isinstance(ann, Classifier) else None
+        coding = CodingChoice(coding, levels=levels).of(dataset)
     if isinstance(ann, Classifier):
-        if isinstance(coding, str):
-            coding = Coding.of(coding, grid=ann.settings.coding.grid)
-        images = _data(data, ann).train.images
         return conversion.convert(
             ann, coding, images, scale=0.3 if scale is None else scale, **options
         )
-    if data is None:
-        raise ValueError("thresholds are chosen on data: give the data set that it was trained on.")
-    images = _data(data).train.images
-    if isinstance(coding, str):
-        coding = Coding.of(coding)
+    check_data(dataset)
     own = ann if isinstance(ann, Ann) else Ann.of(ann, images)
     return convert_ann(own, coding, images, scale=scale, **options)
 
@@ -409,8 +411,9 @@ def attack(
     """Attack a network on the first `samples` test images, judged on `draws` draws that no attack saw.
 
     `how`: an attack such as `PGD(0.1)`, `SAPGD(0.1)`, `Square(0.1)`, its radius in L-infinity for
-    images in [0, 1]. A `Deployed` is attacked as it runs: gradients through its twin, answers from the
-    engine.
+    images in [0, 1]; data beyond are attacked in units of their range, sequences as a whole. A
+    `Deployed` is attacked as it runs: gradients through its twin, answers from the engine. Raises
+    DatasetError for regression and events.
 
     >>> import spikeship
     >>> attacked = attack(chip, data, spikeship.PGD(0.1, steps=2), samples=10, draws=2)
@@ -418,11 +421,18 @@ def attack(
     True
     """
     from .pipeline.robustness.attacks.attack import attack
+    from .pipeline.robustness.unit_range import in_unit_range
 
-    split = _data(data, chip).test.first(samples)
-    victim = _victim(chip)
+    dataset, span = in_unit_range(_data(data, chip))
+    split = dataset.test.first(samples)
     return attack(
-        victim, how, split.images, split.labels, draws=draws, seed=seed, progress=progress
+        _victim(chip, span),
+        how,
+        split.images,
+        split.labels,
+        draws=draws,
+        seed=seed,
+        progress=progress,
     )
 
 
@@ -443,8 +453,11 @@ def certify(
     True
     """
     from .pipeline.robustness.certificates.certify import certify
+    from .pipeline.robustness.unit_range import images_alone, in_unit_range
 
-    split = _data(data, chip).test.first(samples)
+    dataset, span = in_unit_range(_data(data, chip))
+    images_alone(dataset, span, "a certificate")
+    split = dataset.test.first(samples)
     return certify(_victim(chip), split.images, split.labels, **options)
 
 
@@ -463,7 +476,8 @@ def _network(chip: Deployed | Network) -> Network:
     return chip.network if isinstance(chip, Deployed) else chip
 
 
-def _victim(chip: Any) -> Any:
+def _victim(chip: Any, span: tuple[float, float] = (0.0, 1.0)) -> Any:
     from .pipeline.robustness import DeployedVictim, FloatVictim
 
-    return DeployedVictim(chip) if hasattr(chip, "network") else FloatVictim(chip)
+    kind = DeployedVictim if hasattr(chip, "network") else FloatVictim
+    return kind(chip, span=span)

@@ -51,7 +51,11 @@ def convert(
     ] = Path("runs/converted"),
     levels: Annotated[
         int | None,
-        typer.Option(help="Input grid: grey levels per 1.0. Default: the ANN's; yours 16.", min=1),
+        typer.Option(
+            help="Input grid: levels per 1.0. Default: the ANN's; of your own ANN those that suit your "
+            "own data, 16 for built-in images.",
+            min=1,
+        ),
     ] = None,
     scale: Annotated[
         float | None,
@@ -83,6 +87,7 @@ def convert(
     """
     from ...models import training
     from ...models.ann import Ann
+    from ...models.ann_conversion import check_data
     from ...models.data.load import load
     from ...models.named import is_named
     from ..frontends.load import load_ann
@@ -93,6 +98,7 @@ def convert(
         if fine_tune:
             misused("--fine-tune is for checkpoints of ours; give it to `spikeship export` later.")
         dataset = load(data, data_root, coding.steps or 8)
+        check_data(dataset)
         ann = load_ann(source, dataset.train.images, checkpoint)
         assert isinstance(ann, Ann)
         code = coding.chosen(levels).of(dataset)

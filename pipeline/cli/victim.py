@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -40,13 +40,10 @@ class Subject:
     span: tuple[float, float] = (0.0, 1.0)
 
     def images_alone(self, what: str) -> None:
-        """End a command that needs images in [0, 1] where the data are others."""
-        if self.dataset.kind != "images" or self.span != (0.0, 1.0):
-            low, high = self.span
-            fail(
-                f"{what} is for images in [0, 1]; {self.dataset.name} is {self.dataset.kind} of {low:g} "
-                f".. {high:g}."
-            )
+        """Refuse other data than images in [0, 1], see `robustness.unit_range`."""
+        from ..robustness.unit_range import images_alone
+
+        images_alone(self.dataset, self.span, what)
 
     @property
     def unit(self) -> list[str]:
@@ -114,6 +111,7 @@ class SubjectOptions:
     def _integers(self) -> Subject:
         from ..deploy.deployed import Deployed
         from ..robustness import DeployedVictim
+        from ..robustness.unit_range import in_unit_range
 
         task = self.data.of(Deployed.load(self.file))
         data, span = in_unit_range(task.data)
@@ -122,6 +120,7 @@ class SubjectOptions:
     def _trained(self, path: Path, on: Form | None) -> Subject:
         from ...models import training
         from ..robustness import DeployedVictim, FloatVictim
+        from ..robustness.unit_range import in_unit_range
 
         classifier = training.load(path)
         settings = classifier.settings
@@ -150,37 +149,6 @@ class SubjectOptions:
         if self.data.data is None:
             return data_of(settings, None, self.data.data_root)
         return load(self.data.data, self.data.data_root, settings.coding.steps)
-
-
-def in_unit_range(data: Dataset) -> tuple[Dataset, tuple[float, float]]:
-    """Data that attacks can move, scaled to [0, 1] where they are not within it, and the ends of their
-    range. DatasetError for others, which says why."""
-    from ...models.data.dataset import DatasetError, Messages, Split
-    from ...models.data.grid import grid, has_own_grid
-
-    if isinstance(data.test, Messages):
-        raise DatasetError(
-            f"{data.name} are integers, encoded already: attacks and certificates move images in [0, 1]. "
-            f"Give --data, or real numbers with --input and --labels."
-        )
-    if not len(data.test.labels):
-        raise DatasetError(f"{data.name} has no labels: give --labels Y.npy.")
-    if data.regression:
-        raise DatasetError(
-            f"{data.name} is regression: attacks and certificates turn the answers of classifiers."
-        )
-    if data.kind == "events" or not has_own_grid(data):
-        return data, (0.0, 1.0)
-    own = grid(data, 1)
-    low, high = own.low, own.high
-    if (low >= 0 and high <= 1) or low == high:
-        return data, (0.0, 1.0)
-
-    def scaled(split: Split) -> Split:
-        return Split(((split.images - low) / (high - low)).clamp(0, 1), split.labels)
-
-    train, validation, test = (scaled(split) for split in (data.train, data.validation, data.test))
-    return replace(data, train=train, validation=validation, test=test, digest=""), (low, high)
 
 
 @dataclass(frozen=True)
