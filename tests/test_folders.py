@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from folders import FORMATS, STEPS, Parts, known_cifar10
 
 import spikeship
 from spikeship.models.data.dataset import Dataset, DatasetError, Split, in_three, in_two
@@ -23,6 +22,7 @@ from spikeship.models.data.nmnist import nmnist
 from spikeship.models.data.own import digest_of
 
 from cli import ok, text
+from folders import FORMATS, STEPS, Parts, known_cifar10
 
 NAMES = [*BUILT_IN]
 

@@ -11,7 +11,6 @@ import nir
 import numpy as np
 import pytest
 import torch
-from folders import pictures
 from torch import nn
 
 import spikeship
@@ -22,6 +21,7 @@ from spikeship.models.data.load import load
 from spikeship.pipeline.robustness.attacks import ATTACKS
 
 from cli import ok, text
+from folders import pictures
 
 STEPS, FEATURES = 6, 5
 MODULE = """
