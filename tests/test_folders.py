@@ -92,6 +92,7 @@ def test_packed_files_are_the_same(
     assert {file.suffix for file in raw.iterdir()} == {".gz"}  # read, not unpacked beside
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_real_images_as_numpy_reads_them(name: str, shared_data: Path, tmp_path: Path) -> None:
     files = shared_data / "datasets" / name
@@ -143,6 +144,7 @@ def test_it_is_said_what_a_folder_was_recognised_as(
     ([], "holds nothing that is known. A folder may hold mnist .MNIST/raw, torchvision.*ssc .SSC.*ImageFolder"),
     (["train/cat"], "holds nothing that is known"),
     (["MNIST"], "holds nothing that is known"),
+    (["Train", "Test"], "holds nothing that is known"),  # whatever the file system takes for train
     (["MNIST/raw", "SHD/shd_test.h5"], "holds 2 data sets: mnist as torchvision keeps it, shd as tonic keeps it. "
                                        "Give the folder of the one"),
     (["NMNIST/Test", "train", "test"], "holds 2 data sets: nmnist as tonic keeps it, images by class"),

@@ -60,7 +60,7 @@ def recognised(folder: str | Path) -> Held:
         for root in ([path.parent] if path.name == layout.folder else []) + [path]
         if any((root / layout.folder / file).exists() for file in layout.files)
     ]
-    if (path / "train").is_dir() and (path / "test").is_dir():
+    if {"train", "test"} <= {place.name for place in path.iterdir() if place.is_dir()}:
         held.append(Held(IMAGES, path))
     if len(held) > 1:
         names = ", ".join(each.text for each in held)

@@ -69,7 +69,7 @@ def load(
             return _called(text)
         if text.endswith(".npz"):
             return read_npz(text)
-        if Path(text).is_dir():
+        if text and Path(text).is_dir():
             return _folder(text, event_steps)
         raise DatasetError(
             f"unknown data set {text!r}; choose from {', '.join(DATASETS)}, or give {OWN}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,7 @@ def _split(raw: Path, part: str, made_by: str) -> Split:
     import torch
     from torchvision.datasets.mnist import read_image_file, read_label_file
 
-    def read(file: str, reader: object) -> torch.Tensor:
+    def read(file: str, reader: Callable[[str], torch.Tensor]) -> torch.Tensor:
         return _read_file(raw / f"{part}-{file}-ubyte", reader, made_by)
 
     images, labels = read("images-idx3", read_image_file), read("labels-idx1", read_label_file)
@@ -41,7 +42,7 @@ def _split(raw: Path, part: str, made_by: str) -> Split:
     return Split(images[:, None].to(torch.float32) / 255, labels.to(torch.int64))
 
 
-def _read_file(path: Path, reader: object, made_by: str) -> torch.Tensor:
+def _read_file(path: Path, reader: Callable[[str], torch.Tensor], made_by: str) -> torch.Tensor:
     """What torchvision's reader makes of a file, or of the same file with .gz that was not unpacked."""
     from torchvision.datasets.utils import extract_archive
 
@@ -50,14 +51,13 @@ def _read_file(path: Path, reader: object, made_by: str) -> torch.Tensor:
         raise DatasetError(
             f"{path}[.gz]: no such file. data_root must hold torchvision's folders; {made_by} makes them."
         )
-    assert callable(reader)
     with tempfile.TemporaryDirectory() as folder:
         try:
             file = path if path.is_file() else Path(extract_archive(str(packed), folder))
         except (OSError, EOFError) as error:
             raise DatasetError(f"{packed}: damaged ({error}); download it again.") from None
         try:
-            return reader(str(file))  # type: ignore[no-any-return]
+            return reader(str(file))
         except (AssertionError, KeyError, RuntimeError, TypeError, ValueError):
             axes = 3 if "idx3" in path.name else 1
             raise DatasetError(

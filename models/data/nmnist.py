@@ -56,7 +56,7 @@ def nmnist(
     Several events of a pixel within a step are one spike; those after 300 ms are left out. Raises
     DatasetError where the file is not there, or damaged, and for fewer steps than 1.
     """
-    SENSOR.frames(0, steps)
+    SENSOR.frames(0, steps)  # refuses steps before anything is read
     path = next(
         (p for p in (Path(root) / _TAR, Path(root) / "nmnist_small" / _TAR) if p.is_file()), None
     )

@@ -246,5 +246,5 @@ def digest_of(splits: Mapping[str, Split], kind: Kind) -> str:
     for part, split in splits.items():
         for tensor in (split.images, split.labels):
             sha.update(f"{part} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            sha.update(np.ascontiguousarray(tensor.numpy()).data)
+            sha.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
     return sha.hexdigest()
