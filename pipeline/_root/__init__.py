@@ -320,12 +320,10 @@ def simulate(
     from .pipeline.deploy.run import own_timing, run
 
     network = _network(chip)
-    if state is not None and steps is None and len(inputs.shape) > 1 + len(network.input_shape):
-        steps = inputs.shape[1]
     return run(
         network,
         inputs,
-        own_timing(network, inputs, steps),
+        own_timing(network, inputs, steps, goes_on=state is not None),
         backend=backend,
         record=record,
         file=getattr(chip, "path", None),
