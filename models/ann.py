@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .ann_layers import layers_of
+from .data.dataset import kind_of
 from .training import Classifier
 
 AnyAnn: TypeAlias = "Classifier | Ann"
@@ -59,8 +60,7 @@ class Ann(nn.Module):
 
 
 def _seen(images: Tensor) -> Tensor:
-    events = not images.is_floating_point() and images.ndim in (3, 5)
-    return images.float().mean(1) if events else images.float()
+    return images.float().mean(1) if kind_of(images) == "events" else images.float()
 
 
 def ann_of(model: nn.Module, images: Tensor) -> AnyAnn:

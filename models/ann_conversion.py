@@ -16,8 +16,8 @@ from ..hw_targets.network.coding import Coding
 from . import conversion, encoding, networks, training
 from .activation import Activation
 from .ann import Ann, AnyAnn
-from .conversion import WHOLE_SEQUENCES, calibrate, coded, scale_thresholds
-from .data.dataset import Dataset
+from .conversion import SEQUENCES, calibrate, coded, scale_thresholds
+from .data.dataset import Dataset, DatasetError, kind_of
 from .encoding import generator
 from .networks import SpikingClassifier, thresholds
 from .settings import OWN_MODEL, Readout, Settings
@@ -124,6 +124,14 @@ def fine_tuned(
     return replace(made, net=net, thresholds=known)
 
 
+def check_data(data: Dataset) -> None:
+    """Refuse, with a DatasetError, data on which no ANN is converted: sequences."""
+    if data.kind == "sequences":
+        raise DatasetError(
+            f"{data.name} is sequences: {SEQUENCES} Train a spiking network on them (`spikeship train`)."
+        )
+
+
 @torch.no_grad()
 def convert_ann(
     ann: Ann,
@@ -158,10 +166,8 @@ def convert_ann(
     problems = []
     if coding.name == "signed_poisson":
         problems.append("the mean of signed_poisson is 2x - 1, the ANN saw x; use poisson.")
-    if (coding.name == "events") == images.is_floating_point():
+    if (coding.name == "events") != (kind_of(images) == "events"):
         problems.append("events go with the coding events, images with the others.")
-    if coding.name == "sequence":
-        problems.append(WHOLE_SEQUENCES)
     if scale is not None and not scale > 0:
         problems.append(f"scale = {scale}; thresholds need a scale above 0.")
     if problems:

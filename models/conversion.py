@@ -19,10 +19,11 @@ from .networks import SpikingClassifier, thresholds
 from .settings import Readout, Settings
 from .training import Classifier, digest
 
-WHOLE_SEQUENCES = (
+SEQUENCES = (
     "an ANN of sequences sees all their steps at once, a spiking network one after the other: they "
     "cannot have the same weights."
 )
+"""Why an ANN of sequences is not converted."""
 Frames: TypeAlias = Callable[[], Iterable[Tensor]]
 """Mini-batches of frames (steps, sample, *shape), the same in every call."""
 
@@ -186,7 +187,7 @@ def _check(ann: Classifier, coding: Coding, images: int, needed: int) -> None:
             f"{coding.name!r}; events go with events, images with the others."
         )
     if "sequence" in (ann.settings.coding.name, coding.name):
-        problems.append(WHOLE_SEQUENCES)
+        problems.append(SEQUENCES)
     if coding.name == "signed_poisson":
         problems.append("the mean of signed_poisson is 2x - 1, the ANN saw x; use poisson.")
     if images < needed:

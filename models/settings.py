@@ -55,8 +55,9 @@ class Settings:
         default="digits",
         metadata={
             "flag": "--data",
-            "help": "Data set to train on: digits, mnist, fashion_mnist, cifar10 or nmnist; or your own: "
-            "a .npz file (x_train, y_train, x_test, y_test) or module:function.",
+            "help": "Data set to train on: digits, mnist, fashion_mnist, cifar10, nmnist, dvs_gesture, "
+            "shd or ssc; or your own: a .npz file (x_train, y_train, x_test, y_test), a folder as "
+            "torchvision or tonic makes it, or module:function.",
         },
     )
     model: str = field(default="mlp", metadata={"help": "Network to train: mlp, cnn or vgg."})

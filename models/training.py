@@ -236,7 +236,7 @@ def data_of(settings: Settings, data: Any = None, data_root: str | Path | None =
     if settings.data_digest:
         if dataset.digest != settings.data_digest:
             raise ValueError(other.format(f"what {dataset.name} holds now"))
-    elif dataset.name != settings.dataset:
+    elif (dataset.built_in or dataset.name) != settings.dataset:
         raise ValueError(other.format(dataset.name))
     return dataset
 

@@ -24,12 +24,22 @@ from spikeship.hw_targets.network.neurons import (
     SigmaDelta,
 )
 from spikeship.hw_targets.network.timing import Timing
-from spikeship.hw_targets.simulate.trace import Trace
+from spikeship.hw_targets.simulate import engine, reference
+from spikeship.hw_targets.simulate.inputs import QUANTITIES
+from spikeship.hw_targets.simulate.torch_engine import run as on_torch
+from spikeship.hw_targets.simulate.trace import Overflow, Trace
 
 SAMPLES = 3
 IMAGE = (2, 4, 3)
 Rng = np.random.Generator
 Simulate = Callable[..., Trace]
+
+
+SIMULATORS: dict[str, Simulate] = {
+    "reference": reference.simulate,
+    "engine": engine.simulate,
+    "torch": on_torch.simulate,
+}
 
 
 @dataclass(frozen=True)
@@ -616,3 +626,24 @@ def run(function: Simulate, case: Case, **changed: Any) -> Trace:
     times = {f.name: changed.pop(f.name) for f in fields(Timing) if f.name in changed}
     usual = {"inputs": case.inputs, "record": everything(case.network)}
     return function(case.network, timing=Timing(**case.arguments | times), **usual | changed)
+
+
+def joined(network: Network, traces: list[Trace], axis: int) -> Trace:
+    """One trace of several: of a batch (axis 0), or one after another (axis 1)."""
+    arrays = {
+        name: [
+            np.concatenate([getattr(t, name)[p.index] for t in traces], axis=axis)
+            if name == "spikes" or name in p.states
+            else None
+            for p in network.populations
+        ]
+        for name in QUANTITIES
+        if getattr(traces[0], name) is not None
+    }
+    counts: Any = [t.counts for t in traces]
+    overflows: Any = zip(*(t.overflow for t in traces), strict=True)
+    return Trace(
+        **arrays,
+        counts=np.sum(counts, axis=0) if axis else np.concatenate(counts),
+        overflow=tuple(sum(parts, Overflow()) for parts in overflows),
+    )

@@ -152,10 +152,10 @@ def test_real_mnist(shared_data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("name", "root", "message"), [
-    ("imagenet", None, "unknown data set 'imagenet'; choose from digits, mnist, fashion_mnist, cifar10, nmnist"),
+    ("imagenet", None, "unknown data set 'imagenet'; choose from digits, mnist, fashion_mnist, cifar10, nmnist, dvs_gesture, shd, ssc"),
     ("mnist", None, "give the folder that holds MNIST/raw as data_root"),
     ("mnist", "empty", "no such file. data_root must hold torchvision's folders"),
-    ("nmnist", None, "give the folder that holds nmnist_small.tar as data_root"),
+    ("nmnist", None, "give the folder that holds NMNIST or nmnist_small.tar as data_root"),
     ("nmnist", "empty", "no such file. data_root must hold nmnist_small.tar"),
 ])  # fmt: skip
 def test_missing_data(tmp_path: Path, name: str, root: str | None, message: str) -> None:
@@ -244,7 +244,7 @@ def test_real_nmnist(shared_data: Path) -> None:
     ({1: 0, 2: 1, 3: 2}, b"", 0, r"1 of 3 listed samples are not there \(3"),
     ({}, b"", 0, "0 of 0 listed samples"),
     ({1: 0, 2: 1}, b"xy", 0, "17 bytes are not whole events of 5"),
-    ({1: 0, 2: 1}, bytes(5 * [40]), 0, "a pixel beyond 33"),
+    ({1: 0, 2: 1}, bytes(5 * [40]), 0, "an event in 0 .. 40 of an axis of 0 .. 33"),
     ({1: 0, 2: 1}, b"", 520, "damaged"),
 ])  # fmt: skip
 def test_damaged_events(

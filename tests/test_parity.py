@@ -48,6 +48,7 @@ from kinds import (
     KINDS,
     SAMPLES,
     SEEDS,
+    SIMULATORS,
     Case,
     Rng,
     Simulate,
@@ -57,6 +58,7 @@ from kinds import (
     draw,
     every_kind,
     input_bias,
+    joined,
     run,
     sigma_delta_into_spikes,
 )
@@ -239,11 +241,6 @@ def test_the_table_is_not_silent() -> None:
 
 # -- what every backend does ---------------------------------------------------------------------
 
-SIMULATORS = {
-    "reference": reference.simulate,
-    "engine": engine.simulate,
-    "torch": on_torch.simulate,
-}
 every_simulator = pytest.mark.parametrize("simulate", SIMULATORS.values(), ids=SIMULATORS)
 
 
@@ -313,24 +310,6 @@ def test_counts_by_default() -> None:
         assert all(getattr(trace, name) is None for name in QUANTITIES)
 
 
-def joined(network: Network, traces: list[Trace]) -> Trace:
-    """One batch of several."""
-    arrays = {
-        name: [
-            np.concatenate([getattr(t, name)[p.index] for t in traces])
-            if name == "spikes" or name in p.states
-            else None
-            for p in network.populations
-        ]
-        for name in QUANTITIES
-        if getattr(traces[0], name) is not None
-    }
-    overflow = tuple(
-        sum(parts, Overflow()) for parts in zip(*(t.overflow for t in traces), strict=True)
-    )
-    return Trace(**arrays, counts=np.concatenate([t.counts for t in traces]), overflow=overflow)
-
-
 @pytest.mark.slow
 @every_simulator
 @every_kind
@@ -338,7 +317,8 @@ def test_batch_equals_one_by_one(kind: Callable[[Rng], Case], simulate: Simulate
     example = case(kind, 1)
     alone = [run(simulate, example, inputs=example.inputs[i : i + 1]) for i in range(SAMPLES)]
     assert (
-        difference(example.network, run(simulate, example), joined(example.network, alone)) is None
+        difference(example.network, run(simulate, example), joined(example.network, alone, axis=0))
+        is None
     )
 
 

@@ -210,7 +210,8 @@ def test_killed_at_every_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 RUN = """
-import sys, warnings
+import signal, sys, warnings
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in what a shell runs with &
 warnings.simplefilter("ignore")
 from pathlib import Path
 from test_resume import DATA, KILLED

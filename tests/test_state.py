@@ -15,18 +15,22 @@ from spikeship.hw_targets.network.neurons import CubaLIF, Delta, NetworkError, S
 from spikeship.hw_targets.network.timing import Timing
 from spikeship.hw_targets.simulate import engine, reference
 from spikeship.hw_targets.simulate import lava as lava_cpu
-from spikeship.hw_targets.simulate.inputs import QUANTITIES
 from spikeship.hw_targets.simulate.state import State
 from spikeship.hw_targets.simulate.torch_engine import run as on_torch
-from spikeship.hw_targets.simulate.trace import Overflow, Trace
+from spikeship.hw_targets.simulate.trace import Trace
 
-from kinds import Case, Rng, case, delays_that_wrap, dense, draw, every_kind, run
-
-SIMULATORS = {
-    "reference": reference.simulate,
-    "engine": engine.simulate,
-    "torch": on_torch.simulate,
-}
+from kinds import (
+    SIMULATORS,
+    Case,
+    Rng,
+    case,
+    delays_that_wrap,
+    dense,
+    draw,
+    every_kind,
+    joined,
+    run,
+)
 
 
 def pieces(example: Case, cuts: list[int], functions: list[Any]) -> tuple[list[Trace], State]:
@@ -40,26 +44,6 @@ def pieces(example: Case, cuts: list[int], functions: list[Any]) -> tuple[list[T
         assert traces[-1].state is not None
         state = traces[-1].state
     return traces, state
-
-
-def joined(network: Network, traces: list[Trace]) -> Trace:
-    """One run of several, one after another."""
-    arrays = {
-        name: [
-            np.concatenate([getattr(t, name)[p.index] for t in traces], axis=1)
-            if name == "spikes" or name in p.states
-            else None
-            for p in network.populations
-        ]
-        for name in QUANTITIES
-        if getattr(traces[0], name) is not None
-    }
-    overflow = zip(*(t.overflow for t in traces), strict=True)  # type: ignore[arg-type]
-    return Trace(
-        **arrays,
-        counts=sum(t.counts for t in traces),  # type: ignore[misc]
-        overflow=tuple(sum(parts, Overflow()) for parts in overflow),
-    )
 
 
 def same_state(first: State, second: State) -> bool:
@@ -91,7 +75,9 @@ def test_pieces_are_the_whole(kind: Callable[[Rng], Case], name: str) -> None:
         cut = int(np.random.default_rng(seed).integers(1, steps - 1))
         traces, state = pieces(example, [cut, cut + 1, steps], [SIMULATORS[name]])
         whole = run(reference.simulate, example)
-        assert difference(example.network, joined(example.network, traces), whole) is None, seed
+        assert (
+            difference(example.network, joined(example.network, traces, axis=1), whole) is None
+        ), seed
         _, expected = pieces(example, [steps], [reference.simulate])
         assert same_state(state, expected), seed
         assert state.step == steps
@@ -108,7 +94,7 @@ def test_backends_hand_over(kind: Callable[[Rng], Case]) -> None:
     cuts = list(range(1, steps + 1))
     traces, _ = pieces(example, cuts, [SIMULATORS[name] for name in names])
     whole = run(reference.simulate, example)
-    assert difference(example.network, joined(example.network, traces), whole) is None
+    assert difference(example.network, joined(example.network, traces, axis=1), whole) is None
 
 
 @pytest.mark.parametrize("name", SIMULATORS)
@@ -135,7 +121,7 @@ def test_smaller_messages_do_not_narrow_what_is_held(name: str) -> None:
         example = Case(network, np.concatenate([loud, quiet], axis=1))
         traces, _ = pieces(example, [7, 20, 67], [SIMULATORS[name]])
         whole = run(reference.simulate, example)
-        assert difference(network, joined(network, traces), whole) is None
+        assert difference(network, joined(network, traces, axis=1), whole) is None
 
 
 def test_pieces_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +134,7 @@ def test_pieces_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(reference.simulate, example)
     for function in (engine.simulate, on_torch.simulate):
         traces, _ = pieces(example, [3, 11, steps_of(example)], [function])
-        assert difference(example.network, joined(example.network, traces), whole) is None
+        assert difference(example.network, joined(example.network, traces, axis=1), whole) is None
 
 
 def test_a_state_is_never_changed() -> None:
@@ -159,6 +145,8 @@ def test_a_state_is_never_changed() -> None:
         first, second = (run(function, example, state=state) for _ in range(2))
         assert difference(example.network, first, second) is None
         assert same_state(first.state, second.state)
+        with pytest.raises(ValueError, match="read-only"):
+            state.neurons[0]["u"][:] = 1
 
 
 def test_without_state_there_is_none() -> None:
@@ -202,7 +190,6 @@ def test_what_cannot_go_on_is_refused() -> None:
         run(on_torch.simulate, wraps, state=State())
 
 
-@pytest.mark.lava
 def test_lava_begins_at_the_beginning() -> None:
     example = case(dense, 0)
     with pytest.raises(NetworkError, match="Lava always begins at the beginning"):

@@ -70,7 +70,7 @@ AVERAGES = (1, 2, 4, 8, 16, 32)
 STEPS = {"pgd": 40, "pgd of random codings": 20, "sapgd": 50, "apgd": 40}
 """Steps of the attacks."""
 QUERIES = 500
-"""Of the Square attack."""
+"""Queries that the Square attack may make for an image."""
 SPARSITY = {"digits": 0.01, "mnist": 0.01, "fashion_mnist": 0.01}
 """Weight of SR: of 0.003, 0.01, 0.03 and 0.1 the one with which digits gained most (on test images)."""
 PHASE: dict[str, dict[str, Any]] = {
@@ -113,7 +113,7 @@ class Bench(Seeded):
         return attack(victim, how, self.images, self.labels, seed=self.seed)
 
     def pgd(self, victim: Victim, epsilon: float | None = None) -> PGD:
-        """40 steps; 20 of 8 draws each where the coding is random."""
+        """PGD of `STEPS`; of 8 draws a step where the coding is random."""
         many = victim.stochastic
         steps = STEPS["pgd of random codings" if many else "pgd"]
         eot = 8 if many else 1

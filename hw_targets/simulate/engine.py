@@ -31,7 +31,7 @@ from ..network.neurons import NetworkError
 from ..network.timing import AS_INPUT, Timing
 from .inputs import QUANTITIES, Drive, Record, parse_record, prepare_input
 from .reference import DelayedMatrix, RunningLayer
-from .state import State, latest, latest_input
+from .state import Following, State
 from .trace import Overflow, Recorded, Trace
 
 if TYPE_CHECKING:
@@ -70,13 +70,12 @@ def simulate(
     """Run a network on a batch, with the results of `reference.simulate`, bit for bit.
 
     Arguments as there; `threads`: how many to use, all of this process's cores by default;
-    `counter`: what to count on the way for `Trace.activity`, whatever is recorded, of whole runs alone,
-    which begin without `state`. `backend`: "torch" runs it on a `device` of torch, "cpu" (the default) or
-    "cuda", see `torch_engine`. The first call
-    on a machine compiles for some 20 seconds; the result is kept on disk (numba's cache). Memory
-    beyond inputs and results: 2 bytes per weight, kept with the network, and, per thread, about
-    2 MB of messages (or four steps of one sample) and 12 bytes per neuron of the samples in work,
-    however many steps and samples there are. Raises NetworkError.
+    `counter`: what to count on the way for `Trace.activity`, whatever is recorded; only whole runs
+    are counted, which begin without `state`. `backend`: "torch" runs it on a `device` of torch, "cpu"
+    (the default) or "cuda", see `torch_engine`. The first call on a machine compiles for some 20 seconds;
+    the result is kept on disk (numba's cache). Memory beyond inputs and results: 2 bytes per weight, kept
+    with the network, and, per thread, about 2 MB of messages (or four steps of one sample) and 12 bytes
+    per neuron of the samples in work, however many steps and samples there are. Raises NetworkError.
     """
     if backend == "torch":
         if threads is not None:
@@ -184,10 +183,8 @@ class _Run:
     begin: State | None = None
     spare: list[_Buffers] = field(default_factory=list)
     """buffers that no block uses at the moment"""
-    ends: list[tuple[int, list[int], list[Array], list[dict[str, Array]]]] = field(
-        default_factory=list
-    )
-    """of a run with `begin`, by block: first sample, largest messages, last messages, states"""
+    following: Following | None = field(init=False)
+    """of a run with `begin`, which its blocks fill"""
     results: dict[str, list[Array | None]] = field(init=False)
     counts: NDArray[np.int64] = field(init=False)
     collected: Collected | None = field(init=False)
@@ -202,6 +199,8 @@ class _Run:
         counts = np.zeros((samples, *self.network.output_shape), np.int64)
         object.__setattr__(self, "counts", counts)
         planes = self.planes > 0
+        following = None if self.begin is None else Following(self.begin)
+        object.__setattr__(self, "following", following)
         collected = self.counter and self.counter.begin(self.network, *shape, planes)
         object.__setattr__(self, "collected", collected)
         results = {
@@ -231,24 +230,7 @@ class _Run:
             overflow=tuple(Overflow(*map(int, row)) for row in total),
             backend="engine",
             activity=None if self.collected is None else self.collected.activity(),
-            state=None if self.begin is None else self._end(self.begin),
-        )
-
-    def _end(self, begin: State) -> State:
-        """The state after the run, of all blocks."""
-        blocks = [block for _, *block in sorted(self.ends, key=lambda end: end[0])]
-        largest, messages, states = zip(*blocks, strict=True) if blocks else ([], [], [])
-        if not blocks:
-            return begin.after(self.drive.steps, begin.messages, begin.neurons, begin.largest)
-        x = latest_input(begin.messages[0], self.drive.x, self.drive.steps)
-        return begin.after(
-            self.drive.steps,
-            [x, *(np.concatenate(parts) for parts in zip(*messages, strict=True))],
-            [
-                {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-                for parts in zip(*states, strict=True)
-            ],
-            [self.drive.largest, *map(max, zip(*largest, strict=True))],
+            state=None if self.following is None else self.following.state(self.drive),
         )
 
     @property
@@ -363,6 +345,7 @@ class _Block:
         buffers: _Buffers,
     ) -> None:
         self.run_, self.low, self.high, self.pool = run, low, high, pool
+        self.samples = slice(low, high)
         samples = high - low
         buffers.clear()
         self.columns, self.source, self.sent = buffers.columns, buffers.source, buffers.sent
@@ -383,18 +366,18 @@ class _Block:
             for i in slow
         }
         self.begun = 0
-        if run.begin is not None:
+        if run.begin is not None and run.following is not None:
+            run.following.restart(self.samples)
             self._resume(run.begin)
 
     def _resume(self, state: State) -> None:
         """Go on from a state in place of the beginning."""
-        samples = slice(self.low, self.high)
+        samples = self.samples
         self.begun, self.largest = state.step, list(state.largest[1:])
-        self.history = [messages[samples] for messages in state.messages[1:]]
         self._load(state.messages[0][samples, -1:], 0, 1)
         for i, layer in enumerate(self.run_.layers):
             population = layer.population
-            sent = _positions_first(self.history[i][:, -1], population.shape)
+            sent = _positions_first(state.messages[1 + i][samples, -1], population.shape)
             self.sent[i][:, 0, : population.size] = sent
             for name, held in state.neurons[i].items():
                 row = STATES.index(name)
@@ -418,24 +401,19 @@ class _Block:
         for due, sums in part.ring.items():
             self.ring[i][:, (self.begun + 1 + due - part.step) & 63] = sums
 
-    def _end(self) -> tuple[int, list[int], list[Array], list[dict[str, Array]]]:
-        """What `_Run.ends` wants of the block."""
-        states = [
-            {
-                name: self.slow[i].state(name)
+    def _stand(self, following: Following) -> None:
+        """Say in which states the neurons are at the end."""
+        for i, layer in enumerate(self.run_.layers):
+            population = layer.population
+            states = (
+                self.slow[i].states()
                 if i in self.slow
-                else _channels_first(
-                    self.state[i][:, STATES.index(name)], layer.population.shape
-                ).copy()
-                for name in layer.population.states
-            }
-            for i, layer in enumerate(self.run_.layers)
-        ]
-        largest = [
-            part if layer.population.graded else 1
-            for part, layer in zip(self.largest, self.run_.layers, strict=True)
-        ]
-        return self.low, largest, self.history, states
+                else {
+                    name: _channels_first(self.state[i][:, STATES.index(name)], population.shape)
+                    for name in population.states
+                }
+            )
+            following.stands(i, self.samples, states)
 
     def run(self) -> Array:
         """All steps, some at a time."""
@@ -465,8 +443,8 @@ class _Block:
             run.counts[self.low : self.high] = self.counts
         if self.counted is not None:
             self.counted.finish()
-        if run.begin is not None:
-            run.ends.append(self._end())
+        if run.following is not None:
+            self._stand(run.following)
         return self.overflow
 
     def _load(self, part: Array, at: int, steps: int) -> None:
@@ -630,8 +608,9 @@ class _Block:
         """Put the messages of these steps where they were asked for."""
         run, population = self.run_, self.run_.layers[i].population
         sent = self.sent[i][:, 1 : 1 + steps, : population.size]
-        if run.begin is not None:
-            self.history[i] = latest(self.history[i], _channels_first(sent, population.shape))
+        if run.following is not None:
+            messages = _channels_first(sent, population.shape)
+            run.following.remember(i, self.samples, messages)
         if population.graded:
             self.largest[i] = max(self.largest[i], int(sent.max()), -int(sent.min()))
         if i in run.kept.spikes:

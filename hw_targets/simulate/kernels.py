@@ -373,7 +373,7 @@ def _find_spikes(messages: Any, events: Any) -> int:
 
 @_compiled
 def _find_in_planes(messages: Any, planes: int, events: Any) -> int:
-    """`_find` for a few channels stored one after another, each padded to a multiple of 64."""
+    """`_find_spikes` for a few channels stored one after another, each padded to a multiple of 64."""
     n = 0
     size = len(messages) // planes
     for at in range(0, size, 64):

@@ -19,7 +19,7 @@ from ..network.network import Network, Population
 from ..network.neurons import IntArray, spread
 from ..network.timing import AS_INPUT, Timing
 from .inputs import QUANTITIES, parse_record, prepare_input
-from .state import State, latest, latest_input
+from .state import Following, State
 from .trace import Overflow, Recorded, Trace
 
 Array: TypeAlias = NDArray[np.signedinteger[Any]]
@@ -54,11 +54,11 @@ def simulate(
         for p in network.populations
     ]
     begin = None if state is None else state.of(network, samples)
+    following, done, every = None, 0, slice(None)
     if begin is not None:
+        following, done = Following(begin), begin.step
         for layer in layers:
-            layer.resume(begin, slice(None))
-    done = 0 if begin is None else begin.step
-    sent: list[list[Array]] = [[] for _ in layers]
+            layer.resume(begin, every)
     columns: dict[str, dict[int, list[Array]]] = {
         name: {i: [] for i in getattr(kept, name)} for name in QUANTITIES
     }
@@ -70,8 +70,8 @@ def simulate(
             if timing.forgets(i, done + t):
                 layer.forget()
             message = layer.step(message)
-            if begin is not None:
-                sent[i].append(message)
+            if following is not None:
+                following.remember(i, every, message[:, None])
             for name, of in columns.items():
                 if i in of:
                     of[i].append(message if name == "spikes" else layer.state(name))
@@ -85,15 +85,10 @@ def simulate(
         if of
     }
     after = None
-    if begin is not None:
-        x, *past = begin.messages
-        whole = [np.stack(messages, axis=1) for messages in sent]
-        after = begin.after(
-            drive.steps,
-            [latest_input(x, drive.x, drive.steps), *map(latest, past, whole)],
-            [{name: layer.state(name) for name in layer.names} for layer in layers],
-            [drive.largest, *(int(np.abs(m.astype(np.int64)).max(initial=1)) for m in whole)],
-        )
+    if following is not None:
+        for i, layer in enumerate(layers):
+            following.stands(i, every, layer.states())
+        after = following.state(drive)
     overflow = tuple(layer.overflow for layer in layers)
     return Trace(**recorded, counts=counts, overflow=overflow, state=after)
 
@@ -129,10 +124,9 @@ class RunningLayer:
         """What wrapped and was clipped so far."""
         return self._overflow + (self._synapses.overflow if self._synapses else Overflow())
 
-    @property
-    def names(self) -> Collection[str]:
-        """The states that the layer has, as a trace calls them."""
-        return self._names
+    def states(self) -> dict[str, Array]:
+        """All of its states, see `state`."""
+        return {name: self.state(name) for name in self._names}
 
     def resume(self, state: State, samples: slice) -> None:
         """Go on with some samples of a state of this network, in place of the beginning."""

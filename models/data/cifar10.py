@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import Dataset, DatasetError, Split, in_two
+from .dataset import Dataset, DatasetError, Split, in_two, root_of
 
 _ZIP = "cifar10_jpeg.zip"
+_MADE_BY = "torchvision.datasets.CIFAR10(root, download=True)"
 CIFAR10_CLASSES = (
     "airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck",
 )  # fmt: skip
@@ -19,12 +20,8 @@ CIFAR10_CLASSES = (
 
 def read_cifar10(data_root: str | Path | None, _: int) -> Dataset:
     """A `Reader` of `load.DATASETS`: CIFAR-10, see `cifar10`."""
-    if data_root is None:
-        raise DatasetError(
-            f"cifar10 is not shipped: give the folder that holds cifar-10-batches-py "
-            f"(torchvision.datasets.CIFAR10(root, download=True) makes it) or {_ZIP} as data_root."
-        )
-    return in_two("cifar10", cifar10(data_root, "train"), cifar10(data_root, "test"))
+    root = root_of("cifar10", data_root, f"cifar-10-batches-py or {_ZIP}", _MADE_BY)
+    return in_two("cifar10", cifar10(root, "train"), cifar10(root, "test"))
 
 
 def cifar10(root: str | Path, part: Literal["train", "test"]) -> Split:
@@ -41,12 +38,15 @@ def cifar10(root: str | Path, part: Literal["train", "test"]) -> Split:
         try:
             raw = CIFAR10(root, train=part == "train")
         except RuntimeError as error:
-            raise DatasetError(f"{root / 'cifar-10-batches-py'}: {error}") from None
+            raise DatasetError(
+                f"{root / 'cifar-10-batches-py'}: {error} {_MADE_BY} makes it."
+            ) from None
         return _rgb(raw.data, np.asarray(raw.targets))
     path = next((p for p in (root / _ZIP, root / "cifar10_jpeg" / _ZIP) if p.is_file()), None)
     if path is None:
         raise DatasetError(
-            f"{root}: neither cifar-10-batches-py nor {_ZIP} is there; data_root must hold one."
+            f"{root}: neither cifar-10-batches-py nor {_ZIP} is there; data_root must hold one. "
+            f"{_MADE_BY} makes the first."
         )
     from PIL import Image
 

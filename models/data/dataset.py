@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
@@ -58,7 +59,8 @@ class Dataset:
 
     `kind`: None stands for what the axes say: samples of two or four axes have time as their first, and
     are events if they are integers, else sequences; all others are images. `digest`: SHA-256 of one's
-    own data, by which they are known again; empty for data sets that never change.
+    own data, by which they are known again; empty for data sets that never change. `built_in`: the
+    built-in data set that a folder holds or a function returned; else empty.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Dataset:
     test: Split
     kind: Kind = None  # type: ignore[assignment]
     digest: str = ""
+    built_in: str = ""
 
     def __post_init__(self) -> None:
         if self.kind is None:
@@ -98,8 +101,9 @@ class Dataset:
         shape = "x".join(map(str, self.test.images.shape[1:]))
         kinds = {"images": "images", "sequences": "sequences", "events": "samples of events"}
         answers = "numbers to predict" if self.regression else "classes"
+        name = f"{self.name} ({self.built_in})" if self.built_in else self.name
         return (
-            f"{self.name}: {len(self.train)} training, {len(self.validation)} validation and "
+            f"{name}: {len(self.train)} training, {len(self.validation)} validation and "
             f"{len(self.test)} test {kinds[self.kind]} of {shape}, {self.classes} {answers}"
         )
 
@@ -109,6 +113,19 @@ def kind_of(samples: torch.Tensor) -> Kind:
     if samples.ndim not in (3, 5):
         return "images"
     return "sequences" if samples.is_floating_point() else "events"
+
+
+def root_of(name: str, data_root: str | Path | None, holds: str, made_by: str) -> Path:
+    """The folder given for a built-in data set.
+
+    DatasetError where none was: what it must hold, and who makes it.
+    """
+    if data_root is None:
+        raise DatasetError(
+            f"{name} is not shipped: give the folder that holds {holds} as data_root "
+            f"({made_by} makes it)."
+        )
+    return Path(data_root)
 
 
 def in_three(name: str, everything: Split) -> Dataset:

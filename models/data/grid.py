@@ -73,9 +73,9 @@ def grid_of(
 def has_own_grid(data: Dataset) -> bool:
     """Whether levels come from the data: of one's own, and of all that are no images within [0, 1].
 
-    The others are built in, and have 16 grey levels where nothing else is said.
+    The others are built in, by name or in a folder, and have 16 grey levels where nothing else is said.
     """
-    if data.kind == "sequences" or data.digest:
+    if data.kind == "sequences" or (data.digest and not data.built_in):
         return data.kind != "events"
     ends = torch.aminmax(data.test.images)
     return data.kind == "images" and bool((ends.min < 0) | (ends.max > 1))

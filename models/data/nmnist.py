@@ -9,23 +9,39 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .dataset import EVENT_STEPS, Dataset, DatasetError, Split, in_three
+from .dataset import EVENT_STEPS, Dataset, DatasetError, Split, in_three, in_two, root_of
+from .events import Sensor, needed_files, split_of
 
-NMNIST_MILLISECONDS = 300
-NMNIST_SHAPE = (2, 34, 34)
+SENSOR = Sensor((2, 34, 34), 300_000)
 _TAR = "nmnist_small.tar"
+_MADE_BY = "tonic.datasets.NMNIST(root)"
+_OVERFLOW = 240
+"""The y of what is no event, but says that time goes on by `_OVERFLOWN` microseconds from here."""
+_OVERFLOWN = 1 << 13
 
 
 def read_nmnist(data_root: str | Path | None, steps: int) -> Dataset:
-    """A `Reader` of `load.DATASETS`: N-MNIST in `steps` steps, see `nmnist`."""
-    import torch
+    """A `Reader` of `load.DATASETS`: N-MNIST (Orchard et al. 2015) in `steps` steps.
 
-    if data_root is None:
-        raise DatasetError(
-            f"nmnist is not shipped: give the folder that holds {_TAR} as data_root."
-        )
-    spikes, labels = nmnist(data_root, steps)
-    return in_three("nmnist", Split(torch.from_numpy(spikes), torch.from_numpy(labels)))
+    As tonic keeps it, `<data_root>/NMNIST/Train/<class>/*.bin` and Test; where there is no folder NMNIST,
+    from `nmnist_small.tar`. Events and frames are those of `nmnist`.
+    """
+    root = root_of("nmnist", data_root, f"NMNIST or {_TAR}", _MADE_BY)
+    if not (root / "NMNIST").is_dir():
+        return in_three("nmnist", split_of(*nmnist(root, steps)))
+    train, test = (_part(root / "NMNIST" / part, steps) for part in ("Train", "Test"))
+    return in_two("nmnist", train, test)
+
+
+def _part(folder: Path, steps: int) -> Split:
+    files = needed_files(folder, "*/*.bin", _MADE_BY)
+    frames, labels = SENSOR.frames(len(files), steps), []
+    for frame, path in zip(frames, files, strict=True):
+        if path.parent.name not in [*"0123456789"]:
+            raise DatasetError(f"{path.parent}: a folder of N-MNIST is named after its digit.")
+        _write(frame, path.read_bytes(), str(path))
+        labels.append(int(path.parent.name))
+    return split_of(frames, labels)
 
 
 def nmnist(
@@ -40,14 +56,16 @@ def nmnist(
     Several events of a pixel within a step are one spike; those after 300 ms are left out. Raises
     DatasetError where the file is not there, or damaged, and for fewer steps than 1.
     """
-    if steps < 1:
-        raise DatasetError(f"steps = {steps}; give 1 or more.")
+    SENSOR.frames(0, steps)  # refuses steps before anything is read
     path = next(
         (p for p in (Path(root) / _TAR, Path(root) / "nmnist_small" / _TAR) if p.is_file()), None
     )
     if path is None:
-        raise DatasetError(f"{Path(root) / _TAR}: no such file. data_root must hold {_TAR}.")
-    events: dict[int, NDArray[np.uint8]] = {}
+        raise DatasetError(
+            f"{Path(root) / _TAR}: no such file. data_root must hold {_TAR}, or NMNIST: "
+            f"{_MADE_BY} makes it."
+        )
+    events: dict[int, bytes] = {}
     listing = None
     try:
         with tarfile.open(path) as tar:
@@ -55,7 +73,7 @@ def nmnist(
                 file = tar.extractfile(member)
                 number = re.search(r"(\d+)\.bs2$", member.name)
                 if file is not None and number:
-                    events[int(number[1])] = _events(file.read(), f"{path}, {member.name}")
+                    events[int(number[1])] = file.read()
                 elif file is not None and member.name.endswith("train1K.txt"):
                     listing = file.read().decode()
     except (tarfile.TarError, OSError, EOFError) as error:
@@ -69,20 +87,19 @@ def nmnist(
             f"{path}: {len(missing)} of {len(rows)} listed samples are not there "
             f"({', '.join(missing[:3])} ...); copy it again."
         )
-    spikes = np.zeros((len(rows), steps, *NMNIST_SHAPE), np.int8)
-    for sample, (row, _) in zip(spikes, rows, strict=True):
-        x, y, high, middle, low = events[int(row)].astype(np.int64).T
-        step = ((high & 127) << 16 | middle << 8 | low) * steps // (1000 * NMNIST_MILLISECONDS)
-        kept = step < steps
-        sample[step[kept], high[kept] >> 7, y[kept], x[kept]] = 1
+    spikes = SENSOR.frames(len(rows), steps)
+    for frame, (row, _) in zip(spikes, rows, strict=True):
+        _write(frame, events[int(row)], f"{path}, {row}.bs2")
     return spikes, np.array([int(label) for _, label in rows], np.int64)
 
 
-def _events(raw: bytes, where: str) -> NDArray[np.uint8]:
-    """Rows of the 5 bytes of an event."""
+def _write(frame: NDArray[np.int8], raw: bytes, where: str) -> None:
+    """The events of a sample: 5 bytes each, see `nmnist`."""
     if len(raw) % 5:
         raise DatasetError(f"{where}: {len(raw)} bytes are not whole events of 5; copy it again.")
-    events = np.frombuffer(raw, np.uint8).reshape(-1, 5)
-    if events.size and events[:, :2].max() >= NMNIST_SHAPE[1]:
-        raise DatasetError(f"{where}: a pixel beyond 33; this is not N-MNIST.")
-    return events
+    x, y, high, middle, low = np.frombuffer(raw, np.uint8).reshape(-1, 5).astype(np.int64).T
+    overflow = y == _OVERFLOW
+    time = ((high & 127) << 16 | middle << 8 | low) + _OVERFLOWN * np.cumsum(overflow)
+    events = ~overflow
+    pixels = (high[events] >> 7, y[events], x[events])
+    SENSOR.write(frame, time[events], pixels, where)

@@ -109,7 +109,7 @@ def of_splits(splits: Mapping[str, Split], name: str, kind: Kind) -> Dataset:
                 f"10 or more, or x_validation and y_validation."
             )
         data = in_two(name, first, splits["test"], kind)
-    return replace(data, digest=_digest(splits, kind))
+    return replace(data, digest=digest_of(splits, kind))
 
 
 def _parts(arrays: Mapping[str, Any]) -> list[str]:
@@ -240,10 +240,11 @@ def _array(value: Any) -> NDArray[Any]:
     return array
 
 
-def _digest(splits: Mapping[str, Split], kind: Kind) -> str:
+def digest_of(splits: Mapping[str, Split], kind: Kind) -> str:
+    """SHA-256 over kind, types, shapes and numbers of all splits, which have names."""
     sha = hashlib.sha256(kind.encode())
     for part, split in splits.items():
         for tensor in (split.images, split.labels):
             sha.update(f"{part} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            sha.update(tensor.numpy().tobytes())
+            sha.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
     return sha.hexdigest()

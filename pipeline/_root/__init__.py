@@ -129,11 +129,12 @@ def __dir__() -> list[str]:
 def data(name: Any = "digits", root: str | Path | None = None, *, steps: int = 30) -> Dataset:
     """A data set, built in or your own: training, validation and test samples.
 
-    `name`: digits (scikit-learn's, shipped), mnist, fashion_mnist, cifar10 or nmnist, which are read
-    from the folder `root` as torchvision leaves them there. Or your own: `"mine.npz"` or a dictionary
-    with x_train, y_train, x_test, y_test (images (sample, C, H, W), sequences (sample, time, features),
-    events of 0 and 1; classes, or real targets of regression); torch data sets (training, test); or
-    `"module:function"`, which returns these. `steps`: time steps of a sample of events (nmnist). Raises
+    `name`: digits (scikit-learn's, shipped), mnist, fashion_mnist, cifar10, nmnist, dvs_gesture, shd or
+    ssc, which are read from the folder `root` as torchvision and tonic leave them there; or such a folder
+    alone, or one of pictures, train/CLASS/*.png and test/CLASS/*.png. Or your own: `"mine.npz"` or a
+    dictionary with x_train, y_train, x_test, y_test (images (sample, C, H, W), sequences (sample, time,
+    features), events of 0 and 1; classes, or real targets of regression); torch data sets (training,
+    test); or `"module:function"`, which returns these. `steps`: time steps of a sample of events. Raises
     DatasetError for an unknown name, for files that are missing or damaged, and for arrays that do not
     fit, by name.
 
@@ -182,7 +183,7 @@ def train(
 def convert(
     ann: Classifier | nn.Module,
     data: Any = None,
-    coding: Coding | str = "direct",
+    coding: Coding | str | None = None,
     *,
     scale: float | None = None,
     **options: Any,
@@ -191,31 +192,37 @@ def convert(
 
     `ann`: what `train(spiking=False)` gives, or any torch network of yours that is a row of layers, see
     `models.ann_layers.layers_of`; AnnError says why another is not. `data`: the data set that it was
-    trained on; that of a Classifier is known. `coding`: of the spiking network's input, by name with the
-    ANN's grey levels (16 of yours) and 8 steps, or a `Coding`. `scale`: of the thresholds; by default
-    0.3, for yours the one with which most answers are the ANN's. `options`: see
-    `models.conversion.convert` and `models.ann_conversion.convert_ann`. The result goes to `deploy`.
+    trained on; that of a Classifier is known. `coding`: of the spiking network's input; by name, by
+    default what suits the data (images `direct`), in 8 steps on the ANN's grid, of your own ANN the
+    data's. `scale`: of the thresholds; by default 0.3, for yours the one with which most answers are the
+    ANN's. `options`: see `models.conversion.convert` and `models.ann_conversion.convert_ann`. The result
+    goes to `deploy`.
 
     >>> convert(ann, data)
     mlp of norse on digits, coding direct, 8 steps, seed 0
     """
     from .hw_targets.network.coding import Coding
     from .models.ann import ann_of
-    from .models.ann_conversion import converted
+    from .models.ann_conversion import check_data, converted
+    from .models.data.grid import CodingChoice
     from .models.training import Classifier
     from .pipeline.frontends.load import check_ann
 
-    if data is None and not isinstance(ann, Classifier):
+    foreign = not isinstance(ann, Classifier)
+    if data is None and foreign:
         raise ValueError("thresholds are chosen on data: give the data set that it was trained on.")
-    if not isinstance(ann, Classifier):
+    if foreign:
         check_ann(ann)
-    dataset = _data(data, ann)
-    if isinstance(coding, str):
-        known = {"grid": ann.settings.coding.grid} if isinstance(ann, Classifier) else {}
-        coding = Coding.of(coding, **known)
+    dataset = _data(data, None if foreign else ann)
+    if foreign:
+        check_data(dataset)
+    if not isinstance(coding, Coding):
+        levels = None if foreign else ann.settings.coding.grid
+        coding = CodingChoice(coding, levels=levels).of(dataset)
     images, regression = dataset.train.images, dataset.regression
-    own = ann_of(ann, images)
-    return converted(own, coding, images, scale=scale, regression=regression, **options)
+    return converted(
+        ann_of(ann, images), coding, images, scale=scale, regression=regression, **options
+    )
 
 
 def deploy(
@@ -314,12 +321,10 @@ def simulate(
     from .pipeline.deploy.run import own_timing, run
 
     network = _network(chip)
-    if state is not None and steps is None and len(inputs.shape) > 1 + len(network.input_shape):
-        steps = inputs.shape[1]
     return run(
         network,
         inputs,
-        own_timing(network, inputs, steps),
+        own_timing(network, inputs, steps, goes_on=state is not None),
         backend=backend,
         record=record,
         file=getattr(chip, "path", None),
@@ -412,7 +417,8 @@ def attack(
     `chip`: a `Deployed` is attacked as it runs: gradients through its twin, answers from the engine. Of a
     torch ANN of yours, images to logits, any differentiable forward will do; `coding` is noise for it,
     see `certify`. `how`: an attack such as `PGD(0.1)`, `SAPGD(0.1)`, `Square(0.1)`, its radius in
-    L-infinity for images in [0, 1]; data beyond are attacked in units of their range.
+    L-infinity for images in [0, 1]; data beyond are attacked in units of their range, sequences as a
+    whole. Raises DatasetError for regression and events.
 
     >>> import spikeship
     >>> attacked = attack(chip, data, spikeship.PGD(0.1, steps=2), samples=10, draws=2)

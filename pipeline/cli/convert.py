@@ -57,7 +57,11 @@ def convert(
     ] = None,
     levels: Annotated[
         int | None,
-        typer.Option(help="Input grid: grey levels per 1.0. Default: the ANN's; yours 16.", min=1),
+        typer.Option(
+            help="Input grid: levels per 1.0. Default: the ANN's; of your own ANN those that suit your "
+            "own data, 16 for built-in images.",
+            min=1,
+        ),
     ] = None,
     scale: Annotated[
         float | None,
@@ -89,7 +93,7 @@ def convert(
     are given as images of one row: x (sample, C, 1, L).
     """
     from ...models import training
-    from ...models.ann_conversion import converted, fine_tuned
+    from ...models.ann_conversion import check_data, converted, fine_tuned
     from ...models.data.load import load
     from ..frontends.load import is_foreign, load_ann
 
@@ -100,6 +104,7 @@ def convert(
         if data is None:
             misused(f"{source}: thresholds are chosen on data: give --data.")
         dataset = load(data, data_root, coding.steps or 8)
+        check_data(dataset)
         ann = load_ann(source, dataset.train.images, checkpoint)
     else:
         classifier = load_ann(source, checkpoint=checkpoint)

@@ -23,8 +23,8 @@ NetArgument = Annotated[Path, typer.Argument(help="A netx file (.net).", metavar
 DataRoot = Annotated[
     Path | None,
     typer.Option(
-        help="Folder that holds the data: torchvision's MNIST/raw or FashionMNIST/raw, "
-        "cifar-10-batches-py, cifar10_jpeg.zip or nmnist_small.tar.",
+        help="Folder that holds built-in data: torchvision's MNIST/raw, FashionMNIST/raw or "
+        "cifar-10-batches-py, tonic's NMNIST, DVSGesture, SHD or SSC.",
         envvar="SPIKESHIP_DATA_ROOT",
     ),
 ]
@@ -41,7 +41,8 @@ Devices = Annotated[
 
 _CODING = {part.name: part.metadata for part in fields(Coding)}
 OWN_DATA = (
-    "a built-in name, your own data.npz (x_train, y_train, x_test, y_test), or module:function"
+    "a built-in name, your own data.npz (x_train, y_train, x_test, y_test), a folder as torchvision or "
+    "tonic makes it, or module:function"
 )
 """What --data takes."""
 _PANEL = "A file without recipe"

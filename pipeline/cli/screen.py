@@ -85,6 +85,7 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
         try:
             with errors(lambda message: in_flags(message, flags, values)):
                 typed = [name for name in given if _typed(context, name)]
+                _tell_folder(values.get("data") or values.get("dataset"))
                 output = function(**{p.name: fields.argument(p, given, typed) for p in parameters})
                 result = {**output.result, **records.environment()}
                 if output.out is not None:
@@ -106,6 +107,16 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
     )
     run.__name__, run.__doc__ = function.__name__.rstrip("_"), _unwrapped(function.__doc__ or "")
     return run
+
+
+def _tell_folder(data: object) -> None:
+    """What --data was recognised as, where it is a folder."""
+    if isinstance(data, str) and Path(data).is_dir():
+        from ...models.data.folders import recognised
+        from ...models.data.load import DATASETS
+
+        if data not in DATASETS:
+            say(f"{data}: {recognised(data).text}")
 
 
 def _typed(context: typer.Context, name: str) -> bool:

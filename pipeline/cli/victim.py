@@ -103,7 +103,8 @@ class SubjectOptions:
     def _integers(self, path: Path) -> Subject:
         from ..deploy.deployed import Deployed
         from ..robustness import DeployedVictim
-        from ..robustness.subject import Subject, in_unit_range
+        from ..robustness.subject import Subject
+        from ..robustness.unit_range import in_unit_range
 
         task = self.data.of(Deployed.load(path))
         data, span = in_unit_range(task.data)
@@ -125,7 +126,8 @@ class SubjectOptions:
     def _trained(self, path: Path, on: Form | None) -> Subject:
         from ...models import training
         from ..robustness import DeployedVictim, FloatVictim
-        from ..robustness.subject import Subject, in_unit_range
+        from ..robustness.subject import Subject
+        from ..robustness.unit_range import in_unit_range
 
         classifier = training.load(path)
         settings = classifier.settings

@@ -83,6 +83,7 @@ def own_timing(
     inputs: NDArray[Any],
     steps: int | None = None,
     *,
+    goes_on: bool = False,
     reset_interval: int | None = None,
     reset_offset: int | None = None,
     message_bits: int | None = None,
@@ -90,13 +91,14 @@ def own_timing(
     """How a network with or without recipe is run on `inputs` (sample, time, *input shape).
 
     `steps` None: those of the input, and the network's latency, so that the answer to the last input step
-    is not cut off; a constant input (sample, *input shape) has none. What else is None is as the recipe
-    says, or without one as `AS_INPUT`; `reset_interval` 0: none. Raises NetworkError where the recipe
-    alone says single spikes and the inputs are not 0 and 1.
+    is not cut off; those of the input alone where the run `goes_on` from a state; a constant input
+    (sample, *input shape) has none. What else is None is as the recipe says, or without one as
+    `AS_INPUT`; `reset_interval` 0: none. Raises NetworkError where the recipe alone says single spikes
+    and the inputs are not 0 and 1.
     """
     usual = AS_INPUT if network.recipe is None else network.recipe.timing()
     if steps is None and np.ndim(inputs) > 1 + len(network.input_shape):
-        steps = inputs.shape[1] + network.latency
+        steps = np.shape(inputs)[1] + (0 if goes_on else network.latency)
     if message_bits is None and usual.message_bits == 0:
         check_single_spikes(network, inputs)
     return Timing(

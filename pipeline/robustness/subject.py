@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
 from ...hw_targets.network.coding import Coding
-from ...models.data.dataset import Dataset, DatasetError, Messages, Split
-from ...models.data.grid import grid, has_own_grid
+from ...models.data.dataset import Dataset
 from ...models.training import Classifier
 from ..deploy.deployed import Deployed
 from ..frontends.load import check_ann
 from .ann_victim import AnnVictim
+from .unit_range import UNIT, Span, images_alone, in_unit_range
 from .victims import DeployedVictim, FloatVictim, Victim
-
-WHOLE = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Subject:
 
     victim: Victim
     dataset: Dataset
-    span: tuple[float, float] = WHOLE
+    span: Span = UNIT
 
     @classmethod
     def of(cls, model: Any, data: Dataset, coding: Coding | None = None) -> Subject:
@@ -59,44 +57,11 @@ class Subject:
 
     def images_alone(self, what: str) -> None:
         """Refuse data that are no images in [0, 1], where `what` needs these. Raises DatasetError."""
-        if self.dataset.kind != "images" or self.span != WHOLE:
-            low, high = self.span
-            raise DatasetError(
-                f"{what} is for images in [0, 1]; {self.dataset.name} is {self.dataset.kind} of {low:g} "
-                f".. {high:g}."
-            )
+        images_alone(self.dataset, self.span, what)
 
     @property
     def unit(self) -> list[str]:
         """In what epsilon is, where it is not in units of [0, 1]."""
-        if self.span == WHOLE:
+        if self.span == UNIT:
             return []
         return [f"epsilon in units of the range of the data, {self.span[0]:g} .. {self.span[1]:g}"]
-
-
-def in_unit_range(data: Dataset) -> tuple[Dataset, tuple[float, float]]:
-    """Data that attacks can move, scaled to [0, 1] where they are not within it, and the ends of their
-    range. DatasetError for others, which says why."""
-    if isinstance(data.test, Messages):
-        raise DatasetError(
-            f"{data.name} are integers, encoded already: attacks and certificates move images in [0, 1]. "
-            f"Give --data, or real numbers with --input and --labels."
-        )
-    if not len(data.test.labels):
-        raise DatasetError(f"{data.name} has no labels: give --labels Y.npy.")
-    if data.regression:
-        raise DatasetError(
-            f"{data.name} is regression: attacks and certificates turn the answers of classifiers."
-        )
-    if data.kind == "events" or not has_own_grid(data):
-        return data, WHOLE
-    own = grid(data, 1)
-    low, high = own.low, own.high
-    if (low >= 0 and high <= 1) or low == high:
-        return data, WHOLE
-
-    def scaled(split: Split) -> Split:
-        return Split(((split.images - low) / (high - low)).clamp(0, 1), split.labels)
-
-    train, validation, test = (scaled(split) for split in (data.train, data.validation, data.test))
-    return replace(data, train=train, validation=validation, test=test, digest=""), (low, high)

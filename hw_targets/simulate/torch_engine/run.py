@@ -22,7 +22,7 @@ from ...network.neurons import NetworkError
 from ...network.timing import AS_INPUT, Timing
 from ..engine import begun
 from ..inputs import QUANTITIES, Drive, Record, parse_record, prepare_input
-from ..state import State, latest, latest_input
+from ..state import Following, State
 from ..trace import Overflow, Recorded, Trace
 from .activity import Collected
 from .layer import Block, Layer, Running, Wanted
@@ -125,12 +125,7 @@ class _Run:
         self.layers = layers_on(network, device)
         samples = len(drive.x)
         shape = (samples, drive.steps)
-        if begin is not None:
-            self.messages = [np.empty_like(messages) for messages in begin.messages[1:]]
-            self.states = [
-                {name: np.empty_like(held) for name, held in of.items()} for of in begin.neurons
-            ]
-            self.largest = [1] * len(self.layers)
+        self.following = None if begin is None else Following(begin)
         self.collected = None
         if counter is not None:
             counter.check(network, drive.steps)
@@ -161,14 +156,7 @@ class _Run:
             overflow=tuple(self.overflow),
             backend="torch",
             activity=None if self.collected is None else self.collected.activity(),
-            state=None if self.begin is None else self._end(self.begin),
-        )
-
-    def _end(self, begin: State) -> State:
-        """The state after the run."""
-        x = latest_input(begin.messages[0], self.drive.x, self.drive.steps)
-        return begin.after(
-            self.drive.steps, [x, *self.messages], self.states, [self.drive.largest, *self.largest]
+            state=None if self.following is None else self.following.state(self.drive),
         )
 
     def block(self) -> tuple[int, int]:
@@ -209,12 +197,11 @@ class _Run:
         counts = torch.zeros(
             (high - low, populations[-1].size), dtype=torch.int64, device=self.device
         )
-        begin, done = self.begin, 0
+        begin, done, block_samples = self.begin, 0, slice(low, high)
         if begin is not None:
             done = begin.step
             for i, part in enumerate(running):
-                self._resume(begin, i, part, slice(low, high))
-                self.messages[i][low:high] = begin.messages[1 + i][low:high]
+                self._resume(begin, i, part, block_samples)
         for start in range(0, drive.steps, columns):
             steps = min(columns, drive.steps - start)
             x, largest = self._load(low, high, start, steps), drive.largest
@@ -233,17 +220,19 @@ class _Run:
                     self.collected.tally(i + 1, block.messages, low, start)
                 x = block.messages
                 largest = _largest(x) if populations[i].graded else 1
-                if begin is not None:
-                    self._remember(i, low, x)
-                    self.largest[i] = max(self.largest[i], largest)
+                if self.following is not None:
+                    sent = outward(x.transpose(0, 1).cpu().numpy(), populations[i].shape)
+                    self.following.remember(i, block_samples, sent)
             counts += x.sum(dim=0, dtype=torch.int64)
         if self.kept.counts:
             self.counts[low:high] = outward(counts.cpu().numpy(), self.network.output_shape)
         for i, part in enumerate(running):
-            if begin is not None:
-                for name, tensor in part.states().items():
-                    array = outward(tensor.cpu().numpy(), populations[i].shape)
-                    self.states[i][name][low:high] = array
+            if self.following is not None:
+                states = {
+                    name: outward(held.cpu().numpy(), populations[i].shape)
+                    for name, held in part.states().items()
+                }
+                self.following.stands(i, block_samples, states)
             self.overflow[i] += part.result()
             if self.collected is not None:
                 self.collected.add_active(i, part.active)
@@ -263,12 +252,6 @@ class _Run:
             begin.largest[i],
             self._patches,
         )
-
-    def _remember(self, i: int, low: int, sent: Tensor) -> None:
-        """Keep the last messages (step, sample, neuron) of a layer."""
-        kept = self.messages[i][low : low + sent.shape[1]]
-        recent = sent[-kept.shape[1] :].transpose(0, 1).cpu().numpy()
-        kept[:] = latest(kept, outward(recent, self.network.populations[i].shape))
 
     def _load(self, low: int, high: int, start: int, steps: int) -> Tensor:
         """The input of these steps on the device, (step, sample, neurons)."""

@@ -159,8 +159,9 @@ def tuned(
 
 def _over_mean(gradient: Tensor, power: int) -> Tensor:
     """g^p / mean|g^p|, the mean over each image; 0 where g is 0 everywhere."""
-    scaled = gradient / gradient.abs().amax((1, 2, 3), keepdim=True).clamp(
+    axes = tuple(range(1, gradient.ndim))
+    scaled = gradient / gradient.abs().amax(axes, keepdim=True).clamp(
         min=torch.finfo(gradient.dtype).tiny
     )
     powered = scaled.pow(power)
-    return powered / powered.abs().mean((1, 2, 3), keepdim=True).clamp(min=1e-30)
+    return powered / powered.abs().mean(axes, keepdim=True).clamp(min=1e-30)
