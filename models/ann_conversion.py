@@ -166,6 +166,8 @@ def convert_ann(
     problems = []
     if coding.name == "signed_poisson":
         problems.append("the mean of signed_poisson is 2x - 1, the ANN saw x; use poisson.")
+    if coding.name == "sequence":
+        problems.append(SEQUENCES)
     if (coding.name == "events") != (kind_of(images) == "events"):
         problems.append("events go with the coding events, images with the others.")
     if scale is not None and not scale > 0:
