@@ -153,7 +153,12 @@ def speed_rows(speed: dict[str, Any]) -> list[str]:
     return rows
 
 
-GPU_NAMES = {**SPEED_NAMES, "vgg11": "VGG-11 on 32x32 pixels, T = 4"}
+GPU_NAMES = {
+    **SPEED_NAMES,
+    "vgg11": "VGG-11 on 32x32 pixels, T = 4",
+    "vgg16": "VGG-16, T = 4",
+    "resnet18": "ResNet-18, T = 4",
+}
 GPU_BATCHES = (1, 32, 2048)
 
 
