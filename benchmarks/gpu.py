@@ -40,6 +40,7 @@ from ..hw_targets.simulate import engine, reference
 from ..hw_targets.simulate.inputs import prepare_input
 from ..hw_targets.simulate.torch_engine import products, scan
 from ..hw_targets.simulate.torch_engine import run as on_torch
+from ..hw_targets.simulate.torch_engine.device import device_of
 from ._fuzz_checks import difference, everything, scattered
 from ._fuzz_networks import Case, draw
 from .harness import RESULTS, command, finish, kept
@@ -396,7 +397,7 @@ def main(
 ) -> None:
     """Measure, print, write JSON. Status 1 where anything differs or failed."""
     setup = REHEARSAL if cpu_rehearsal else FULL
-    on_torch.device_of(setup.device)
+    device_of(setup.device)
     start = time.monotonic()
     done = measured(setup, work / setup.device, minutes)
     result = {
