@@ -33,7 +33,7 @@ import typer
 from rich.table import Table
 
 from ...hw_targets.simulate.torch_engine import products, scan
-from ...hw_targets.simulate.torch_engine import run as on_torch
+from ...hw_targets.simulate.torch_engine.device import device_of
 from ..harness import RESULTS, command, finish, kept
 from . import energy, parity, speed
 from .setup import FULL, REHEARSAL, Setup
@@ -157,7 +157,7 @@ def main(
             f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}."
         )
     setup = REHEARSAL if cpu_rehearsal else FULL
-    on_torch.device_of(setup.device)
+    device_of(setup.device)
     start = time.monotonic()
     done = measured(setup, work / setup.device, minutes, sections)
     result = {

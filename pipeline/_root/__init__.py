@@ -152,6 +152,7 @@ def train(
     *,
     start: nn.Module | None = None,
     progress: bool | None = None,
+    device: str = "cpu",
     **settings: Any,
 ) -> Classifier:
     """Train a spiking network, or its ANN twin (`spiking=False`), and keep the best epoch.
@@ -160,7 +161,8 @@ def train(
     `sigma=0.1`, `steps=8`, `epochs=20`, `objective="at"`. `folder`: for checkpoints; by default one below
     `runs/`, named after data and settings, so that an interrupted call goes on where it stopped, and a
     finished one is loaded. `start`: a network whose weights to start from. `progress`: a bar, by default
-    where a terminal is. Raises ValueError for settings that do not go together.
+    where a terminal is. `device`: where it is trained, cpu, cuda, cuda:1, ...; it comes back to the CPU.
+    Raises ValueError for settings that do not go together, and for a device that is not there.
 
     >>> train(data, epochs=1, coding="direct", sigma=0)
     mlp of norse on digits, coding direct, 8 steps, seed 0
@@ -177,7 +179,8 @@ def train(
         name = hashlib.sha256(chosen.text.encode()).hexdigest()[:8]
         folder = Path("runs") / f"{chosen.dataset}-{chosen.model}-{name}"
     shown = sys.stderr.isatty() if progress is None else progress
-    return training.train(chosen, dataset, folder, start=start, progress=shown)[0]
+    how: Any = {"start": start, "progress": shown, "device": device}
+    return training.train(chosen, dataset, folder, **how)[0]
 
 
 def convert(

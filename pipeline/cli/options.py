@@ -29,6 +29,10 @@ DataRoot = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of weights and noise.")]
+Processor = Annotated[
+    str,
+    typer.Option("--device", help="Where it is computed: cpu, or a GPU, as cuda, cuda:1, ..."),
+]
 Devices = Annotated[
     list[str] | None,
     typer.Option(
