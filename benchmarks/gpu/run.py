@@ -1,9 +1,9 @@
 """The torch backend on a GPU: is it exact there, and how fast is it beside the engine on the CPU.
 
 Usage: python -m spikeship.benchmarks.gpu [--cpu-rehearsal] [--only SECTION,...] [--minutes M]
-           [--work FOLDER] [--out FILE.json]
+           [--data-root ROOT] [--work FOLDER] [--out FILE.json]
 
-Needs torch, numba and h5py; neither Norse nor Lava nor data. In this order:
+Needs torch, numba and h5py; neither Norse nor Lava nor data, but for the last section. In this order:
 
     parity    random networks of every kind (`_fuzz_networks`) against the reference, each spike, state,
               count and overflow with `==`, with neurons updated in one kernel and step by step; then an
@@ -13,10 +13,12 @@ Needs torch, numba and h5py; neither Norse nor Lava nor data. In this order:
     growth    the MLP's time against steps, neurons, spikes, batch and the engine's threads
     energy    joules per inference by NVML of VGG-11: as an ANN and as a spiking network in float32, TF32
               and float16, with and without CUDA graphs, and our integers
+    cifar10   `spikeship.benchmarks.cifar10` for the rest of the time: robust training of VGG-11, then
+              integers, attacks, certificates; where ROOT holds CIFAR-10, with Norse and Lightning
 
 What is measured stays in FOLDER: the same command goes on from there. No section begins after M minutes.
 A cell that fails is stored with its error, and measured again by the next run. `--cpu-rehearsal`: all of
-it at toy size on the CPU.
+it at toy size on the CPU, with images drawn at random.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from ..harness import RESULTS, command, finish, kept
 from . import energy, parity, speed
 from .setup import FULL, REHEARSAL, Setup
 
-SECTIONS = ("parity", "speed", "growth", "energy")
+SECTIONS = ("parity", "speed", "growth", "energy", "cifar10")
 Cells = Iterator[tuple[str, Callable[[], dict[str, Any]]]]
 
 
@@ -98,6 +100,27 @@ def measured(
     return out
 
 
+def training(setup: Setup, data_root: Path | None, folder: Path, minutes: float) -> dict[str, Any]:
+    """The recipe of CIFAR-10 for so long, see `cifar10.run.piece`; or why not."""
+    rehearsal = setup.device == "cpu"
+    if data_root is None and not rehearsal:
+        return {"left_out": "give --data-root, the folder that holds CIFAR-10"}
+    if minutes <= 0:
+        return {"left_out": "no time was left"}
+    try:
+        from ..cifar10 import recipe, run
+    except ImportError as error:
+        return {"left_out": f"{error}; training needs Norse and Lightning"}
+    try:
+        chosen = recipe.TOY if rehearsal else recipe.FULL
+        bench = run.bench_of(chosen, data_root, folder, setup.device)
+        done = run.piece(bench, minutes)
+        return {**done, "summary": run.summary(chosen, done["cells"])}
+    except Exception as error:
+        traceback.print_exc()
+        return {"error": f"{type(error).__name__}: {error}"}
+
+
 def table(result: dict[str, Any]) -> Table:
     """Speeds, cell by cell."""
     out = Table(title=f"Samples per second, torch on {result['device']} beside the engine")
@@ -147,6 +170,7 @@ def main(
         str, typer.Option(help=f"Sections, comma-separated, of {', '.join(SECTIONS)}.")
     ] = ",".join(SECTIONS),
     minutes: Annotated[float, typer.Option(help="Begin nothing after so long.")] = 8.0,
+    data_root: Annotated[Path | None, typer.Option(help="Folder that holds CIFAR-10.")] = None,
     work: Annotated[Path, typer.Option(help="Folder of measured cells.")] = Path("runs/gpu"),
     out: Annotated[Path, typer.Option()] = RESULTS / "gpu.json",
 ) -> None:
@@ -160,11 +184,15 @@ def main(
     device_of(setup.device)
     start = time.monotonic()
     done = measured(setup, work / setup.device, minutes, sections)
+    if "cifar10" in sections:
+        rest = minutes - (time.monotonic() - start) / 60
+        done["cifar10"] = training(setup, data_root, work / setup.device / "cifar10", rest)
     result = {
         "command": command(
             "gpu",
             cpu_rehearsal=cpu_rehearsal,
             only=None if sections == list(SECTIONS) else only,
+            data_root=data_root,
         ),
         "device": setup.device,
         "minutes": (time.monotonic() - start) / 60,
@@ -178,6 +206,8 @@ def main(
     ]
     left_out = [f"{name}: {cell['left_out']}" for name, cell in done.items() if "left_out" in cell]
     failed = [f"{name}: {cell['error']}" for name, cell in done.items() if "error" in cell]
+    if left := done.get("cifar10", {}).get("left"):
+        left_out.append(f"cifar10: {len(left)} cells are left; the same command goes on")
     tables = [table(result), energy_table(result)]
     finish(result, out, [*tables, *notes, *left_out, *failed], work=work)
     raise typer.Exit(1 if failed or not all(map(_agrees, done.values())) else 0)
