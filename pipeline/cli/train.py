@@ -60,6 +60,7 @@ def train(
     return Output(
         {
             "checkpoint": path,
+            "device": device,
             "validation_accuracy": validation.accuracy,
             "test_accuracy": test.accuracy,
             "validation_error": validation.error,
