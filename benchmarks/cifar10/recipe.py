@@ -112,13 +112,13 @@ FULL = Recipe(
     tuning=(3, 10_000),
     converted_on=(11, 64, 16),
     attacked=1000,
-    chunk=250,
+    chunk=100,
     steps=50,
     targets=9,
     queries=1000,
     eot=8,
     certified=(500, 10_000),
-    measured=10_000,
+    measured=2_000,
 )
 REDUCED = replace(
     FULL,

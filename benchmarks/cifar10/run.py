@@ -96,7 +96,7 @@ class Bench(Seeded):
             coding = self.recipe.base.changed(**CODINGS[variant.coding]).coding
             batches, batch, steps = self.recipe.converted_on
             net = conversion.convert(
-                self.ann,
+                self.ann.to(self.device),
                 coding,
                 self.data.train.images,
                 scale=0.3,
@@ -105,7 +105,8 @@ class Bench(Seeded):
                 calibration_steps=steps,
                 seed=self.seed,
             )
-            training.save(net, path)
+            self.ann.cpu()
+            training.save(net.cpu(), path)
         return training.load(path)
 
     def snn(self, variant: Variant) -> training.Classifier:
@@ -210,10 +211,10 @@ def _clean(bench: Bench, variant: Variant, form: str) -> dict[str, Any]:
     """Accuracy on all test images."""
     if form == FLOAT:
         net = bench.snn(variant)
-        accuracy = training.accuracy(net, bench.data.test)
+        accuracy = training.accuracy(net.to(bench.device), bench.data.test)
         return {"settings": net.settings.options(), "accuracy": accuracy}
     deployed = bench.integers(variant, int(form.split(maxsplit=1)[0]))
-    result = classify(deployed, bench.data.test)
+    result = classify(deployed, bench.data.test, device=bench.device)
     return {
         "digest": deployed.digest,
         "accuracy": result.accuracy,
@@ -232,7 +233,8 @@ def _attacked(
     victim = bench.victim(variant, form)
     how = attacks_on(victim, bench.recipe)[name]
     images, labels = bench.data.test[list(part)]
-    done = attack(victim, how, images, labels, seed=bench.seed)
+    with victim.on(bench.device):
+        done = attack(victim, how, images, labels, seed=bench.seed)
     path = _kept_attack(bench, variant, form, name, start)
     path.parent.mkdir(parents=True, exist_ok=True)
     after = done.after
@@ -257,7 +259,8 @@ def _worst(bench: Bench, variant: Variant, form: str) -> dict[str, Any]:
 
     def under(names: Sequence[str]) -> float:
         tried = [_scored(bench, variant, form, name) for name in names]
-        return worst_case(victim, tried, labels, Plan(seed=bench.seed)).accuracy
+        with victim.on(bench.device):
+            return worst_case(victim, tried, labels, Plan(seed=bench.seed)).accuracy
 
     alone = {name: _scored(bench, variant, form, name)[0].accuracy for name in ATTACKS}
     return {
@@ -287,14 +290,16 @@ def _certified(bench: Bench, variant: Variant) -> dict[str, Any]:
     """Certified accuracy of the vote of the 8-bit integers."""
     count, draws = bench.recipe.certified
     images, labels = bench.data.test[bench.chosen[:count]]
-    done = certify(
-        bench.victim(variant, "8 bits"),
-        images,
-        labels,
-        n=draws,
-        seed=bench.seed,
-        folder=bench.folder / "votes" / file_name(variant.name),
-    )
+    victim = bench.victim(variant, "8 bits")
+    with victim.on(bench.device):
+        done = certify(
+            victim,
+            images,
+            labels,
+            n=draws,
+            seed=bench.seed,
+            folder=bench.folder / "votes" / file_name(variant.name),
+        )
     return {
         "digest": done.digest,
         "method": done.method,
@@ -418,7 +423,9 @@ def main(
     reduced: Annotated[
         bool, typer.Option("--reduced", help="A smaller network on fewer images, for two cores.")
     ] = False,
-    device: Annotated[str, typer.Option(help="Where networks are trained.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="Where torch computes: cpu, cuda, cuda:1, ...")
+    ] = "cpu",
     minutes: Annotated[float | None, typer.Option(help="Stop after so long.", min=0)] = None,
     work: Annotated[Path | None, typer.Option(help="Networks and cells.")] = None,
     out: Annotated[Path | None, typer.Option()] = None,
