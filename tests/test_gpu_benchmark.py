@@ -74,6 +74,15 @@ def test_nothing_begins_after_its_time(tmp_path: Path) -> None:
     assert not (tmp_path / "work").exists()
 
 
+def test_energy_without_a_sensor_is_measured_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter([{"status": "unavailable"}, {"status": "measured"}])
+    monkeypatch.setattr(run, "cells", lambda setup: iter([("energy x", lambda: next(answers))]))
+    for status in ("unavailable", "measured", "measured"):
+        assert run.measured(REHEARSAL, tmp_path, 1)["energy x"] == {"status": status}
+
+
 def test_unknown_sections_are_refused(tmp_path: Path) -> None:
     with pytest.raises(typer.BadParameter, match="no section power; there are parity, speed"):
         run.main(cpu_rehearsal=True, only="parity,power", work=tmp_path, out=tmp_path / "x.json")

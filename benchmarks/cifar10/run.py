@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
+from threading import Event
 from typing import Annotated, Any
 
 import numpy as np
@@ -347,19 +348,18 @@ def _energy(bench: Bench, variant: Variant, form: str) -> dict[str, Any]:
 
 
 @contextmanager
-def interrupted_after(seconds: float | None) -> Iterator[list[bool]]:
-    """Interrupts the block after so long, as Ctrl-C does; what is given says whether it did."""
-    late: list[bool] = []
+def interrupted_after(seconds: float | None, late: Event) -> Iterator[None]:
+    """Interrupts the block after so long, as Ctrl-C does; `late` is then set."""
 
     def interrupt(*_: object) -> None:
-        late.append(True)
+        late.set()
         raise KeyboardInterrupt
 
     before = signal.signal(signal.SIGALRM, interrupt)
     if seconds is not None:
         signal.setitimer(signal.ITIMER_REAL, max(seconds, 1e-3))
     try:
-        yield late
+        yield
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
@@ -369,20 +369,26 @@ def piece(bench: Bench, minutes: float | None = None) -> dict[str, Any]:
     """Go on for so long: the cells that there are, the names of those that are `left`, and `minutes`
     that all pieces took."""
     done: dict[str, Any] = {}
-    spent, start = bench.folder / "minutes.json", time.monotonic()
-    before = json.loads(spent.read_text())["minutes"] if spent.is_file() else 0.0
-    with interrupted_after(None if minutes is None else 60 * minutes) as late:
-        try:
+    late, start = Event(), time.monotonic()
+    try:
+        with interrupted_after(None if minutes is None else 60 * minutes, late):
             for name, measure in cells(bench):
                 done[name] = bench.cell(name, measure)
-        except KeyboardInterrupt:
-            if not late:
-                raise
-        finally:
-            now = before + (time.monotonic() - start) / 60
-            records.write_json({"minutes": now}, spent)
+    except KeyboardInterrupt:
+        if not late.is_set():
+            raise
+    finally:
+        spent = _spent(bench.folder / "minutes.json", (time.monotonic() - start) / 60)
     left = [name for name, _ in cells(bench) if name not in done]
-    return {"minutes": now, "left": left, "cells": done}
+    return {"minutes": spent, "left": left, "cells": done}
+
+
+def _spent(path: Path, minutes: float) -> float:
+    """The minutes that a file holds, with these more."""
+    if path.is_file():
+        minutes += json.loads(path.read_text())["minutes"]
+    records.write_json({"minutes": minutes}, path)
+    return minutes
 
 
 def summary(recipe: Recipe, done: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ def _synapses(network: Network) -> list[nn.Module]:
         if not isinstance(layer, Conv | Dense):
             continue
         assert isinstance(layer.neuron, CubaLIF)
-        scale = 1 / max(1.0, float(np.max(layer.neuron.threshold)))
+        scale = 1 / max(1, np.asarray(layer.neuron.threshold).item())
         weight = torch.tensor(layer.weight * scale, dtype=torch.float32)
         module: nn.Module
         if isinstance(layer, Conv):
@@ -68,14 +68,8 @@ class Spiking(nn.Module):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.synapses = nn.ModuleList(_synapses(network))
-        neurons = [p.neuron for p in network.populations if isinstance(p.layer, Conv | Dense)]
         self.keeps = [
-            tuple(
-                1 - float(np.max(decay)) / arithmetic.DECAY_ONE
-                for decay in (neuron.i_decay, neuron.v_decay)
-            )
-            for neuron in neurons
-            if isinstance(neuron, CubaLIF)
+            _keeps(p.neuron) for p in network.populations if isinstance(p.layer, Conv | Dense)
         ]
 
     def forward(self, frames: Tensor) -> Tensor:
@@ -95,6 +89,13 @@ class Spiking(nn.Module):
             total = x if total is None else total + x
         assert total is not None
         return total
+
+
+def _keeps(neuron: object) -> tuple[float, float]:
+    """What a step leaves of u and v, the same of all neurons of a layer."""
+    assert isinstance(neuron, CubaLIF)
+    i_decay, v_decay = (np.asarray(decay).item() for decay in (neuron.i_decay, neuron.v_decay))
+    return 1 - i_decay / arithmetic.DECAY_ONE, 1 - v_decay / arithmetic.DECAY_ONE
 
 
 @contextmanager

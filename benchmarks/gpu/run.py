@@ -17,7 +17,8 @@ Needs torch, numba and h5py; neither Norse nor Lava nor data, but for the last s
               integers, attacks, certificates; where ROOT holds CIFAR-10, with Norse and Lightning
 
 What is measured stays in FOLDER: the same command goes on from there. No section begins after M minutes.
-A cell that fails is stored with its error, and measured again by the next run. `--cpu-rehearsal`: all of
+A cell that fails is stored with its error, and measured again by the next run, as is energy without a
+sensor. `--cpu-rehearsal`: all of
 it at toy size on the CPU, with images drawn at random.
 """
 
@@ -97,6 +98,8 @@ def measured(
         except Exception as error:
             traceback.print_exc()
             out[name] = {"error": f"{type(error).__name__}: {error}"}
+        if out[name].get("status") == "unavailable":  # perhaps the next run has the sensor
+            path.unlink()
     return out
 
 
