@@ -270,6 +270,51 @@ def twin_equals_reference(case: Case) -> str | None:
     return difference(case.network, trace.numpy(), by_reference(case))
 
 
+def torch_equals_reference(case: Case) -> str | None:
+    """The torch backend, on a GPU where there is one: at once, and cut as if memory were small."""
+    import torch
+
+    from ..hw_targets.simulate.torch_engine import run as on_torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if what := unlike_reference(case, case.inputs.size, device):
+        return what
+    before = on_torch.WORKING_SET[device]
+    on_torch.WORKING_SET[device] = case.scratch
+    try:
+        what = unlike_reference(case, case.inputs.size, device)
+    finally:
+        on_torch.WORKING_SET[device] = before
+    return what and f"in pieces, {what}"
+
+
+def unlike_reference(case: Case, seed: int, device: str) -> str | None:
+    """What differs between the torch backend and the reference, counted events among it."""
+    from ..hw_targets.simulate.torch_engine import run as on_torch
+
+    network, expected = case.network, by_reference(case)
+    assert expected.spikes is not None
+    placement = scattered(network, seed) if seed % 2 else None
+    trace = on_torch.simulate(
+        network,
+        case.inputs,
+        case.timing,
+        record=everything(network),
+        device=device,
+        counter=Counter(network, placement),
+    )
+    if what := difference(network, trace, expected):
+        return what
+    drive = prepare_input(network, case.inputs, case.timing)
+    given = np.zeros((len(drive.x), drive.steps, *network.input_shape), np.int64)
+    given[:, : drive.x.shape[1]] = drive.x[:, : drive.steps]
+    assert trace.activity is not None
+    counted = tally(network, trace.activity, placement)
+    if counted != (right := count(network, given, expected, placement)):
+        return _unequal_counts(counted, right)
+    return None
+
+
 def lava_equals_reference(case: Case) -> str | None:
     """Lava's CPU backend; networks that lava-dl cannot load are passed over."""
     try:
@@ -306,6 +351,7 @@ CHECKS: dict[str, Share] = {
     "copies": Share(copies_are_equal, 0.1),
     "twin": Share(twin_equals_reference, 0.05),
     "lava": Share(lava_equals_reference, 0.0),
+    "torch": Share(torch_equals_reference, 0.1),
 }
 
 

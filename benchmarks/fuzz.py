@@ -1,11 +1,11 @@
 """A differential fuzzer: random networks, each run in several ways that must give the same integers.
 
 Usage: python -m spikeship.benchmarks.fuzz networks --minutes N [--networks M] [--seed S]
-           [--checks NAME,...] [--lava-share F] [--twin-share F] [--out FOLDER]
+           [--checks NAME,...] [--lava-share F] [--twin-share F] [--torch-share F] [--out FOLDER]
 
 Engine against reference (spikes, states, counts, overflow) in blocks of any size, with several threads;
 parts of a record and single samples against the whole; counters against their definition; files and
-copies; a share of the networks on the twin and on Lava (`_fuzz_checks` has all of them). A network
+copies; a share of the networks on torch, the twin and Lava (`_fuzz_checks` has all of them). A network
 follows from its seed. What fails is made smaller and stored as a program that fails alike; the status is
 then 1. The same command goes on where an earlier one stopped, or was killed. `fuzz.json` says what ran.
 """
@@ -185,13 +185,21 @@ def networks_(
     twin_share: Annotated[
         float, typer.Option(help="Share of the networks that run on the twin too.", min=0, max=1)
     ] = CHECKS["twin"].of,
+    torch_share: Annotated[
+        float,
+        typer.Option(
+            help="Share of the networks that run on torch too, on a GPU where there is one.",
+            min=0,
+            max=1,
+        ),
+    ] = CHECKS["torch"].of,
     out: Annotated[Path, typer.Option(help="Folder of fuzz.json and of what fails.")] = Path(
         "runs/fuzz"
     ),
 ) -> None:
     """Random networks through every check; status 1 if one fails."""
     shares = {name: share.of for name, share in CHECKS.items()}
-    shares |= {"lava": lava_share, "twin": twin_share}
+    shares |= {"lava": lava_share, "twin": twin_share, "torch": torch_share}
     chosen = {name.strip() for name in checks.split(",")} if checks else set(CHECKS)
     if unknown := sorted(chosen - set(CHECKS)):
         raise typer.BadParameter(f"no check {', '.join(unknown)}; there are {', '.join(CHECKS)}.")

@@ -1,4 +1,4 @@
-"""Writes the tables of figures in README.md from the committed JSON results.
+"""Writes the tables of figures in README.md and docs/limits.md from the committed JSON results.
 
 Usage: python -m spikeship.benchmarks.readme_figures [--check]
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,12 @@ def speed_rows(speed: dict[str, Any]) -> list[str]:
     return rows
 
 
-GPU_NAMES = {**SPEED_NAMES, "vgg11": "VGG-11 on 32x32 pixels, T = 4"}
+GPU_NAMES = {
+    **SPEED_NAMES,
+    "vgg11": "VGG-11 on 32x32 pixels, T = 4",
+    "vgg16": "VGG-16, T = 4",
+    "resnet18": "ResNet-18, T = 4",
+}
 GPU_BATCHES = (1, 32, 2048)
 
 
@@ -171,6 +177,62 @@ def gpu_rows(gpu: dict[str, Any]) -> list[str]:
         if shown:
             rows.append(f"| {name} | {' | '.join(shown)} |")
     return rows
+
+
+NOT_MEASURED = "not measured"
+
+
+def growth_rows(growth: dict[str, list[dict[str, Any]] | None], side: str) -> list[str]:
+    """Milliseconds against each quantity, one row each: value and time."""
+    rows = []
+    for what, points in growth.items():
+        shown = [f"{p['value']:,g}: {1e3 * p[side]:.3g}" for p in points or () if side in p]
+        rows.append(f"| {what} | {'; '.join(shown) or NOT_MEASURED} |")
+    return rows
+
+
+def share_rows(speed: dict[str, Any]) -> list[str]:
+    """Share of the machine's limit that the engine reaches, by network and batch, and what limits."""
+    rows = []
+    for network, name in SPEED_NAMES.items():
+        cells = [
+            next(
+                c
+                for c in speed["cells"]
+                if (c["network"], c["rate"], c["batch"]) == (network, 0.05, batch)
+            )
+            for batch in (1, 32, 256)
+        ]
+        machine = [cell["machine"] for cell in cells]
+        shown = " | ".join(f"{100 * m['share']:.0f} % ({m['limit']})" for m in machine)
+        rows.append(f"| {name} | {shown} |")
+    return rows
+
+
+def gpu_sample_rows(gpu: dict[str, Any]) -> list[str]:
+    """Milliseconds per sample on the GPU, by network and batch."""
+    rows = []
+    for network, name in GPU_NAMES.items():
+        if network == "pilotnet":  # measured on CPUs alone
+            continue
+        cells = [gpu["cells"].get(f"speed {network} {batch}", {}) for batch in (1, 32, 256, 2048)]
+        times = [1e3 / c["torch"]["samples_per_second"] if "torch" in c else None for c in cells]
+        shown = " | ".join(NOT_MEASURED if time is None else f"{time:.3g}" for time in times)
+        rows.append(f"| {name} | {shown} |")
+    return rows
+
+
+def update_rows(gpu: dict[str, Any]) -> list[str]:
+    """Neuron updates alone, by the width of their arithmetic."""
+    cells = gpu["cells"]
+    cell = cells.get("speed of updates", cells.get("neuron updates", {}))
+    return [
+        f"| {width} | {cell[width]['neuron_updates_per_second']:.3g} | "
+        f"{cell[width]['bytes_per_second']:.3g} |"
+        if width in cell
+        else f"| {width} | {NOT_MEASURED} | {NOT_MEASURED} |"
+        for width in ("32 bits", "64 bits")
+    ]
 
 
 def robustness_rows(results: list[dict[str, Any]]) -> list[str]:
@@ -229,13 +291,36 @@ def _two_digits(ratio: float) -> int | float:
     return int(rounded) if rounded >= 10 else rounded
 
 
+def load(name: str) -> dict[str, Any]:
+    """A committed result."""
+    data: dict[str, Any] = json.loads((REPOSITORY / RESULTS / f"{name}.json").read_text())
+    return data
+
+
+GROWTH = ("steps", "hidden neurons", "input spike rate", "batch", "threads")
+
+
+def limits_updated(text: str) -> str:
+    """docs/limits.md with all tables as the JSON has them."""
+    speed, gpu = load("speed"), load("gpu")
+    engine = {what: speed["growth"].get(what) for what in GROWTH}
+    on_gpu = {
+        what: gpu["cells"].get(f"growth {what}", {}).get("rows")
+        for what in GROWTH
+        if what != "threads"
+    }
+    tables = (
+        ("| against | milliseconds |", growth_rows(engine, "seconds")),
+        ("| share of the machine's limit |", share_rows(speed)),
+        ("| against, on a GPU | milliseconds |", growth_rows(on_gpu, "torch")),
+        ("| milliseconds per sample, on a GPU |", gpu_sample_rows(gpu)),
+        ("| neuron updates alone |", update_rows(gpu)),
+    )
+    return filled(text, tables)
+
+
 def updated(text: str) -> str:
     """README text with all tables as the JSON has them."""
-
-    def load(name: str) -> dict[str, Any]:
-        data: dict[str, Any] = json.loads((REPOSITORY / RESULTS / f"{name}.json").read_text())
-        return data
-
     tables = (
         ("| network | accuracy |", demo_rows(load("demo"))),
         ("| network, 5 % spikes |", speed_rows(load("speed"))),
@@ -253,6 +338,11 @@ def updated(text: str) -> str:
             figure_rows(load("accuracy_digits"), load("accuracy_mnist"), load("mnist_mlp")),
         ),
     )
+    return filled(text, tables)
+
+
+def filled(text: str, tables: Iterable[tuple[str, list[str]]]) -> str:
+    """A text whose tables, each known by how its head begins, have these rows."""
     for head, rows in tables:
         pattern = rf"({re.escape(head)}.*\n\|[-|]+\|\n)(?:[|@].*\n)+"
         body = "\n".join(rows).replace("\\", r"\\")
@@ -261,13 +351,17 @@ def updated(text: str) -> str:
     return text
 
 
+PAGES: dict[str, Callable[[str], str]] = {"README.md": updated, "docs/limits.md": limits_updated}
+
+
 def main() -> None:
-    """Rewrite README.md, or with --check say whether it is up to date."""
-    path = REPOSITORY / "README.md"
-    text = path.read_text()
-    if "--check" in sys.argv[1:]:
-        sys.exit(None if updated(text) == text else "README.md is not what the JSON says")
-    path.write_text(updated(text))
+    """Rewrite the pages, or with --check say whether they are up to date."""
+    for name, change in PAGES.items():
+        path = REPOSITORY / name
+        text = path.read_text()
+        if "--check" in sys.argv[1:] and change(text) != text:
+            sys.exit(f"{name} is not what the JSON says")
+        path.write_text(change(text))
 
 
 if __name__ == "__main__":

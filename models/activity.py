@@ -26,15 +26,21 @@ class Activity:
 
 
 def activity(
-    net: nn.Module, inputs: Tensor, gradient: Gradient = USUAL, *, norms_over_steps: bool = False
+    net: nn.Module,
+    inputs: Tensor,
+    gradient: Gradient = USUAL,
+    *,
+    norms_over_steps: bool = False,
+    products: torch.dtype = torch.float32,
 ) -> Activity:
     """Run a network of `networks.snn` or `networks.ann`, each layer over all steps at once.
 
     `inputs`: frames (steps, sample, *shape); of an ANN images (sample, *shape). The values are those of
     `net(inputs)` up to the rounding of float32 sums, batch norms in training included, which see one
     step after the other. `norms_over_steps`: these see all steps as one batch, to measure statistics
-    that act in every step. A reset passes no gradient. Raises ValueError where a layer is none that
-    those networks have.
+    that act in every step. `products`: the type in which convolutions and dense layers multiply; what
+    they give, and all else, is float32. A reset passes no gradient. Raises ValueError where a layer is
+    none that those networks have.
     """
     spiking = isinstance(net, SpikingClassifier)
     body = net.body if isinstance(net, SpikingClassifier) else net
@@ -55,7 +61,7 @@ def activity(
         elif _is_trained_norm(layer) and not norms_over_steps:
             x = torch.stack([layer(step) for step in x])
         elif type(layer).__module__.startswith("torch.nn."):
-            x = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+            x = _applied(layer, x, products)
         else:
             raise ValueError(
                 f"a {type(layer).__name__} cannot be run layer by layer; networks of Linear, Conv2d, "
@@ -63,6 +69,17 @@ def activity(
             )
     by_count = isinstance(net, SpikingClassifier) and net.readout == "spikes"
     return Activity(x.sum(0) if by_count else x.mean(0), tuple(currents), tuple(spikes))
+
+
+def _applied(layer: nn.Module, x: Tensor, products: torch.dtype) -> Tensor:
+    """A layer without state on all steps at once."""
+    rows = x.flatten(0, 1)
+    if products == torch.float32 or not isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d):
+        out: Tensor = layer(rows)
+    else:
+        with torch.autocast(x.device.type, products):
+            out = layer(rows).to(x.dtype)
+    return out.reshape(*x.shape[:2], *out.shape[1:])
 
 
 def _is_trained_norm(layer: nn.Module) -> bool:

@@ -91,13 +91,15 @@ def fine_tuned(
     epochs: int,
     *,
     progress: bool = False,
+    device: str | torch.device = "cpu",
 ) -> Classifier | Converted:
     """A converted network, trained on against attacks within `epsilon`, see `conversion.fine_tuning`.
 
-    Its checkpoints are in `folder`, as those of `training.train`, which goes on from them. Raises
+    Its checkpoints are in `folder`, as those of `training.train`, which goes on from them. `device`:
+    where it is trained, "cpu", "cuda", "cuda:1", ... Raises
     ValueError for data whose images cannot be moved within 0 .. 1, and for regression.
     """
-    how: dict[str, Any] = {"progress": progress}
+    how: dict[str, Any] = {"progress": progress, "device": device}
     if isinstance(made, Classifier):
         settings = conversion.fine_tuning(made.settings, epsilon, epochs=epochs)
         return training.train(settings, data, folder, start=made, **how)[0]

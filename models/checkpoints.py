@@ -33,7 +33,8 @@ class Checkpoints(Callback):
     - `best.ckpt`: the weights of the best epoch so far.
     - `last.ckpt`: all that decides what comes next, written before every epoch and hence after the
       `best.ckpt` of the epoch before: weights, optimizer, schedule, the epoch to begin, the best score,
-      and the states of `generators`, which every random number of the run comes from.
+      and the states of `generators`, which every random number of the run comes from, with the type of
+      the `device` that they are of.
 
     `last.ckpt` is there from before the first epoch until `finish`: a `best.ckpt` alone is finished.
     `last`: what `read_last` found there, to go on from. The epoch that was interrupted is done again.
@@ -71,6 +72,7 @@ class Checkpoints(Callback):
         content["optimizer"] = trainer.optimizers[0].state_dict()
         content["schedule"] = trainer.lr_scheduler_configs[0].scheduler.state_dict()
         content["generators"] = {name: g.get_state() for name, g in self.generators.items()}
+        content["device"] = self.generators["draws"].device.type
         write(content, self.last)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:

@@ -40,11 +40,11 @@ def sign_steps(
 
 def uniform_start(images: Tensor, epsilon: float, draws: torch.Generator) -> Tensor:
     """A point of the ball, uniform in [-epsilon, epsilon] before clipping to [0, 1] (PGD)."""
-    noise = torch.rand(images.shape, generator=draws).to(images)
+    noise = torch.rand(images.shape, generator=draws, device=draws.device).to(images)
     return project(images + epsilon * (2 * noise - 1), images, epsilon)
 
 
 def random_signs(images: Tensor, size: float, draws: torch.Generator) -> Tensor:
     """clip(images + size * sign(N(0, I)), 0, 1): the first step of RFGSM (Tramer et al. 2018)."""
-    noise = torch.randn(images.shape, generator=draws).to(images)
+    noise = torch.randn(images.shape, generator=draws, device=draws.device).to(images)
     return (images + size * noise.sign()).clamp(0, 1)

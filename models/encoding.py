@@ -2,6 +2,10 @@
 
 Both forms use the same draw: rounding the real one to the grid gives exactly the integers. A coding
 that is not known is refused (NetworkError).
+
+Numbers are drawn on the device of the generator: on the CPU in float64, on a GPU in float32, which is
+fast there and fine enough for training and gradients. Draws that judge or certify come from the CPU,
+whatever device computes: they are then the same numbers everywhere, and as precise as certificates need.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ _THRESHOLDS = ("poisson", "signed_poisson", "phase")
 """The codings that compare grey levels with thresholds."""
 _TIMED = ("sequence", "given", "events")
 """The codings of data that have time: frame t is made of their step t."""
+_HELD = ("direct", "rsc1")
+"""The codings of which every frame is the same."""
 
 
 def real(coding: Coding, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -33,7 +39,9 @@ def real(coding: Coding, images: torch.Tensor, generator: torch.Generator) -> to
     on_grid = images + ((greys(coding, images) / coding.grid).to(images) - images).detach()
     if coding.name in _TIMED:
         return on_grid.transpose(0, 1)
-    return on_grid + noise(coding, tuple(images.shape), generator).to(images)
+    drawn = _noise(coding, images, generator)
+    frames = on_grid[None] if drawn is None else on_grid + drawn.to(images)
+    return frames.expand(coding.steps, *images.shape)
 
 
 def integers(coding: Coding, images: torch.Tensor, generator: torch.Generator) -> NDArray[np.int32]:
@@ -58,14 +66,16 @@ def messages(coding: Coding, images: torch.Tensor, generator: torch.Generator) -
     Shapes and errors as there.
     """
     whole = unlimited(coding, images, generator)
-    if coding.name in (*_THRESHOLDS, "events"):
+    if coding.name in (*_THRESHOLDS, "events") or not whole.numel():
         return whole
     limit = 2 ** (coding.message_bits - 1) if coding.message_bits else 2
-    low = -limit if coding.message_bits else 0
-    if bool(((whole < low) | (whole >= limit)).any()):
+    least = -limit if coding.message_bits else 0
+    held = coding.name in _HELD  # every step is the same
+    low, high = torch.stack(torch.aminmax((whole[:, :1] if held else whole).detach())).tolist()
+    if low < least or high >= limit:
         raise ValueError(
-            f"input messages reach {whole.min():g} .. {whole.max():g}; {coding.message_bits} "
-            f"bits hold {low} .. {limit - 1}. Lower levels or sigma, or give more message bits."
+            f"input messages reach {low:g} .. {high:g}; {coding.message_bits} "
+            f"bits hold {least} .. {limit - 1}. Lower levels or sigma, or give more message bits."
         )
     return whole
 
@@ -81,8 +91,11 @@ def unlimited(coding: Coding, images: torch.Tensor, generator: torch.Generator) 
     grid = exact + (torch.round(exact) - exact).detach()
     if coding.name in _TIMED:
         return grid
-    drawn = noise(coding, tuple(images.shape), generator).to(grid)
-    return (grid + torch.floor(drawn * coding.levels + 0.5)).transpose(0, 1)
+    drawn = _noise(coding, images, generator)
+    whole = grid[None]
+    if drawn is not None:
+        whole = grid + torch.floor(drawn.to(grid) * coding.levels + 0.5)
+    return whole.expand(coding.steps, *images.shape).transpose(0, 1)
 
 
 def phase_messages(coding: Coding, images: torch.Tensor, phase: int) -> NDArray[np.int8]:
@@ -99,13 +112,19 @@ def phase_messages(coding: Coding, images: torch.Tensor, phase: int) -> NDArray[
     return np.ascontiguousarray(spikes.transpose(0, 1).cpu().numpy().astype(np.int8))
 
 
-def noise(coding: Coding, shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
-    """sigma * z, float64, shape (steps, *shape); `generator` makes the draw repeatable."""
-    draws = {"rsc1": 1, "rsc2": coding.steps}.get(coding.name, 0)
-    if not draws:
-        return torch.zeros((coding.steps, *shape), dtype=torch.float64)
-    z = torch.randn((draws, *shape), generator=generator, dtype=torch.float64)
-    return (coding.sigma * z).expand(coding.steps, *shape)
+def _noise(coding: Coding, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor | None:
+    """sigma * z, (1 or steps, *images.shape): as many steps as are drawn; None where nothing is."""
+    draws = {"rsc1": 1, "rsc2": coding.steps}.get(coding.name)
+    if draws is None:
+        return None
+    device, dtype = generator.device, _drawn_in(generator)
+    z = torch.randn((draws, *images.shape), generator=generator, dtype=dtype, device=device)
+    return (coding.sigma * z).to(images.device)
+
+
+def _drawn_in(generator: torch.Generator) -> torch.dtype:
+    """The type that numbers are drawn in."""
+    return torch.float64 if generator.device.type == "cpu" else torch.float32
 
 
 def greys(coding: Coding, images: torch.Tensor) -> torch.Tensor:
@@ -115,21 +134,23 @@ def greys(coding: Coding, images: torch.Tensor) -> torch.Tensor:
 
 def _drawn_thresholds(coding: Coding, images: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
     if coding.name == "phase":
-        phases = torch.randint(coding.grid, (len(images),), generator=draws)
+        phases = torch.randint(coding.grid, (len(images),), generator=draws, device=draws.device)
         return _phase_thresholds(coding, images, phases)
-    shape = (coding.steps, *images.shape)
-    uniform = torch.rand(shape, generator=draws, dtype=torch.float64)
+    shape, dtype = (coding.steps, *images.shape), _drawn_in(draws)
+    uniform = torch.rand(shape, generator=draws, dtype=dtype, device=draws.device)
     return torch.floor(uniform * coding.grid).to(images.device)
 
 
 def _phase_thresholds(coding: Coding, images: torch.Tensor, phases: torch.Tensor) -> torch.Tensor:
     shape = tuple(images.shape[1:])
     hashed = splitmix64(coding.template, math.prod(shape)) % np.uint64(coding.grid)
-    base = torch.from_numpy(hashed.astype(np.int64)).reshape(shape)
-    offsets = torch.arange(coding.steps) % coding.offsets * coding.grid // coding.offsets
-    moved = phases.reshape(-1, *(1 for _ in shape)) + base
+    device = images.device
+    base = torch.from_numpy(hashed.astype(np.int64)).reshape(shape).to(device)
+    steps = torch.arange(coding.steps, device=device)
+    offsets = steps % coding.offsets * coding.grid // coding.offsets
+    moved = phases.to(device).reshape(-1, *(1 for _ in shape)) + base
     moved = moved + offsets.reshape(-1, *(1 for _ in moved.shape))
-    thresholds: torch.Tensor = (moved % coding.grid).to(images.device)
+    thresholds: torch.Tensor = moved % coding.grid
     return thresholds
 
 
@@ -180,6 +201,6 @@ def splitmix64(seed: int, count: int) -> NDArray[np.uint64]:
     return numbers
 
 
-def generator(seed: int) -> torch.Generator:
-    """A torch generator on the CPU, seeded: the same seed gives the same draws."""
-    return torch.Generator().manual_seed(seed)
+def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A torch generator, seeded: the same seed gives the same draws, others on another kind of device."""
+    return torch.Generator(device).manual_seed(seed)

@@ -16,10 +16,33 @@ Name: TypeAlias = Literal["ce", "at", "trades", "mart"]
 OBJECTIVES: tuple[Name, ...] = get_args(Name)
 Kind: TypeAlias = Literal["fgsm", "rfgsm", "pgd"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+Optimizer: TypeAlias = Literal["adam", "sgd"]
+OPTIMIZERS: tuple[Optimizer, ...] = get_args(Optimizer)
+Schedule: TypeAlias = Literal["cosine", "constant"]
+SCHEDULES: tuple[Schedule, ...] = get_args(Schedule)
+Augmentation: TypeAlias = Literal["none", "crop", "flip", "crop-flip"]
+AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
+Precision: TypeAlias = Literal["float32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 _ROBUST = {"panel": "Robust training"}
+_OPTIMIZATION = {"panel": "Optimization"}
 OWN_MODEL = "own"
 """The model of a network that is given to `train`, not built by it."""
 USUAL = Coding.of("rsc1", sigma=0.1)
+MOMENTUM = 0.9
+"""Of sgd, where nothing else is said."""
+USUAL_LATER: dict[str, Any] = {
+    "data_digest": "",
+    "peak": 1.0,
+    "regression": False,
+    "optimizer": "adam",
+    "momentum": None,
+    "schedule": "cosine",
+    "weight_decay": 0.0,
+    "augmentation": "none",
+    "precision": "float32",
+}
+"""Options that came after networks had digests, and what they are where nothing is said of them."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +65,9 @@ class Settings:
     MART, SR has `sparsity_power` and `sparsity_step`, and the teacher, with `distillation`,
     `presynaptic` and `temperature`, is the checkpoint `teacher`. `noise_periods` above 1 is HIRE
     (models/hire.py), with noise within `epsilon`, and has only CE. The defaults are plain CE.
+
+    `optimizer`, with `momentum`, `schedule` and `weight_decay`, minimizes it on images after
+    `augmentation`; `precision` is that of the products with weights in training.
 
     `options` are all of this in one flat dictionary, and `Settings.of` makes settings from those.
 
@@ -68,7 +94,7 @@ class Settings:
     batch: int = field(default=32, metadata={"help": "Samples per mini-batch.", "min": 1})
     learning_rate: float = field(
         default=1e-2,
-        metadata={"help": "Learning rate of Adam at the start; it falls to 0 as a cosine."},
+        metadata={"help": "Learning rate at the start; --schedule says how it goes on."},
     )
     seed: int = field(default=0, metadata={"help": "Seed of weights and noise."})
     shape: tuple[int, ...] = (1, 8, 8)
@@ -146,8 +172,47 @@ class Settings:
     data_digest: str = ""
     peak: float = 1.0
     regression: bool = False
+    optimizer: Optimizer = field(
+        default="adam", metadata={**_OPTIMIZATION, "help": "Adam, or stochastic gradient descent."}
+    )
+    momentum: float | None = field(
+        default=None,
+        metadata={**_OPTIMIZATION, "help": "Momentum of sgd, 0 up to 1. Default: 0.9."},
+    )
+    schedule: Schedule = field(
+        default="cosine",
+        metadata={
+            **_OPTIMIZATION,
+            "help": "The learning rate falls to 0 over the epochs as a cosine, or is constant.",
+        },
+    )
+    weight_decay: float = field(
+        default=0.0,
+        metadata={
+            **_OPTIMIZATION,
+            "help": "Decay of weights (not of biases, norms and thresholds): part of the gradient of "
+            "sgd, apart from that of adam (AdamW).",
+        },
+    )
+    augmentation: Augmentation = field(
+        default="none",
+        metadata={
+            **_OPTIMIZATION,
+            "help": "Crop each training image at random from itself with a black border, flip it at "
+            "random from left to right, or both.",
+        },
+    )
+    precision: Precision = field(
+        default="float32",
+        metadata={
+            **_OPTIMIZATION,
+            "help": "What training multiplies weights in; membranes, norms and losses are float32.",
+        },
+    )
 
     def __post_init__(self) -> None:
+        if self.optimizer == "sgd" and self.momentum is None:
+            object.__setattr__(self, "momentum", MOMENTUM)
         if problems := list(self._problems()):
             raise ValueError(" ".join(problems))
 
@@ -159,6 +224,10 @@ class Settings:
                 ("objective", self.objective, OBJECTIVES),
                 ("attack", self.attack, KINDS),
                 ("sparsity_power", self.sparsity_power, (1, 2)),
+                ("optimizer", self.optimizer, OPTIMIZERS),
+                ("schedule", self.schedule, SCHEDULES),
+                ("augmentation", self.augmentation, AUGMENTATIONS),
+                ("precision", self.precision, PRECISIONS),
             )
             if value not in known
         ]
@@ -168,7 +237,14 @@ class Settings:
             for name in positive
             if not getattr(self, name) > 0
         ]
-        weights = ("beta", "sparsity", "rate_penalty", "distillation", "presynaptic")
+        weights = (
+            "beta",
+            "sparsity",
+            "rate_penalty",
+            "distillation",
+            "presynaptic",
+            "weight_decay",
+        )
         problems += [
             f"{name} = {getattr(self, name)}; a weight is 0 or more."
             for name in weights
@@ -200,6 +276,20 @@ class Settings:
                 "a teacher goes with a weight of distillation or presynaptic, and back."
             )
         slayer = self.spiking and self.framework == "slayer"
+        if self.momentum is not None and self.optimizer != "sgd":
+            problems.append("momentum goes with optimizer = sgd; Adam has its own.")
+        if self.momentum is not None and not 0 <= self.momentum < 1:
+            problems.append(f"momentum = {self.momentum}; from 0 up to, not including, 1.")
+        if self.augmentation != "none" and (
+            c.name in ("sequence", "events") or len(self.shape) != 3 or self.regression
+        ):
+            problems.append(
+                f"augmentation = {self.augmentation}: only images (C, H, W) of classes are the same when "
+                f"they are moved or flipped."
+            )
+        if self.precision != "float32" and (slayer or self.noise_periods > 1):
+            what = "SLAYER" if slayer else "noise_periods (HIRE)"
+            problems.append(f"precision = {self.precision}: {what} computes in float32 alone.")
         if self.noise_periods > 1:
             if not self.spiking or slayer:
                 problems.append(
@@ -250,7 +340,7 @@ class Settings:
 
         `coding`, `sigma`, `steps`, `levels`, `offsets` and `template` say the coding: `levels` are the
         grey levels that images are rounded to, `Coding.grid`. Names and order never change: digests
-        of float networks are made from them; what only one's own data need is said where it is so.
+        of float networks are made from them; what is in `USUAL_LATER` is said where it is otherwise.
         """
         c = self.coding
         coding = {"coding": c.name, "sigma": c.sigma, "steps": c.steps, "levels": c.grid}
@@ -259,9 +349,10 @@ class Settings:
             flat |= coding if said.name == "coding" else {said.name: getattr(self, said.name)}
             if said.name == "framework":
                 flat |= {"offsets": c.offsets, "template": c.template}
-        usual = {"data_digest": "", "peak": 1.0, "regression": False}
         return {
-            name: value for name, value in flat.items() if name not in usual or usual[name] != value
+            name: value
+            for name, value in flat.items()
+            if name not in USUAL_LATER or USUAL_LATER[name] != value
         }
 
     @classmethod

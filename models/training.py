@@ -23,8 +23,10 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
 from ..hw_targets.network.coding import Coding
+from ..hw_targets.simulate.torch_engine.device import device_of
 from . import encoding, hire, networks, objectives, slayer
 from .activity import Activity, activity
+from .augmentation import augmented
 from .checkpoints import MONITOR, Checkpoints, anew, not_ours, read, read_last, write
 from .data.dataset import Dataset, Split
 from .data.grid import grid, has_own_grid
@@ -39,13 +41,16 @@ ROBUST_STEPS = 10
 
 
 class Classifier(lightning.LightningModule):
-    """A network with its input coding, trained with Adam and a cosine schedule.
+    """A network with its input coding, trained as `Settings` say.
 
     `objective` is what is minimized instead of cross-entropy alone; None in a network that was loaded.
-    Whatever it is, batch norms in training see one time step after the other (`SpikingClassifier`).
+    `products`: what weights are multiplied in, float32 but while a network is trained in another
+    precision. Whatever the objective is, batch norms in training see one time step after the other
+    (`SpikingClassifier`).
     """
 
     objective: objectives.Objective | None = None
+    products: torch.dtype = torch.float32
 
     def __init__(self, settings: Settings, net: nn.Module | None = None) -> None:
         super().__init__()
@@ -83,7 +88,10 @@ class Classifier(lightning.LightningModule):
 
     def logits(self, images: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
         """Logits (sample, classes) of images (sample, C, H, W), encoded with fresh draws."""
-        return self.net(self.encode(images, draws))  # type: ignore[no-any-return]
+        inputs = self.encode(images, draws)
+        if self.products != torch.float32:
+            return activity(self.net, inputs, products=self.products).logits
+        return self.net(inputs)  # type: ignore[no-any-return]
 
     def encode(self, images: torch.Tensor, draws: torch.Generator) -> torch.Tensor:
         """What the network is fed: frames (steps, sample, *shape), of an ANN the images.
@@ -104,11 +112,12 @@ class Classifier(lightning.LightningModule):
             spikes = tuple(layer.transpose(0, 1) for layer in self.net.spikes(inputs))
             result = Activity(spikes[-1].sum(0), (), spikes)
         else:
-            result = activity(self.net, inputs)
+            result = activity(self.net, inputs, products=self.products)
         return replace(result, logits=self.scale * result.logits)
 
     def training_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> torch.Tensor:
         images, labels = batch
+        images = augmented(images, self.settings.augmentation, self.draws)
         if self.settings.noise_periods > 1:
             return self._hire_step(images, labels)
         if self.objective is not None:
@@ -147,7 +156,7 @@ class Classifier(lightning.LightningModule):
             schedule.step()
 
     def on_validation_epoch_start(self) -> None:
-        self._validation_draws = generator(self.settings.seed + 1)
+        self._validation_draws = generator(self.settings.seed + 1, self.draws.device)
 
     def validation_step(self, batch: tuple[torch.Tensor, torch.Tensor], _: int) -> None:
         images, labels = batch
@@ -164,9 +173,30 @@ class Classifier(lightning.LightningModule):
         self.log(MONITOR, right, prog_bar=True, batch_size=len(labels))
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.settings.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.settings.epochs)
+        optimizer = _optimizer(self.settings, self.net)
+        schedule: Any
+        if self.settings.schedule == "constant":
+            schedule = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1.0)
+        else:
+            schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.settings.epochs)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def _optimizer(s: Settings, net: nn.Module) -> torch.optim.Optimizer:
+    """What `Settings` say of a network's parameters; weights alone, of more than one axis, decay."""
+    groups: Any = net.parameters()
+    if s.weight_decay:
+        decays = {True: s.weight_decay, False: 0.0}
+        groups = [
+            {
+                "params": [p for p in net.parameters() if (p.ndim > 1) == weights],
+                "weight_decay": decay,
+            }
+            for weights, decay in decays.items()
+        ]
+    if s.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=s.learning_rate, momentum=s.momentum or 0.0)
+    return (torch.optim.AdamW if s.weight_decay else torch.optim.Adam)(groups, lr=s.learning_rate)
 
 
 def _network(s: Settings) -> nn.Module:
@@ -301,23 +331,28 @@ def train(
     start: nn.Module | None = None,
     net: nn.Module | None = None,
     progress: bool = True,
-    accelerator: str = "cpu",
+    device: str | torch.device = "cpu",
 ) -> tuple[Classifier, Path]:
     """Train; returns the network of the epoch that is best on the validation split, and its file.
 
     Where adversarial images are trained on, best is the accuracy under PGD of `ROBUST_STEPS` steps
     within the same epsilon. `start`: a Classifier (or network) whose weights to start from; `net`: a
     spiking network of other layers than the settings name, of which a copy is trained.
-    Same settings, same machine, threads and versions: same weights. A run that was interrupted in
-    `folder`, at whatever moment, begins its last epoch again and ends with these very weights; a
-    finished one with the same settings, teacher and start is loaded (models/checkpoints.py).
-    Raises ValueError where teacher or start do not fit, where images beyond 0 .. 1 would have to be
-    moved, and where an interrupted run cannot go on or has other settings.
+    `device`: where it is trained, "cpu", "cuda", "cuda:1", ...: the network, its teacher, the images
+    and what is drawn; the network that is returned is on the CPU. Same settings, same device, machine,
+    threads and versions: same weights. A run that was interrupted in `folder`, at whatever moment,
+    begins its last epoch again and ends with these very weights; a finished one with the same settings,
+    teacher and start is loaded, wherever it was trained (models/checkpoints.py).
+    Raises NetworkError for a device that is not there, and ValueError where teacher or start do not fit,
+    where images beyond 0 .. 1 would have to be moved, and where an interrupted run cannot go on or has
+    other settings.
     """
-    settings = suited(settings, data)
+    settings, where = suited(settings, data), device_of(device)
+    if where.type != "cpu" and settings.spiking and settings.framework == "slayer":
+        raise ValueError(f"device '{where}': SLAYER networks are trained on the CPU; use cpu.")
     if settings.adversarial or settings.noise_periods > 1:
         _check_range(data)
-    teacher = _teacher(settings, accelerator) if settings.teacher else None
+    teacher = _teacher(settings, where) if settings.teacher else None
     begin = net or (start.net if isinstance(start, Classifier) else start)
     settings = replace(
         settings,
@@ -325,20 +360,22 @@ def train(
         start_digest="" if begin is None else digest(begin),
     )
     folder = Path(folder)
-    last, done = _interrupted(folder, settings, net), folder / "best.ckpt"
+    last, done = _interrupted(folder, settings, where, net), folder / "best.ckpt"
     if last is None and _same(done, settings, net):
         return load(done, net), done
     with _calm(), _determinism_as_found():
         torch.manual_seed(settings.seed)
         classifier = Classifier(settings, _copied(net))
         classifier.objective = objective(settings, teacher)
+        classifier.products = getattr(torch, settings.precision)
+        classifier.draws = generator(settings.seed, where)
         if begin is not None:
             _start_from(classifier, begin)
         generators = {"global": torch.default_generator, "draws": classifier.draws}
         if teacher is not None:
             generators["teacher"] = teacher.draws
         checkpoints = Checkpoints(folder, generators, last)
-        trainer = _trainer(settings, checkpoints, progress, accelerator)
+        trainer = _trainer(settings, checkpoints, progress, where)
         with threads(1 if settings.model == "mlp" else None), _interruptible(trainer):
             trainer.fit(
                 classifier,
@@ -366,7 +403,7 @@ def _check_range(data: Dataset) -> None:
 
 
 def _interrupted(
-    folder: Path, settings: Settings, net: nn.Module | None = None
+    folder: Path, settings: Settings, device: torch.device, net: nn.Module | None = None
 ) -> dict[str, Any] | None:
     """What the run that was interrupted in `folder` left to go on from; None where there is none."""
     path = folder / "last.ckpt"
@@ -384,6 +421,12 @@ def _interrupted(
             f"{folder}: a run with other settings was interrupted here ({'; '.join(differ)}). Finish it "
             f"with its settings, or train in another folder (--out). {anew(path)}"
         )
+    if (begun_on := last.get("device", "cpu")) != device.type:
+        raise ValueError(
+            f"{folder}: the run that was interrupted here began on {begun_on}, whose random numbers "
+            f"{device.type} cannot go on with: use device={begun_on!r}, or train in another folder "
+            f"(--out). {anew(path)}"
+        )
     if last["score"] > -math.inf and not _same(folder / "best.ckpt", settings, net):
         raise ValueError(
             f"{folder}: the best.ckpt of the interrupted run is missing, or is another's. {anew(path)}"
@@ -392,12 +435,13 @@ def _interrupted(
 
 
 def _trainer(
-    settings: Settings, checkpoints: Checkpoints, progress: bool, accelerator: str
+    settings: Settings, checkpoints: Checkpoints, progress: bool, device: torch.device
 ) -> lightning.Trainer:
     bars = [RichProgressBar(leave=False, console_kwargs={"stderr": True})] if progress else []
     return lightning.Trainer(
         max_epochs=settings.epochs,
-        accelerator=accelerator,
+        accelerator="cpu" if device.type == "cpu" else "cuda",
+        devices=1 if device.type == "cpu" else [device.index or 0],
         inference_mode=not settings.adversarial,
         callbacks=[checkpoints, *bars],
         enable_checkpointing=False,
@@ -409,7 +453,7 @@ def _trainer(
     )
 
 
-def _teacher(settings: Settings, accelerator: str) -> Classifier:
+def _teacher(settings: Settings, device: torch.device) -> Classifier:
     teacher = load(settings.teacher).requires_grad_(False)
     theirs, needed = teacher.settings, (settings.shape, settings.classes)
     if (theirs.shape, theirs.classes) != needed:
@@ -417,7 +461,8 @@ def _teacher(settings: Settings, accelerator: str) -> Classifier:
             f"{settings.teacher}: a teacher for images of {theirs.shape} in {theirs.classes} classes; "
             f"{needed[0]} and {needed[1]} are needed."
         )
-    return teacher.to("cpu" if accelerator == "cpu" else "cuda")
+    teacher.draws = generator(teacher.settings.seed, device)
+    return teacher.to(device)
 
 
 def _start_from(classifier: Classifier, start: nn.Module) -> None:
@@ -488,12 +533,17 @@ def accuracy(classifier: Answering, split: Split, seed: int = 0, batch: int = 50
 
 
 def quality(classifier: Answering, split: Split, seed: int = 0, batch: int = 500) -> Quality:
-    """Accuracy, or error of regression, on a split; single draw of the coding noise from `seed`."""
+    """Accuracy, or error of regression, on a split; single draw of the coding noise from `seed`.
+
+    It is computed where the classifier is, with the same draws on every device.
+    """
     draws, outputs = generator(seed), []
+    device = getattr(classifier, "device", None)
     with torch.no_grad():
         for start in range(0, len(split), batch):
             images, _ = split[list(range(start, min(start + batch, len(split))))]
-            outputs.append(classifier.logits(images, draws).cpu().numpy())
+            there = images if device is None else images.to(device)
+            outputs.append(classifier.logits(there, draws).cpu().numpy())
     return Quality.of(np.concatenate(outputs), split.labels.cpu().numpy())
 
 

@@ -167,10 +167,26 @@ def test_the_readme_says_what_the_fuzzer_ran() -> None:
     )
 
 
-def test_the_readme_shows_the_stored_figures() -> None:
-    text = (REPOSITORY / "README.md").read_text()
-    assert "| SNN, integers |" in text
-    assert readme_figures.updated(text) == text
+@pytest.mark.parametrize(
+    ("page", "row"), [("README.md", "| SNN, integers |"), ("docs/limits.md", "| hidden neurons | ")]
+)
+def test_the_pages_show_the_stored_figures(page: str, row: str) -> None:
+    text = (REPOSITORY / page).read_text()
+    assert row in text
+    assert readme_figures.PAGES[page](text) == text
+
+
+def test_what_no_run_has_is_not_measured() -> None:
+    """Nor is a number invented where a run ended early."""
+    rows = [{"value": 8, "torch": 0.001, "engine": 0.5}, {"value": 16, "out of memory": "..."}]
+    growth = {"steps": rows, "batch": None}
+    assert readme_figures.growth_rows(growth, "torch") == [
+        "| steps | 8: 1 |",
+        "| batch | not measured |",
+    ]
+    assert (
+        readme_figures.update_rows({"cells": {}})[0] == "| 32 bits | not measured | not measured |"
+    )
 
 
 @pytest.mark.slow

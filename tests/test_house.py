@@ -23,7 +23,10 @@ else:
 REPOSITORY = Path(__file__).parents[1]
 MAY_IMPORT: dict[str, set[str]] = {
     "hw_targets": set(),
-    "models": {"hw_targets.network.coding"},  # numbers alone, no torch: what a Recipe holds too
+    "models": {
+        "hw_targets.network.coding",  # numbers alone, no torch: what a Recipe holds too
+        "hw_targets.simulate.torch_engine.device",  # which devices there are, asked in one place
+    },
     "pipeline": {"hw_targets", "models"},
     "benchmarks": {"hw_targets", "models", "pipeline"},
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -13,11 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import typer
 
 from spikeship import hw_targets
-from spikeship.benchmarks import gpu
-from spikeship.benchmarks._fuzz_checks import difference
+from spikeship.benchmarks._fuzz_checks import difference, unlike_reference
 from spikeship.benchmarks._fuzz_networks import draw
 from spikeship.hw_targets import Counter, NetworkError, read_netx, write_netx
 from spikeship.hw_targets.network.timing import Timing
@@ -101,7 +98,7 @@ def test_products_of_8_bits(kind: Callable[[Rng], Case], monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 def test_random_networks_and_what_is_counted_in_them() -> None:
-    differ = {seed: gpu.unlike_reference(draw(seed), seed, "cpu") for seed in range(5000, 5080)}
+    differ = {seed: unlike_reference(draw(seed), seed, "cpu") for seed in range(5000, 5080)}
     assert {seed: what for seed, what in differ.items() if what} == {}
 
 
@@ -156,18 +153,3 @@ def test_on_the_command_line(tmp_path: Path) -> None:
     assert trace.backend == "torch"
     for name in ("spikes", "v"):
         assert np.array_equal(getattr(trace, name)[0], getattr(expected, name)[0])
-
-
-@pytest.mark.slow
-def test_rehearsal_of_the_benchmark(tmp_path: Path) -> None:
-    """All of it at toy size; a second run has nothing left to measure."""
-    out = tmp_path / "gpu.json"
-    for _ in range(2):
-        with pytest.raises(typer.Exit) as stopped:
-            gpu.main(cpu_rehearsal=True, minutes=5, work=tmp_path / "work", out=out)
-        assert stopped.value.exit_code == 0
-    stored = json.loads(out.read_text())
-    assert stored["cells"].keys() == {name for name, _ in gpu.cells(gpu.REHEARSAL)}
-    assert not [cell for cell in stored["cells"].values() if "error" in cell]
-    assert stored["cells"]["parity one kernel"]["networks"] == gpu.REHEARSAL.networks
-    assert stored["minutes"] < 0.1

@@ -5,7 +5,7 @@ Usage: python -m spikeship.benchmarks.speed [--quick] [--only mlp,nmnist,pilotne
 Same network, same input, one run: all contenders of a cell (network, spike rate, batch) take turns,
 and what is claimed is the ratio of their medians, per sample and step. Then memory, the first call in
 a fresh process, the share of what this machine can do at most, and how time grows with steps,
-neurons, spikes and batch. An interrupted run goes on from the cells it has (FILE.json.part).
+neurons, spikes, batch and threads. An interrupted run goes on from the cells it has (FILE.json.part).
 """
 
 from __future__ import annotations
@@ -74,6 +74,7 @@ class Setup:
             "hidden neurons": (128, 256, 512, 1024, 2048, 4096),
             "input spike rate": (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
             "batch": (1, 4, 16, 32, 64, 256, 1024),
+            "threads": (1, 2, 4, 8, 16, 32, 64),
         }
     )
 
@@ -233,23 +234,32 @@ def children(setup: Setup, plan: Plan) -> dict[str, Any]:
 
 
 def sweep(plan: Plan, what: str, values: tuple[float, ...]) -> list[dict[str, float]]:
-    """Engine time against one quantity, all else fixed (batch 32, 5 % spikes, the plan's steps)."""
+    """Engine time against one quantity, else batch 32, 5 % spikes, the plan's steps, all cores.
+
+    Numbers of threads that the machine has no cores for are left out.
+    """
     network = build(plan, GOAL_RATE)
     rows = []
     for value in values:
-        batch, rate, steps = GOAL_BATCH, GOAL_RATE, plan.steps
+        batch, rate, steps, threads = GOAL_BATCH, GOAL_RATE, plan.steps, None
+        if what == "threads" and value > (os.cpu_count() or 1):
+            continue
         if what == "steps":
             steps = int(value)
         elif what == "batch":
             batch = int(value)
+        elif what == "threads":
+            threads = int(value)
         elif what == "input spike rate":
             rate = value
         else:
             network = build(replace(plan, dense=(int(value), *plan.dense[1:])), rate)
         x = random_input(plan.input_shape, rate, batch, steps)
 
-        def simulated(steps: int, network: Network = network, x: Any = x) -> Any:
-            return engine.simulate(network, x, Timing(steps))
+        def simulated(
+            steps: int, network: Network = network, x: Any = x, threads: int | None = threads
+        ) -> Any:
+            return engine.simulate(network, x, Timing(steps), threads=threads)
 
         call = timed(simulated, steps, 1, SHORTEST)
         call()

@@ -152,6 +152,7 @@ def train(
     *,
     start: nn.Module | None = None,
     progress: bool | None = None,
+    device: str = "cpu",
     **settings: Any,
 ) -> Classifier:
     """Train a spiking network, or its ANN twin (`spiking=False`), and keep the best epoch.
@@ -160,7 +161,8 @@ def train(
     `sigma=0.1`, `steps=8`, `epochs=20`, `objective="at"`. `folder`: for checkpoints; by default one below
     `runs/`, named after data and settings, so that an interrupted call goes on where it stopped, and a
     finished one is loaded. `start`: a network whose weights to start from. `progress`: a bar, by default
-    where a terminal is. Raises ValueError for settings that do not go together.
+    where a terminal is. `device`: where it is trained, cpu, cuda, cuda:1, ...; it comes back to the CPU.
+    Raises ValueError for settings that do not go together, and for a device that is not there.
 
     >>> train(data, epochs=1, coding="direct", sigma=0)
     mlp of norse on digits, coding direct, 8 steps, seed 0
@@ -177,7 +179,8 @@ def train(
         name = hashlib.sha256(chosen.text.encode()).hexdigest()[:8]
         folder = Path("runs") / f"{chosen.dataset}-{chosen.model}-{name}"
     shown = sys.stderr.isatty() if progress is None else progress
-    return training.train(chosen, dataset, folder, start=start, progress=shown)[0]
+    how: Any = {"start": start, "progress": shown, "device": device}
+    return training.train(chosen, dataset, folder, **how)[0]
 
 
 def convert(
@@ -272,17 +275,20 @@ def load(path: str | Path, graph: str | Path | None = None) -> Deployed:
     return Deployed.load(path, graph)
 
 
-def evaluate(chip: Deployed, data: Any = None, samples: int | None = None) -> Classification:
-    """Accuracy of the integers on (the first `samples`) test samples, by the engine.
+def evaluate(
+    chip: Deployed, data: Any = None, samples: int | None = None, *, device: str = "cpu"
+) -> Classification:
+    """Accuracy of the integers on (the first `samples`) test samples, by the engine or on a GPU.
 
-    `data`: by default the data set that the network was made for.
+    `data`: by default the data set that the network was made for. `device`: cpu, cuda, cuda:1, ...; the
+    integers are the same. Raises NetworkError for a device that is not there.
 
     >>> evaluate(chip, data).accuracy > 0.9
     True
     """
     from .pipeline.deploy.run import classify
 
-    return classify(chip, _data(data, chip).test, samples)
+    return classify(chip, _data(data, chip).test, samples, device=device)
 
 
 def simulate(
@@ -411,6 +417,7 @@ def attack(
     draws: int = 20,
     seed: int = 0,
     progress: bool = False,
+    device: str = "cpu",
 ) -> Attacked:
     """Attack a network on the first `samples` test images, judged on `draws` draws that no attack saw.
 
@@ -418,7 +425,9 @@ def attack(
     torch ANN of yours, images to logits, any differentiable forward will do; `coding` is noise for it,
     see `certify`. `how`: an attack such as `PGD(0.1)`, `SAPGD(0.1)`, `Square(0.1)`, its radius in
     L-infinity for images in [0, 1]; data beyond are attacked in units of their range, sequences as a
-    whole. Raises DatasetError for regression and events.
+    whole. `device`: where network, images and attack are, cpu, cuda, cuda:1, ...; the draws that judge
+    are the same everywhere. Raises DatasetError for regression and events, NetworkError for a device that
+    is not there.
 
     >>> import spikeship
     >>> attacked = attack(chip, data, spikeship.PGD(0.1, steps=2), samples=10, draws=2)
@@ -430,9 +439,9 @@ def attack(
 
     subject = Subject.of(chip, _data(data, chip), coding)
     split = subject.dataset.test.first(samples)
-    return attack(
-        subject.victim, how, split.images, split.labels, draws=draws, seed=seed, progress=progress
-    )
+    judged: Any = {"draws": draws, "seed": seed, "progress": progress}
+    with subject.victim.on(device):
+        return attack(subject.victim, how, split.images, split.labels, **judged)
 
 
 def certify(
@@ -441,13 +450,15 @@ def certify(
     *,
     coding: Coding | None = None,
     samples: int = 100,
+    device: str = "cpu",
     **options: Any,
 ) -> Certified:
     """Certify the vote of a network with a random coding on the first `samples` test images.
 
     Within a radius around each image no image changes the vote: for the phase code exactly, for other
     codings with a stated probability. `coding`: of a torch ANN of yours, `Coding.of("rsc1", 1, levels,
-    sigma)`, noise that is added to every image (Cohen et al. 2019). `options`: `method`, `n0`, `n`,
+    sigma)`, noise that is added to every image (Cohen et al. 2019). `device`: where the network computes,
+    cpu, cuda, cuda:1, ...; of integers the certificates are the same. `options`: `method`, `n0`, `n`,
     `alpha`, `seed`, `folder`, see `pipeline.robustness.certificates.certify.certify`.
 
     >>> certify(chip, data, samples=5, n0=10, n=100).abstained <= 1
@@ -459,7 +470,8 @@ def certify(
     subject = Subject.of(chip, _data(data, chip), coding)
     subject.images_alone("a certificate")
     split = subject.dataset.test.first(samples)
-    return certify(subject.victim, split.images, split.labels, **options)
+    with subject.victim.on(device):
+        return certify(subject.victim, split.images, split.labels, **options)
 
 
 def _data(data: Any, chip: Any = None) -> Dataset:

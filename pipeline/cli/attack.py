@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from ...hw_targets.printed import table
-from .options import new_file
+from .options import Processor, new_file
 from .screen import Output, bars
 from .victim import EOT, AttackOptions, On, SubjectOptions, threads
 from .victim_tables import (
@@ -43,6 +43,7 @@ def attack(
         Path | None,
         typer.Option(help="File for the adversarial images: .npy, (attack, sample, C, H, W)."),
     ] = None,
+    device: Processor = "cpu",
 ) -> Output:
     """Attack a network, judged on draws of its coding that no attack saw.
 
@@ -64,7 +65,7 @@ def attack(
     chosen = [named(name, strength) for name in attack_ or ["pgd"]]
     split, kind = subject.dataset.test.first(given.samples), subject.dataset.kind
     results: list[Attacked] = []
-    with threads(victim):
+    with threads(victim), victim.on(device):
         for each in chosen:
             results.append(
                 run(
@@ -83,7 +84,13 @@ def attack(
             np.save(sink, np.stack([each.adversarial.numpy() for each in results]))
     name = network_name(victim.name, victim.digest, victim.coding)
     return Output(
-        {"file": given.file, "data": data, "span": subject.span, "attacks": results},
+        {
+            "file": given.file,
+            "data": data,
+            "span": subject.span,
+            "device": device,
+            "attacks": results,
+        },
         *attack_tables(f"{name}; {len(split)} {kind} of {data}", results),
         *subject.unit,
         out=given.out,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.table import Table
 
+from .options import Processor
 from .screen import Output, bars, resumes
 from .victim import On, SubjectOptions, threads
 from .victim_tables import certificate_tables, network_name
@@ -33,6 +34,7 @@ def certify(
         Path | None,
         typer.Option(help="Folder that keeps finished votes; the same command goes on from them."),
     ] = None,
+    device: Processor = "cpu",
 ) -> Output:
     """Certify the vote of a network with a random coding: within which radius no image changes it."""
     from ..robustness.certificates.certify import certify as run
@@ -44,7 +46,7 @@ def certify(
     if folder is not None:
         resumes(folder)
     split = subject.dataset.test.first(given.samples)
-    with threads(victim):
+    with threads(victim), victim.on(device):
         certified = run(
             victim,
             split.images,
@@ -60,6 +62,7 @@ def certify(
     result = {
         "file": given.file,
         "data": data,
+        "device": device,
         "summary": summary(certified),
         "certified": certified,
     }

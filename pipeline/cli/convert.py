@@ -78,6 +78,9 @@ def convert(
     fine_tune: Annotated[
         int, typer.Option(help="Epochs of adversarial fine-tuning, thresholds too.", min=0)
     ] = 0,
+    device: Annotated[
+        str, typer.Option(help="Where --fine-tune trains: cpu, or a GPU, as cuda, cuda:1, ...")
+    ] = "cpu",
     epsilon: Annotated[
         float,
         typer.Option(help="L-infinity radius of the attacks that fine-tuning defends against."),
@@ -127,7 +130,7 @@ def convert(
     networks: dict[str, Answering] = {"ann": ann, "converted": made}
     if fine_tune:
         resumes(out)
-        made = fine_tuned(made, dataset, out, epsilon, fine_tune, progress=bars())
+        made = fine_tuned(made, dataset, out, epsilon, fine_tune, progress=bars(), device=device)
         path = _written(made, dataset.shape, out, "fine_tuned")
         networks["fine-tuned"] = made
         result["thresholds"] = _how(made)[1]["thresholds"]

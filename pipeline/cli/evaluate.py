@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .options import DataOptions, NetArgument
+from .options import DataOptions, NetArgument, Processor
 from .screen import Output, bars, fail
 
 
@@ -17,6 +17,7 @@ def evaluate(
         int | None,
         typer.Option(help="How many test samples are run, from the first on. Default: all.", min=1),
     ] = None,
+    device: Processor = "cpu",
 ) -> Output:
     """Measure the accuracy, or error of regression, of the integers on test data, and their speed."""
     from ..deploy.deployed import Deployed
@@ -27,7 +28,7 @@ def evaluate(
     deployed, dataset = task.deployed, task.data
     if not len(dataset.test.labels):
         fail(f"{dataset.name} has no labels, so no answer is right or wrong: give --labels Y.npy.")
-    result = classify(deployed, dataset.test, samples, progress=bars())
+    result = classify(deployed, dataset.test, samples, progress=bars(), device=device)
     samples = len(result.scores)
     rate = samples / result.seconds
     return Output(
@@ -36,6 +37,7 @@ def evaluate(
             "digest": deployed.digest,
             "data": dataset.name,
             "samples": samples,
+            "device": device,
             "steps": deployed.recipe.coding.steps,
             "accuracy": result.quality.accuracy,
             "error": result.quality.error,

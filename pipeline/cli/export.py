@@ -126,6 +126,9 @@ def export(
         int,
         typer.Option(help="Epochs of training the integers themselves on the data set.", min=0),
     ] = 0,
+    device: Annotated[
+        str, typer.Option(help="Where --fine-tune trains: cpu, or a GPU, as cuda, cuda:1, ...")
+    ] = "cpu",
     input_shape: Annotated[
         str | None,
         typer.Option(
@@ -235,6 +238,7 @@ def export(
         folder=tuning,
         seed=seed,
         progress=say,
+        device=device,
     )
     recorded = None
     if expect is not None and inputs is not None:

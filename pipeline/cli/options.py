@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +30,10 @@ DataRoot = Annotated[
     ),
 ]
 Seed = Annotated[int, typer.Option(help="Seed of weights and noise.")]
+Processor = Annotated[
+    str,
+    typer.Option("--device", help="Where it is computed: cpu, or a GPU, as cuda, cuda:1, ..."),
+]
 Devices = Annotated[
     list[str] | None,
     typer.Option(
@@ -46,6 +51,26 @@ OWN_DATA = (
 )
 """What --data takes."""
 _PANEL = "A file without recipe"
+
+
+BothDevices = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--device",
+        help="Where it is computed: cpu, or a GPU, as cuda, cuda:1, ...; and energy devices, by name or "
+        "as .toml files, see `spikeship devices`. Repeatable. Default: cpu, and those that can carry the "
+        "network.",
+    ),
+]
+
+
+def split_devices(typed: list[str] | None) -> tuple[str, list[str]]:
+    """Where to compute, and the energy devices, of `BothDevices`; two places end the command."""
+    places = [name for name in typed or [] if re.fullmatch(r"(cpu|cuda|mps)(:\d+)?", name)]
+    if len(places) > 1:
+        misused(f"--device {' --device '.join(places)}: it is computed in one place.")
+    others = [name for name in typed or [] if name not in places]
+    return (places or ["cpu"])[0], others
 
 
 @dataclass(frozen=True)

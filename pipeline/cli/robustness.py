@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +12,7 @@ from rich.table import Table
 
 from ...hw_targets.printed import table
 from ..text import interval
-from .options import Devices
+from .options import BothDevices, split_devices
 from .screen import Output, bars
 from .victim import EOT, AttackOptions, SubjectOptions, threads
 from .victim_tables import (
@@ -65,7 +66,7 @@ def robustness(
     certified_draws: Annotated[
         int, typer.Option("--certify", help="Draws per certificate; 0 leaves them out.", min=0)
     ] = 1000,
-    device: Devices = None,
+    device: BothDevices = None,
 ) -> Output:
     """Judge robustness as a whole: attacks, worst case, sanity suite, certificates, energy per decision.
 
@@ -100,10 +101,14 @@ def robustness(
     others = {name: named(name, strength) for name in attack_ or []}
     split = dataset.test.first(given.samples)
     data = given.data.of_source(dataset.name)
-    with threads(*victims.values()):
+    place, energy = split_devices(device)
+    with ExitStack() as stack:
+        stack.enter_context(threads(*victims.values()))
         sources = {name: SubjectOptions(name, data).load().victim for name in source or []} or {
             "substitute ANN": substitute(dataset, given.seed)
         }
+        for each in (*victims.values(), *sources.values()):
+            stack.enter_context(each.on(place))
         report = run(
             victims,
             dataset.name,
@@ -113,10 +118,10 @@ def robustness(
             others=others,
             plan=plan,
             certified_draws=certified_draws,
-            devices=tuple(device) if device else None,
+            devices=tuple(energy) if energy else None,
             progress=bars(),
         )
-    result = {"file": given.file, "passed": report.passed, "report": report}
+    result = {"file": given.file, "device": place, "passed": report.passed, "report": report}
     return Output(result, *report_tables(report), out=given.out, ok=report.passed)
 
 

@@ -12,7 +12,7 @@ from ...hw_targets.network.coding import NOISY
 from ...models.quality import Quality
 from ...models.settings import Settings
 from ..text import answers_text
-from .options import DataRoot
+from .options import DataRoot, Processor
 from .screen import Output, bars, fail, resumes
 
 
@@ -28,15 +28,17 @@ def train(
         "runs/train"
     ),
     data_root: DataRoot = None,
+    device: Processor = "cpu",
 ) -> Output:
     """Train a Norse or SLAYER network, or its ANN twin; interrupted runs go on where they stopped."""
+    from ...hw_targets.simulate.torch_engine.device import device_of
     from ...models import training
     from ...models.data.dataset import EVENT_STEPS
     from ...models.data.grid import grid, has_own_grid
     from ...models.data.load import load
     from .tables import grid_lines
 
-    typed = settings.keywords
+    typed, where = settings.keywords, device_of(device)
     name = typed.get("dataset", Settings.dataset)
     dataset = load(name, data_root, typed.get("steps", EVENT_STEPS))
     if dataset.steps is not None and "coding" in typed:
@@ -50,13 +52,15 @@ def train(
     begin = None if start is None else training.load(start)
     chosen = training.chosen(dataset, {**typed, "spiking": not ann, **quiet})
     resumes(out)
-    network, path = training.train(chosen, dataset, out, start=begin, progress=bars())
+    network, path = training.train(chosen, dataset, out, start=begin, progress=bars(), device=where)
+    network.to(where)
     validation = training.quality(network, dataset.validation)
     test = training.quality(network, dataset.test)
     rounded = grid(dataset, network.settings.coding.grid) if has_own_grid(dataset) else None
     return Output(
         {
             "checkpoint": path,
+            "device": device,
             "validation_accuracy": validation.accuracy,
             "test_accuracy": test.accuracy,
             "validation_error": validation.error,

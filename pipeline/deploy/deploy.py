@@ -69,6 +69,7 @@ def deploy(
     seed: int = 0,
     progress: Say = _silent,
     frontends: Sequence[Frontend] = FRONTENDS,
+    device: str = "cpu",
 ) -> Deployed:
     """Choose the integers of a trained network on data.
 
@@ -88,7 +89,7 @@ def deploy(
     `fine_tune`: epochs of training the integers themselves on `data` (see `finetune`), kept in `folder`
     so that an interrupted run goes on. `approximate_current_bias`, `approximate_reset`: see `quantize`.
     `seed`: of the calibration noise, of tuning, and of the draws of an evaluation. `frontends`: what
-    understands `model`.
+    understands `model`. `device`: where `fine_tune` trains, cpu, cuda, cuda:1, ...
 
     Raises ValueError where these contradict each other, and what the frontends, `quantize` and the
     data sets raise.
@@ -131,6 +132,7 @@ def deploy(
         tuning=Tuning(epochs=fine_tune, seed=seed) if fine_tune else None,
         folder=folder,
         progress=progress,
+        device=device,
         options={
             "per_channel": per_channel,
             "approximate_current_bias": approximate_current_bias,
@@ -214,6 +216,7 @@ class _Quantizer:
     tuning: Tuning | None
     folder: str | Path | None
     progress: Say
+    device: str
     options: dict[str, Any]
 
     def __call__(
@@ -230,6 +233,7 @@ class _Quantizer:
             graph=graph,
             folder=self.folder,
             progress=self.progress,
+            device=self.device,
         )
         return replace(quantized, network=tuned.network, real=tuned.real)
 

@@ -128,23 +128,28 @@ def run_recipe(
     record: Collection[str] = ("spikes",),
     counter: Counter | None = None,
     file: str | Path | None = None,
+    device: object = None,
 ) -> Trace:
     """Run encoded inputs (sample, steps, *input shape) as the recipe says; the trace is aligned.
 
-    The run takes `steps + latency` steps, so that every layer answers every input step. Raises
-    NetworkError where the recipe says single spikes and the inputs are not 0 and 1.
+    `device`: where the integers are computed, by name or one of torch: on the CPU by the engine, on a GPU
+    by torch, in place of `backend`; None: as `backend` says. The run takes `steps + latency` steps, so
+    that every layer answers every input step. Raises NetworkError where the recipe says single spikes and
+    the inputs are not 0 and 1.
     """
     recipe = needed_recipe(network)
     if recipe.coding.binary:
         check_single_spikes(network, messages)
+    named = None if device is None or str(device) == "cpu" else str(device)
     return run(
         network,
         messages,
         recipe.timing(network.latency),
-        backend=backend,
+        backend="torch" if named else backend,
         record=record,
         counter=counter,
         file=file,
+        device=named,
     ).aligned(network, recipe.coding.steps)
 
 
@@ -244,10 +249,10 @@ def output_record(recipe: Recipe) -> tuple[str, ...]:
     return tuple(f"{name}.-1" for name in records_for(recipe)[-1:])
 
 
-def output_scores(network: Network, messages: NDArray[Any]) -> NDArray[Any]:
-    """`scores` of encoded inputs (sample, steps, *input shape), by the engine."""
+def output_scores(network: Network, messages: NDArray[Any], device: object = None) -> NDArray[Any]:
+    """`scores` of encoded inputs (sample, steps, *input shape), by the engine or on `device`."""
     record = output_record(needed_recipe(network))
-    return scores(network, run_recipe(network, messages, record=record))
+    return scores(network, run_recipe(network, messages, record=record, device=device))
 
 
 @dataclass(frozen=True, repr=False)
@@ -306,7 +311,12 @@ class _Block:
 
 
 def _blocks(
-    deployed: Deployed, split: Split, samples: int | None, counter: Counter | None, progress: bool
+    deployed: Deployed,
+    split: Split,
+    samples: int | None,
+    counter: Counter | None,
+    progress: bool,
+    device: object = None,
 ) -> Iterator[_Block]:
     """Simulate (the first `samples` of) a data set, only what is read of the output recorded."""
     network, recipe = deployed.network, deployed.recipe
@@ -318,9 +328,10 @@ def _blocks(
     for messages, labels in track(encoded(recipe, split, samples), size, "simulating", progress):
         if not warm:
             warm = True
-            run_recipe(network, messages[:1], record=record)  # loads the compiled loops, untimed
+            # loads the compiled loops, untimed
+            run_recipe(network, messages[:1], record=record, device=device)
         start = time.perf_counter()
-        trace = run_recipe(network, messages, record=record, counter=counter)
+        trace = run_recipe(network, messages, record=record, counter=counter, device=device)
         seconds = time.perf_counter() - start
         yield _Block(scores(network, trace), labels, trace, seconds)
 
@@ -340,10 +351,18 @@ def _classification(network: Network, blocks: Sequence[_Block]) -> Classificatio
 
 
 def classify(
-    deployed: Deployed, split: Split, samples: int | None = None, *, progress: bool = False
+    deployed: Deployed,
+    split: Split,
+    samples: int | None = None,
+    *,
+    progress: bool = False,
+    device: object = None,
 ) -> Classification:
-    """Answers for (the first `samples` of) a data set. Raises NetworkError where it is empty."""
-    blocks = list(_blocks(deployed, split, samples, None, progress))
+    """Answers for (the first `samples` of) a data set; `device` as in `run_recipe`.
+
+    Raises NetworkError where it is empty, and for a device that is not there.
+    """
+    blocks = list(_blocks(deployed, split, samples, None, progress, device))
     return _classification(deployed.network, blocks)
 
 

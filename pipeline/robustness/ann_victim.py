@@ -58,7 +58,8 @@ class AnnVictim(Victim):
         self.name, self.span, self.coding = name, span, coding
         self.shape = tuple(images.shape[1:])
         kind = type(model).__name__
-        self.model = copied(model.net if isinstance(model, Ann) else model).requires_grad_(False)
+        own = copied(model.net if isinstance(model, Ann) else model)
+        self.model = own.requires_grad_(False).to(self.device)
         weights = (*self.model.parameters(), *self.model.buffers())
         self._dtype = next((w.dtype for w in weights if w.is_floating_point()), torch.float32)
         if self._dtype not in (torch.float32, torch.float64):  # in which processors compute slowly
@@ -66,6 +67,10 @@ class AnnVictim(Victim):
         self.model = answering(self.model, self.data(images[:SAMPLES]).to(self._dtype))
         self.classes = self._looked_at(images[:SAMPLES], kind)
         self.digest = self._digest(kind)
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        return (self.model,)
 
     def logits(self, images: Tensor, draws: torch.Generator, gradient: Gradient = USUAL) -> Tensor:
         x = self.data(images)

@@ -184,8 +184,9 @@ def battery(
     transfers = {n: score(victim, moved, labels, **judged) for n, moved in crafted.items()}
     tried = [(done[method].after, done[method].adversarial) for method in at_epsilon]
     tried += [(transfers[name], moved) for name, moved in crafted.items()]
-    probe = generator(plan.seed)
-    slope = expected(victim, images, labels, probe, gradient=gradient, eot=eot).gradient
+    probe = generator(plan.seed, victim.device)
+    x, y = images.to(victim.device), labels.to(victim.device)
+    slope = expected(victim, x, y, probe, gradient=gradient, eot=eot).gradient
     zero = (slope == 0).flatten(1)
     return Battery(
         victim=victim,

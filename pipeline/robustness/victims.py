@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...hw_targets.network import arithmetic
 from ...hw_targets.network.coding import Coding, check_known
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import CubaLIF
 from ...hw_targets.network.recipe import Recipe
+from ...hw_targets.simulate.torch_engine.device import device_of
 from ...models import encoding
 from ...models.activity import activity
 from ...models.settings import LOGIT_SCALE
@@ -37,16 +40,41 @@ class Victim(ABC):
     `name` says what it is in reports, `digest` which one; `coding` is None for an ANN, which sees the
     images themselves; `shape` is (C, H, W), of data with time (steps, *input shape). Data of another
     range are attacked in units of it: `span` are its ends, and an image x stands for low + (high - low)
-    times x. `spiking`: whether gradients pass spikes, by a rule that can be chosen.
+    times x. `spiking`: whether gradients pass spikes, by a rule that can be chosen. `device`: where it
+    computes, to which images must be brought; `on` changes it.
     """
 
     span: tuple[float, float] = (0.0, 1.0)
     spiking: bool = True
+    device: torch.device = torch.device("cpu")
     name: str
     digest: str
     coding: Coding | None
     shape: tuple[int, ...]
     classes: int
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """What of it has weights, which are where it computes."""
+        return ()
+
+    @contextmanager
+    def on(self, device: str | torch.device) -> Iterator[None]:
+        """Compute on a device within the block, and afterwards where it did before.
+
+        Raises NetworkError for a device that is not there.
+        """
+        where, before = device_of(device), self.device
+        try:
+            self._move(where)
+            yield
+        finally:
+            self._move(before)
+
+    def _move(self, device: torch.device) -> None:
+        self.device = device
+        for module in self.modules:
+            module.to(device)
 
     @property
     def stochastic(self) -> bool:
@@ -94,7 +122,7 @@ class FloatVictim(Victim):
                 f"which changes no integer of it, and attack the .net file."
             )
         self.name, self.spiking = name, settings.spiking
-        self.classifier = classifier.eval().requires_grad_(False)
+        self.classifier = classifier.eval().requires_grad_(False).to(self.device)
         sha = hashlib.sha256(settings.text.encode())
         for key, value in classifier.state_dict().items():
             sha.update(key.encode() + value.cpu().numpy().tobytes())
@@ -103,6 +131,10 @@ class FloatVictim(Victim):
         self.shape, self.classes = settings.shape, settings.classes
         if settings.coding.name == "sequence":
             self.shape = (settings.coding.steps, *settings.shape)
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        return (self.classifier,)
 
     def logits(self, images: Tensor, draws: torch.Generator, gradient: Gradient = USUAL) -> Tensor:
         images = self.data(images)
@@ -155,6 +187,10 @@ class DeployedVictim(Victim):
         deployed = deploy_graph(graph, messages, recipe, quantizer=partial(quantize, bits=bits))
         return cls(deployed, name or f"{bits} bits")
 
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        return (self.twin,)
+
     def logits(self, images: Tensor, draws: torch.Generator, gradient: Gradient = USUAL) -> Tensor:
         assert self.coding is not None
         self.twin.gradient = gradient
@@ -172,7 +208,7 @@ class DeployedVictim(Victim):
     def scores(self, images: Tensor, draws: torch.Generator) -> NDArray[Any]:
         assert self.coding is not None
         messages = encoding.integers(self.coding, self.data(images), draws)
-        return output_scores(self.network, messages)
+        return output_scores(self.network, messages, device=self.device)
 
 
 def _gain(network: Network) -> float:

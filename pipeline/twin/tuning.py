@@ -22,6 +22,7 @@ from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import NetworkError
 from ...hw_targets.network.recipe import Recipe
 from ...hw_targets.netx.write import check_layer
+from ...hw_targets.simulate.torch_engine.device import device_of
 from ...models import encoding
 from ...models.data.dataset import Dataset, Split
 from ...models.encoding import generator
@@ -113,6 +114,7 @@ def finetune(
     graph: nir.NIRGraph | None = None,
     folder: str | Path | None = None,
     progress: Callable[[str], None] = lambda text: None,
+    device: str | torch.device = "cpu",
 ) -> FineTuned:
     """Train a network's integers on `data.train`; keep what is best on `data.validation`.
 
@@ -124,23 +126,24 @@ def finetune(
     kept. Same tuning, start, data, machine and versions: same integers.
 
     `folder`: where progress is kept, in `finetune.ckpt`: an interrupted run goes on from its last
-    epoch, a finished one is loaded; progress of another run there is dropped. Raises ValueError,
+    epoch, a finished one is loaded; progress of another run there is dropped. `device`: where twin and
+    integers compute, "cpu", "cuda", ...; the draws are the same everywhere. Raises ValueError,
     NetworkError.
     """
-    tuning = tuning or Tuning()
+    tuning, where = tuning or Tuning(), device_of(device)
     network = start.network if isinstance(start, Quantized) else start
     recipe = needed_recipe(network)
     unit = recipe.output_unit
     if isinstance(start, Quantized) and not data.regression:
         unit = start.losses[-1].unit
-    lesson = _Lesson(tuning, recipe, unit, _teacher(tuning, graph))
+    lesson = _Lesson(tuning, recipe, unit, _teacher(tuning, graph), where)
     twin = Twin(
         network,
         start.real if isinstance(start, Quantized) else None,
         surrogate=tuning.surrogate,
         sharpness=tuning.sharpness,
         trainable=tuning.trainable,
-    )
+    ).to(where)
     path = None if folder is None else Path(folder) / "finetune.ckpt"
     identity = {**asdict(tuning), "data": data.name, "start": _digest(twin, recipe)}
     state = _load(path, identity)
@@ -168,9 +171,9 @@ def finetune(
         state.current, state.optimizer = _copy(twin), optimizer.state_dict()
         state.draws = draws.get_state()
         _save(path, identity, state)
-        where = "all layers" if epoch.layer is None else network.populations[epoch.layer].name
+        what = "all layers" if epoch.layer is None else network.populations[epoch.layer].name
         progress(
-            f"{where}, epoch {epoch.number + 1} of {epoch.of}: loss {state.losses[-1]:.4g}, "
+            f"{what}, epoch {epoch.number + 1} of {epoch.of}: loss {state.losses[-1]:.4g}, "
             f"validation {_said(state.history[-1][0], data.regression)}"
         )
     twin.load_state_dict(state.best)
@@ -209,6 +212,7 @@ class _Lesson:
     recipe: Recipe
     unit: float
     teacher: nir.NIRGraph | None
+    device: torch.device
 
     def teach(
         self,
@@ -243,7 +247,7 @@ class _Lesson:
         target: FloatTrace | None = None
         if self.teacher is not None and (layer is not None or self.tuning.objective == "teacher"):
             target = execute(self.teacher, messages / self.recipe.coding.levels, torch.float32)
-        x = torch.as_tensor(messages).float()
+        x, labels = torch.as_tensor(messages).to(self.device).float(), labels.to(self.device)
         if layer is not None:
             assert target is not None
             trace = twin.run_recipe(x, record=(f"spikes.{layer}", f"v.{layer}"))
@@ -258,7 +262,7 @@ class _Lesson:
         if target is None:
             return functional.cross_entropy(logits, labels)
         theirs = target.spikes[-1] if read == "spikes" else target.voltage[-1]
-        return _divergence(self._logits(torch.as_tensor(theirs).float()), logits)
+        return _divergence(self._logits(torch.as_tensor(theirs).to(logits)), logits)
 
     def _read(self, out: Tensor) -> Tensor:
         """Scores (sample, outputs) of (sample, time, *output shape)."""
@@ -289,7 +293,7 @@ class _Lesson:
         factor = LOGIT_SCALE["spikes" if spikes else "voltage"]
         factor *= 1 if spikes else self.recipe.output_unit / self.unit
         for messages, labels in encoded(self.recipe, split):
-            answers = output_scores(network, messages)
+            answers = output_scores(network, messages, self.device)
             right += int((answers.argmax(axis=1) == labels).sum())
             logits = torch.as_tensor(factor * answers).double()
             aim = torch.as_tensor(labels)
@@ -300,7 +304,10 @@ class _Lesson:
         """Minus the rms error of the answers, in the float network's own units."""
         spikes = self.recipe.decode == "spike count"
         factor = 1.0 if spikes else self.recipe.output_unit / self.unit
-        blocks = [(factor * output_scores(network, m), y) for m, y in encoded(self.recipe, split)]
+        blocks = [
+            (factor * output_scores(network, messages, self.device), targets)
+            for messages, targets in encoded(self.recipe, split)
+        ]
         answers, targets = (np.concatenate(part) for part in zip(*blocks, strict=True))
         return Quality.of(answers, targets).score
 
@@ -335,11 +342,11 @@ def _imitation(trace: TwinTrace, target: FloatTrace, index: int) -> Tensor:
     spikes, v = trace.spikes[index], trace.v[index]
     assert spikes is not None
     assert v is not None
-    wanted = torch.as_tensor(target.spikes[index]).float()
+    wanted = torch.as_tensor(target.spikes[index]).to(spikes.device).float()
     if wanted.any():
         apart = spikes - wanted
         return apart.square().mean() + apart.sum(1).square().mean() / apart.shape[1]
-    voltage = torch.as_tensor(target.voltage[index]).float()
+    voltage = torch.as_tensor(target.voltage[index]).to(v.device).float()
     factor = (v * voltage).sum().detach() / v.detach().square().sum().clamp(min=1)
     return (factor * v - voltage).square().mean() / voltage.square().mean()
 
@@ -348,7 +355,7 @@ def _digest(twin: Twin, recipe: Recipe) -> str:
     """Names the starting values and the way the network runs."""
     sha = hashlib.sha256(recipe.text.encode())
     for name, value in twin.state_dict().items():
-        sha.update(name.encode() + value.numpy().tobytes())
+        sha.update(name.encode() + value.cpu().numpy().tobytes())
     return sha.hexdigest()
 
 

@@ -18,13 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ...network.network import Network
-from ...network.neurons import NetworkError
 from ...network.timing import AS_INPUT, Timing
 from ..engine import begun
 from ..inputs import QUANTITIES, Drive, Record, parse_record, prepare_input
 from ..state import Following, State
 from ..trace import Overflow, Recorded, Trace
 from .activity import Collected
+from .device import device_of
 from .layer import Block, Layer, Running, Wanted
 from .order import inward, outward
 
@@ -64,25 +64,6 @@ def simulate(
         for low in range(0, len(drive.x), size):
             run.samples(low, min(low + size, len(drive.x)), steps)
         return run.trace()
-
-
-def device_of(name: str) -> torch.device:
-    """The device of a name. Raises NetworkError where torch has none of this name."""
-    try:
-        device = torch.device(name)
-    except (RuntimeError, TypeError):
-        raise NetworkError(f"device {name!r} is no device of torch; use cpu or cuda.") from None
-    if device.type not in WORKING_SET:
-        raise NetworkError(
-            f"device {name!r}: only cpu and cuda are known to compute these integers exactly; use "
-            f"one of them."
-        )
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise NetworkError(
-            f"device {name!r}: torch {torch.__version__} sees {torch.cuda.device_count()} CUDA GPUs on "
-            f"this machine; use one of these, or cpu."
-        )
-    return device
 
 
 @contextmanager

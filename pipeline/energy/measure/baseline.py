@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from ....models import networks
-from ....models.ann import AnyAnn
 from ....models.data.dataset import Split
 from ....models.encoding import generator
 from ...records import environment
@@ -22,6 +21,9 @@ from .rapl import Rapl
 from .reading import Reading, Sensor, Unavailable
 from .sweep import Work, filled, sweep, work
 from .window import Mean, Measurement, measure
+
+if TYPE_CHECKING:
+    from ....models.ann import AnyAnn
 
 CALIBRATION = 256
 """Images on which int8 ranges are observed, where no others are given."""
@@ -92,6 +94,8 @@ def baselines(
     with the reason, not an error. `window_s`, `repeats`, `warmup_s` as in `measure`. Raises ValueError
     for a spiking network and for no images or batches.
     """
+    from ....models import networks  # Norse, which those who measure other work need not have
+
     if ann.spiking:
         raise ValueError("the baseline is an ANN; this is a spiking network (`train --ann`).")
     if not len(data):

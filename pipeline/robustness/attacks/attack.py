@@ -229,15 +229,18 @@ def attack(
 
     The attack gets copies. What it returns must lie in its ball, and is scored, as the clean images
     are, on `draws` draws that it never saw: `seed` gives independent streams to the attack and to the
-    scoring, the same draws to clean and to adversarial images. `clean`: the clean images' score, where
-    it is known from another attack with the same seed, draws and batch. Raises ValueError.
+    scoring, the same draws to clean and to adversarial images. The attack draws on the device where the
+    victim computes, so that it finds other images there; what it found is on the CPU. `clean`: the clean
+    images' score, where it is known from another attack with the same seed, draws and batch. Raises
+    ValueError.
     """
     _check(victim, attack, images, labels, draws, batch)
-    attacking, _, probing = (generator(s) for s in _streams(seed))
+    attacking, _, probing = (generator(s, victim.device) for s in _streams(seed))
     rule = getattr(attack, "gradient", USUAL)
     crafted, zeros, without, seconds = [], 0, 0, 0.0
     parts = [slice(start, start + batch) for start in range(0, len(images), batch)]
-    blocks = ((images[part], labels[part]) for part in parts)
+    images, labels, there = images.cpu(), labels.cpu(), victim.device
+    blocks = ((images[part].to(there), labels[part].to(there)) for part in parts)
     for x, y in track(blocks, len(images), attack.name, progress):
         slope = expected(victim, x, y, probing, gradient=rule).gradient
         zero = (slope == 0).flatten(1)
@@ -245,7 +248,7 @@ def attack(
         start = time.perf_counter()
         moved = attack.run(victim, x.detach().clone(), y.clone(), attacking)
         seconds += time.perf_counter() - start
-        crafted.append(_within(attack, moved, x))
+        crafted.append(_within(attack, moved, x).cpu())
     adversarial = torch.cat(crafted)
     return Attacked(
         victim=victim.name,
@@ -274,12 +277,15 @@ def score(
     draws: int = 20,
     batch: int = 250,
 ) -> Scored:
-    """Single-draw and voted accuracy over `draws` draws of the coding from `seed`."""
+    """Single-draw and voted accuracy over `draws` draws of the coding from `seed`.
+
+    The draws are the same wherever the victim computes.
+    """
     draws = draws if victim.stochastic else 1
     tosses = generator(_streams(seed)[1])
     votes = np.zeros((len(images), victim.classes), dtype=np.int64)
     for start in range(0, len(images), batch):
-        part = images[start : start + batch]
+        part = images[start : start + batch].to(victim.device)
         for _ in range(draws):
             answers = victim.answers(part, tosses)
             votes[start + np.arange(len(part)), answers] += 1

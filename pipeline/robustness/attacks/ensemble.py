@@ -48,7 +48,7 @@ class Ensemble(Attack):
 
     def run(self, victim: Victim, images: Tensor, labels: Tensor, draws: torch.Generator) -> Tensor:
         def judged(x: Tensor, y: Tensor) -> NDArray[np.float64]:
-            seed = int(torch.randint(2**31, (), generator=draws))
+            seed = int(torch.randint(2**31, (), generator=draws, device=draws.device))
             return score(victim, x, y, seed=seed, draws=self.judging_draws).right.copy()
 
         worst, right = images.clone(), judged(images, labels)

@@ -118,7 +118,7 @@ class Square(Attack):
 
 
 def _integers(draws: torch.Generator, limit: int, *shape: int) -> Tensor:
-    return torch.randint(limit, shape, generator=draws)
+    return torch.randint(limit, shape, generator=draws, device=draws.device).cpu()
 
 
 def _signs(draws: torch.Generator, *shape: int) -> Tensor:

@@ -32,7 +32,10 @@ CHUNK = 1 << 22
 def draw_votes(
     victim: Victim, image: torch.Tensor, count: int, draws: torch.Generator
 ) -> NDArray[np.int64]:
-    """Answers to `count` fresh draws of one image (C, H, W): votes per class, refused draws last."""
+    """Answers to `count` fresh draws of one image (C, H, W): votes per class, refused draws last.
+
+    With `draws` on the CPU the numbers are the same wherever the victim computes.
+    """
     steps = 1 if victim.coding is None else victim.coding.steps
     size = max(1, CHUNK // (steps * image.numel()))
     total = np.zeros(victim.classes + 1, np.int64)
@@ -46,7 +49,7 @@ def answers(victim: Victim, images: torch.Tensor, draws: torch.Generator) -> NDA
     """The class of each image (sample,), one draw each; `classes` where the draw was refused."""
     coding = victim.coding
     if not isinstance(victim, DeployedVictim) or coding is None or coding.sigma == 0:
-        return victim.answers(images, draws)
+        return victim.answers(images.to(victim.device), draws)
     held = coding.name == "rsc1"  # the same in every step, so drawn and rounded once
     drawn = replace(coding, steps=1) if held else coding
     whole = encoding.unlimited(drawn, images.detach(), draws).cpu().numpy()
@@ -61,7 +64,9 @@ def answers(victim: Victim, images: torch.Tensor, draws: torch.Generator) -> NDA
 
 def decided(victim: DeployedVictim, messages: NDArray[Any]) -> NDArray[np.int64]:
     """What the integers answer to messages (sample, steps, C, H, W): the lowest class of equal scores."""
-    classes: NDArray[np.int64] = output_scores(victim.network, messages).argmax(axis=1)
+    classes: NDArray[np.int64] = output_scores(
+        victim.network, messages, device=victim.device
+    ).argmax(axis=1)
     return classes
 
 
@@ -164,6 +169,8 @@ class Voting:
         if isinstance(self.victim, DeployedVictim):  # decides the answer, and is not in the digest
             recipe = replace(self.victim.recipe, seed=0, provenance={})
             identity["recipe"] = recipe.text
+        elif self.victim.device.type != "cpu":  # which rounds otherwise; integers are the same
+            identity["device"] = self.victim.device.type
         return identity
 
 

@@ -1,0 +1,7 @@
+"""`python -m spikeship.benchmarks.cifar10`, see `run`."""
+
+import typer
+
+from .run import main
+
+typer.run(main)
