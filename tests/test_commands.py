@@ -370,3 +370,44 @@ def test_the_package_is_a_command() -> None:
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert says in done.stdout
+
+
+LOUD = """
+import warnings
+
+print("framework: hello")
+for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning, SyntaxWarning, RuntimeWarning):
+    warnings.warn(f"a {category.__name__} of mine.py", category)
+
+def data():
+    import numpy as np
+    print("user: loading")
+    x, y = np.ones((20, 2), np.float32), np.arange(20) % 2
+    return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+"""
+
+
+@pytest.mark.slow
+def test_what_imports_print_and_warn_is_kept_from_the_result(tmp_path: Path) -> None:
+    """Standard output is the result alone; developers' warnings are shown to who asks for them."""
+    (tmp_path / "mine.py").write_text(LOUD)
+    write_netx(Network([Dense([[3, 1], [1, 3]])]), tmp_path / "a.net")
+
+    def ran(*options: str) -> tuple[str, str]:
+        command = ("-m", "spikeship", "evaluate", "a.net", "--data", "mine.py:data", "--json")
+        done = subprocess.run(
+            [sys.executable, *options, *command],
+            cwd=tmp_path,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONWARNINGS"},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout, done.stderr
+
+    out, said = ran()
+    assert json.loads(out)["samples"] == 20
+    assert re.findall(r"a (\w+) of mine.py", said) == ["RuntimeWarning"]
+    assert "framework: hello" in said
+    assert "user: loading" in said
+    assert "a FutureWarning of mine.py" in ran("-W", "default")[1]
