@@ -43,6 +43,12 @@ def _missing(what: str, required: bool) -> None:
 
 
 @pytest.fixture(scope="session")
+def missing() -> Callable[[str], None]:
+    """Skip for what is not here, by name; fail where everything must be."""
+    return lambda what: _missing(what, REQUIRED)
+
+
+@pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder with the shared data sets and recorded runs."""
     if not SHARED_DATA.is_dir():
