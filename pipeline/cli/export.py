@@ -202,9 +202,6 @@ def export(
         )
     if fine_tune and input_ is not None:
         misused("--fine-tune needs labels: give --data instead of --input.")
-    for file in (source, checkpoint, input_):
-        if file is not None and Path(file).resolve() == out.resolve():
-            misused(f"--out {out} is what the network is made of: give another name.")
     if chip is not None:
         payload_of(chip)  # known before anything is computed
     if expect is not None and input_ is None:

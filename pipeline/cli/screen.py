@@ -94,6 +94,7 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
         try:
             with errors(lambda message: in_flags(message, flags, values)):
                 typed = [name for name in given if _typed(context, name)]
+                _keep_sources(values, flags)
                 _tell_folder(values.get("data") or values.get("dataset"))
                 arguments = {p.name: fields.argument(p, given, typed) for p in parameters}
                 with redirect_stdout(sys.stderr):  # what frameworks and a user's own file print
@@ -118,6 +119,23 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
     )
     run.__name__, run.__doc__ = function.__name__.rstrip("_"), _unwrapped(function.__doc__ or "")
     return run
+
+
+WRITTEN = ("out", "net", "images")
+"""Options whose files a command writes; `net` is also what it reads, where it is no option."""
+
+
+def _keep_sources(values: Mapping[str, Any], flags: Mapping[str, str]) -> None:
+    """End the command where it would write over a file that it reads."""
+    written = {name: Path(values[name]) for name in WRITTEN if name in flags and values.get(name)}
+    for option, path in written.items():
+        for name, value in values.items():
+            for each in value if isinstance(value, list | tuple) else (value,):
+                if name in written or not isinstance(each, str | Path) or not path.is_file():
+                    continue
+                files = (str(each), str(each).rpartition(":")[0])  # mine.py:function is in mine.py
+                if any(file and Path(file).resolve() == path.resolve() for file in files):
+                    misused(f"{flags[option]} {path} is what the command reads: give another name.")
 
 
 def _tell_folder(data: object) -> None:

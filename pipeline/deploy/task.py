@@ -76,13 +76,20 @@ def task(
     else:
         chosen = alone(np.asarray(inputs), labels, name)
     if network.recipe is None:
-        coding = _coding(chosen, said)
-        recipe = Recipe(
-            coding, reset_interval, 1 if reset_interval else 0, decode=decode_of(network)
+        deployed = with_recipe(deployed, _coding(chosen, said), reset_interval)
+    _check(deployed.network, chosen, deployed.name)
+    return Task(deployed, chosen)
+
+
+def with_recipe(deployed: Deployed, coding: Coding, reset_interval: int | None = None) -> Deployed:
+    """A network that does not say how it is run, run like this; see `task`. Raises NetworkError."""
+    network = deployed.network
+    if network.recipe is not None:
+        raise NetworkError(
+            f"{deployed.name} says itself how it is run: leave out coding and reset_interval."
         )
-        network = Network(network.layers, recipe)
-    _check(network, chosen, deployed.name)
-    return Task(replace(deployed, network=network), chosen)
+    recipe = Recipe(coding, reset_interval, 1 if reset_interval else 0, decode=decode_of(network))
+    return replace(deployed, network=Network(network.layers, recipe))
 
 
 def alone(inputs: NDArray[Any], labels: NDArray[Any] | None, name: str) -> Dataset:
