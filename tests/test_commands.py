@@ -283,6 +283,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (("train", "--data", "mnist"), "give the folder that holds MNIST/raw as --data-root", 3),
     (("train", "--framework", "slayer", "--sparsity", 1), "--sparsity-step 0.01: SLAYER networks see whole numbers", 3),
     (("export", "builtins:dict", "--out", "o.net", "--checkpoint", "w.pt"), "a NIR graph, a torch network with Norse modules, a torch", 3),
+    (("export", "net.nir", "--input", "x.npy", "--calibration", 3, "--out", "o.net"), "--input is taken whole", 2),
     (("map", "plain.net", "--samples", 3), "--samples are those of --data or --input", 2),
     (("simulate", "plain.net", "--input", "none.npy", "--out", "t.npz"), "none.npy: no such file", 3),
     (("simulate", "plain.net", "--input", "empty.npy", "--out", "t.npz"), "empty.npy has shape (0, 3, 6): it holds no input", 3),
