@@ -85,15 +85,21 @@ def test_a_file_without_recipe_is_judged_on_arrays(tmp_path: Path) -> None:
     assert spikeship.map(path).cores == spikeship.map(read_netx(path)).cores == 1
 
     data = {"x_train": x / 4.0, "y_train": y, "x_test": x / 4.0, "y_test": y}
-    coding = spikeship.Coding.of("direct", 10, 16)
+    coding = spikeship.Coding.of("sequence", 10, 16)
     chip = spikeship.load(path, coding=coding, reset_interval=10)
     assert chip.recipe.reset_interval == 10
+    images = spikeship.load(path, coding=spikeship.Coding.of("direct", 10))
     assert (
         spikeship.evaluate(chip, data).accuracy == spikeship.evaluate(chip, (x / 4.0, y)).accuracy
     )
     for call, says in (
         (lambda: spikeship.evaluate(path), "has no recipe"),
         (lambda: spikeship.load(path, reset_interval=10), "it goes with coding"),
+        (lambda: spikeship.evaluate(images, data), "takes images, in the coding direct"),
+        (
+            lambda: spikeship.evaluate(chip, (x[:, 0] / 4.0, y)),
+            r"takes data with time \(sequence\)",
+        ),
         (lambda: spikeship.evaluate(7, (x, y)), "a int holds no integers"),
         (lambda: spikeship.attack(chip, data, "pgd"), "'pgd' is no attack"),
         (lambda: spikeship.evaluate(chip, (x[:, :, :5], y)), r"shape \(5,\)"),

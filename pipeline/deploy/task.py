@@ -134,6 +134,15 @@ def _check(network: Network, data: Dataset, name: str) -> None:
             f"{data.name} has inputs of shape {shape}; {name} takes {network.input_shape}, axes in "
             f"C, H, W order."
         )
+    coding = recipe.coding
+    timed = coding.name in ("sequence", "events", "given")
+    if not given and (
+        timed != (data.steps is not None) or (coding.name == "events" and data.kind != "events")
+    ):
+        takes = (
+            f"data with time ({coding.name})" if timed else f"images, in the coding {coding.name}"
+        )
+        raise NetworkError(f"{data.name} is {data.kind}; {name} takes {takes}.")
     if given and data.test.images.shape[1] != recipe.coding.steps:
         raise NetworkError(
             f"{data.name} has {data.test.images.shape[1]} steps; {name} is run in "
