@@ -3,7 +3,7 @@
 `SPIKESHIP_SHARED_DATA` names the folder (default: ../shared/data beside this repository). Without
 it, and without Lava, the tests that need them are skipped by name. With
 `SPIKESHIP_REQUIRE_DATA=1`, as `.ci/run` sets it, they fail instead; Lava is required on the one
-Python that can have it, 3.10.
+Python that it says it takes, 3.10.
 """
 
 from __future__ import annotations
@@ -40,6 +40,12 @@ def _missing(what: str, required: bool) -> None:
     if required:
         pytest.fail(f"{what}; SPIKESHIP_REQUIRE_DATA=1 requires it", pytrace=False)
     pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def missing() -> Callable[[str], None]:
+    """Skip for what is not here, by name; fail where everything must be."""
+    return lambda what: _missing(what, REQUIRED)
 
 
 @pytest.fixture(scope="session")

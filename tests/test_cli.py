@@ -283,7 +283,6 @@ def test_lava_is_given_the_file_itself(
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_nir_files_need_nir_and_torch_alone(tmp_path: Path) -> None:
     """The extra `nir`: neither Norse nor Lightning, nor what else `train` installs."""
     rng = np.random.default_rng(0)

@@ -267,6 +267,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Network([Dense(np.full((2, 6), 8), None, CubaLIF(1024, 512, 40))]), folder / "plain.net"
     )
     np.save(folder / "x.npy", np.ones((1, 3, 6), int))
+    np.save(folder / "empty.npy", np.ones((0, 3, 6), int))
     return folder
 
 
@@ -282,6 +283,10 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (("train", "--data", "mnist"), "give the folder that holds MNIST/raw as --data-root", 3),
     (("train", "--framework", "slayer", "--sparsity", 1), "--sparsity-step 0.01: SLAYER networks see whole numbers", 3),
     (("export", "builtins:dict", "--out", "o.net", "--checkpoint", "w.pt"), "a NIR graph, a torch network with Norse modules, a torch", 3),
+    (("export", "net.nir", "--input", "x.npy", "--calibration", 3, "--out", "o.net"), "--input is taken whole", 2),
+    (("map", "plain.net", "--samples", 3), "--samples are those of --data or --input", 2),
+    (("simulate", "plain.net", "--input", "none.npy", "--out", "t.npz"), "none.npy: no such file", 3),
+    (("simulate", "plain.net", "--input", "empty.npy", "--out", "t.npz"), "empty.npy has shape (0, 3, 6): it holds no input", 3),
     (("export", "net.nir", "--input", "x.npy", "--data", "digits", "--out", "o.net"), "--data and --input exclude each other", 2),
 ])  # fmt: skip
 def test_errors_of_commands_name_flags(
@@ -293,6 +298,34 @@ def test_errors_of_commands_name_flags(
     assert result.exit_code == status, result.exception
     assert says in result.stderr
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("words", [
+    ("simulate", "plain.net", "--input", "x.npy", "-o", "./x.npy"),
+    ("simulate", "plain.net", "--input", "x.npy", "--labels", "y.npy", "-o", "y.npy"),
+    ("lower", "plain.net", "-o", "plain.net"),
+    ("attack", "plain.net", "--data", "own.npz", "--images", "own.npz"),
+    ("attack", "plain.net", "--input", "x.npy", "--out", "x.npy"),
+    ("certify", "mine.py:ann", "--data", "own.npz", "--out", "mine.py"),
+    ("robustness", "plain.net", "--source", "mine.py:ann", "--out", "mine.py"),
+    ("export", "mine.py:net", "--data", "own.npz", "--out", "mine.py"),
+    ("export", "mine.py:net", "--data", "mine.py:data", "--checkpoint", "w.pt", "--out", "w.pt"),
+    ("convert", "mine.py:ann", "--data", "own.npz", "--net", "own.npz"),
+    ("train", "--data", "own.npz", "--out", "own.npz"),
+])  # fmt: skip
+def test_what_a_command_reads_is_never_written_over(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ("y.npy", "own.npz", "mine.py", "w.pt")
+    before = {name: name.encode() for name in names}
+    before |= {name: (plain / name).read_bytes() for name in ("plain.net", "x.npy")}
+    for name, content in before.items():
+        Path(name).write_bytes(content)
+    result = call(*words)
+    assert result.exit_code == 2, result.exception
+    assert "is what the command reads: give another name" in result.stderr
+    assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
 
 
 @pytest.mark.parametrize(("holds", "kept"), [
@@ -370,3 +403,44 @@ def test_the_package_is_a_command() -> None:
         )
         assert (done.returncode, done.stderr) == (0, "")
         assert says in done.stdout
+
+
+LOUD = """
+import warnings
+
+print("framework: hello")
+for category in (FutureWarning, DeprecationWarning, PendingDeprecationWarning, SyntaxWarning, RuntimeWarning):
+    warnings.warn(f"a {category.__name__} of mine.py", category)
+
+def data():
+    import numpy as np
+    print("user: loading")
+    x, y = np.ones((20, 2), np.float32), np.arange(20) % 2
+    return {"x_train": x, "y_train": y, "x_test": x, "y_test": y}
+"""
+
+
+@pytest.mark.slow
+def test_what_imports_print_and_warn_is_kept_from_the_result(tmp_path: Path) -> None:
+    """Standard output is the result alone; developers' warnings are shown to who asks for them."""
+    (tmp_path / "mine.py").write_text(LOUD)
+    write_netx(Network([Dense([[3, 1], [1, 3]])]), tmp_path / "a.net")
+
+    def ran(*options: str) -> tuple[str, str]:
+        command = ("-m", "spikeship", "evaluate", "a.net", "--data", "mine.py:data", "--json")
+        done = subprocess.run(
+            [sys.executable, *options, *command],
+            cwd=tmp_path,
+            env={k: v for k, v in os.environ.items() if k != "PYTHONWARNINGS"},
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        return done.stdout, done.stderr
+
+    out, said = ran()
+    assert json.loads(out)["samples"] == 20
+    assert re.findall(r"a (\w+) of mine.py", said) == ["RuntimeWarning"]
+    assert "framework: hello" in said
+    assert "user: loading" in said
+    assert "a FutureWarning of mine.py" in ran("-W", "default")[1]

@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import spikeship
+from spikeship.hw_targets import CubaLIF, Dense, Network, read_netx, write_netx
 from spikeship.pipeline.cli.app import COMMANDS
 
 FUNCTIONS = [name for name in spikeship.__all__ if inspect.isfunction(vars(spikeship).get(name))]
@@ -54,7 +56,57 @@ def test_every_name_is_there() -> None:
 def test_a_command_is_a_function_of_the_same_name() -> None:
     commands = {command.__name__.rstrip("_") for panel in COMMANDS.values() for command in panel}
     only_functions = {"data", "deploy", "load", "load_device", "shipped_devices"}
-    assert set(FUNCTIONS) - only_functions <= commands
+    other_ways = {
+        "demo": "the functions one after the other",
+        "devices": "shipped_devices, load_device",
+        "export": "deploy, save",
+        "inspect": "load, printed",
+        "lower": "hw_targets.read_netx(..., lower_pooling=True)",
+        "supported": "pipeline.supported",
+    }
+    assert set(FUNCTIONS) - only_functions == commands - set(other_ways)
+
+
+def test_a_file_without_recipe_is_judged_on_arrays(tmp_path: Path) -> None:
+    """As the commands do with --input and --labels, or with --data and a coding that is said."""
+    rng = np.random.default_rng(0)
+    weight = rng.integers(-60, 60, (3, 6))
+    path = tmp_path / "theirs.net"
+    write_netx(Network([Dense(weight, neuron=CubaLIF(1024, 512, 90))]), path)
+    x, y = (rng.random((20, 10, 6)) < 0.3).astype(int), rng.integers(0, 3, 20)
+    quality = spikeship.evaluate(path, (x, y))
+    trace = spikeship.simulate(str(path), x)
+    assert quality.accuracy == (trace.counts.argmax(1) == y).mean()
+    assert spikeship.verify(path, x, lava_samples=0).accuracy == ()
+    checked = spikeship.verify(path, x, labels=y, lava_samples=0)
+    assert checked.ok
+    assert checked.accuracy[-1].accuracy == quality.accuracy
+    assert spikeship.profile(path, x).accuracy is None
+    assert spikeship.map(path).cores == spikeship.map(read_netx(path)).cores == 1
+
+    data = {"x_train": x / 4.0, "y_train": y, "x_test": x / 4.0, "y_test": y}
+    coding = spikeship.Coding.of("sequence", 10, 16)
+    chip = spikeship.load(path, coding=coding, reset_interval=10)
+    assert chip.recipe.reset_interval == 10
+    images = spikeship.load(path, coding=spikeship.Coding.of("direct", 10))
+    assert (
+        spikeship.evaluate(chip, data).accuracy == spikeship.evaluate(chip, (x / 4.0, y)).accuracy
+    )
+    for call, says in (
+        (lambda: spikeship.evaluate(path), "has no recipe"),
+        (lambda: spikeship.load(path, reset_interval=10), "it goes with coding"),
+        (lambda: spikeship.evaluate(images, data), "takes images, in the coding direct"),
+        (
+            lambda: spikeship.evaluate(chip, (x[:, 0] / 4.0, y)),
+            r"takes data with time \(sequence\)",
+        ),
+        (lambda: spikeship.evaluate(7, (x, y)), "a int holds no integers"),
+        (lambda: spikeship.attack(chip, data, "pgd"), "'pgd' is no attack"),
+        (lambda: spikeship.evaluate(chip, (x[:, :, :5], y)), r"shape \(5,\)"),
+        (lambda: spikeship.evaluate(chip, (x, y[:5])), "5 labels"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            call()
 
 
 @pytest.mark.parametrize(

@@ -414,3 +414,36 @@ def test_what_was_not_recorded_of_the_last_layer(
 ) -> None:
     with pytest.raises(ValueError, match=says):
         verify(Deployed(dense, DENSE), inputs(8), expect=outputs, lava_samples=0)
+
+
+def test_the_verdict_names_what_was_compared(dense: Network) -> None:
+    """ "verified" alone would say that the network is the one that was trained; nobody looked."""
+    x = inputs(8)
+    float_spikes, ours = recorded(DENSE, x, "spikes"), run_recipe(dense, x).spikes[-1]
+    nobody = "NOT compared with the framework that trained it: give --expect or --model"
+    graph, spikes = (
+        "the integers spike as the float network (tolerance 0.5)",
+        "the spikes that the original",
+    )
+    cases: list[tuple[nir.NIRGraph | None, np.ndarray | None, list[str], list[str]]] = [
+        (DENSE, None, [graph, nobody], [spikes]),
+        (DENSE, float_spikes, [spikes, "recorded are the float network's own", graph], [nobody]),
+        (None, ours, [spikes, "recorded are the integers' own"], [nobody, graph]),
+        (None, None, ["verified: simulator and reference are equal", nobody], [graph, spikes]),
+        (DENSE, 1 - float_spikes, ["NOT verified: what the original framework"], [nobody, graph]),
+    ]
+    for float_graph, expect, says, says_not in cases:
+        deployed = Deployed(dense, float_graph)
+        found = verify(deployed, x, expect=expect, lava_samples=0, tolerance=0.5)
+        assert found.verdict == verification_tables(found)[-1]
+        assert [text for text in says if text not in found.verdict] == []
+        assert [text for text in says_not if text in found.verdict] == []
+        assert "Lava" not in found.verdict
+
+
+def test_a_readout_that_answers_something_else_is_not_verified(conv: Network) -> None:
+    """Spikes of hidden layers may be alike, and every answer another one."""
+    found = verify(Deployed(conv, CONV), inputs(8), lava_samples=0, tolerance=0.5)
+    assert "the integers give the float network's answers (tolerance 0.5)" in found.verdict
+    other = replace(found, same_answers=0.4)
+    assert "another answer for more than the tolerance of 0.5" in other.verdict

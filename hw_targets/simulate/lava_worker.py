@@ -27,7 +27,9 @@ def _bear_newer_versions() -> None:
 
     One module has dataclasses with instances of one another as defaults, which must be hashable there:
     they are made so while it is imported. numpy's `reshape` lost the name `newshape`, which Lava's ports
-    use: it gets it back, in this process alone. Lava's files stay as they are.
+    use: it gets it back, in this process alone. numpy 2.5 makes no number of an array of one entry, as
+    which files hold the weight of an input layer: the module that reads them gets an `int` that does.
+    Lava's files stay as they are.
     """
     reshape = np.reshape
 
@@ -47,6 +49,9 @@ def _bear_newer_versions() -> None:
         import lava.magma.compiler.var_model  # noqa: F401
     finally:
         dataclasses.dataclass = usual
+    from lava.lib.dl.netx import hdf5
+
+    hdf5.int = lambda entry: np.asarray(entry).astype(int).item()
 
 
 if sys.version_info >= (3, 11):

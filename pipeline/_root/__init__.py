@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
     from pathlib import Path
+    from typing import TypeAlias
 
     import nir
     import numpy as np
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from .models.training import Classifier
     from .pipeline.deploy.deployed import Deployed
     from .pipeline.deploy.run import Backend, Classification
+    from .pipeline.deploy.task import Task
     from .pipeline.energy.profile import Profile
     from .pipeline.robustness import (
         APGD,
@@ -54,10 +56,14 @@ if TYPE_CHECKING:
         Attacked,
         Certified,
         RandomNoise,
+        RobustnessReport,
         Square,
+        Subject,
         TargetedAPGD,
     )
     from .pipeline.verify import Verification
+
+    Net: TypeAlias = Deployed | Network | str | Path
 
 __all__ = [
     "APGD",
@@ -87,6 +93,7 @@ __all__ = [
     "load_device",
     "map",
     "profile",
+    "robustness",
     "shipped_devices",
     "simulate",
     "train",
@@ -260,39 +267,60 @@ def deploy(
     return deploy(model, data, inputs=inputs, bits=bits, given=given, **options)
 
 
-def load(path: str | Path, graph: str | Path | None = None) -> Deployed:
+def load(
+    path: str | Path,
+    graph: str | Path | None = None,
+    *,
+    coding: Coding | None = None,
+    reset_interval: int | None = None,
+) -> Deployed:
     """Read a netx file, and the float network in `graph`, by default the `.nir` file beside it.
 
     Any netx file is read, also lava-dl's own, which say neither how their input is encoded nor what
-    their answer is. Raises NetxError, FileNotFoundError.
+    their answer is: `coding` says the one, such as `Coding.of("direct", 8, 16)` or, of integers x that
+    are messages already, `Coding.given(x)`; the answer is the spike count, or of a last layer that never
+    spikes the mean voltage. `reset_interval`: steps from one reset of u and v to the next, None: never.
+    Raises NetxError, FileNotFoundError, NetworkError.
 
     >>> chip = chip.save("digits.net")
     >>> load("digits.net").digest == chip.digest
     True
     """
     from .pipeline.deploy.deployed import Deployed
+    from .pipeline.deploy.task import with_recipe
 
-    return Deployed.load(path, graph)
+    deployed = Deployed.load(path, graph)
+    if coding is not None:
+        return with_recipe(deployed, coding, reset_interval)
+    if reset_interval is not None:
+        raise ValueError(f"reset_interval = {reset_interval}: it goes with coding.")
+    return deployed
 
 
 def evaluate(
-    chip: Deployed, data: Any = None, samples: int | None = None, *, device: str = "cpu"
+    chip: Net, data: Any = None, samples: int | None = None, *, device: str = "cpu"
 ) -> Classification:
-    """Accuracy of the integers on (the first `samples`) test samples, by the engine or on a GPU.
+    """Accuracy, or error of regression, of the integers on (the first `samples`) test samples.
 
-    `data`: by default the data set that the network was made for. `device`: cpu, cuda, cuda:1, ...; the
-    integers are the same. Raises NetworkError for a device that is not there.
+    `chip`: what `deploy` or `load` gives, or the name of a netx file. `data`: by default the data set
+    that the network was made for; else a data set, or arrays of your own (inputs, labels). Inputs are
+    integers (sample, time, *input shape), sent as they are, or real numbers, as in a data set. `device`:
+    cpu (the engine), cuda, cuda:1, ...; the integers are the same. Raises NetworkError, also for a device
+    that is not there, and DatasetError.
 
     >>> evaluate(chip, data).accuracy > 0.9
+    True
+    >>> evaluate(chip, chip.encoded(data.test, 50)).accuracy == evaluate(chip, data, 50).accuracy
     True
     """
     from .pipeline.deploy.run import classify
 
-    return classify(chip, _data(data, chip).test, samples, device=device)
+    task = _task(chip, data)
+    return classify(task.deployed, task.data.test, samples, device=device)
 
 
 def simulate(
-    chip: Deployed | Network,
+    chip: Net,
     inputs: NDArray[np.integer[Any]],
     steps: int | None = None,
     *,
@@ -326,44 +354,46 @@ def simulate(
     """
     from .pipeline.deploy.run import own_timing, run
 
-    network = _network(chip)
+    deployed = _deployed(chip)
+    network = deployed.network
     return run(
         network,
         inputs,
         own_timing(network, inputs, steps, goes_on=state is not None),
         backend=backend,
         record=record,
-        file=getattr(chip, "path", None),
+        file=deployed.path,
         device=device,
         state=state,
     )
 
 
 def verify(
-    chip: Deployed,
+    chip: Net,
     data: Any = None,
     *,
+    labels: Any = None,
     samples: int = 200,
     lava_samples: int = 3,
     **options: Any,
 ) -> Verification:
     """Compare float network, rounded numbers, integers, simulators, Lava and the file, layer by layer.
 
-    `data`: a data set, by default the network's own, or encoded inputs (sample, steps, *input shape).
-    `samples` test samples are compared with the float network, `lava_samples` of them run on Lava.
-    `options`: `module`, your own network whose `forward` is compared too, `expect`, the outputs that its
-    framework recorded, and `tolerance`, see `pipeline.verify.verify`.
+    `chip`, `data`: as `evaluate` takes them; `labels`, of arrays, may be left out. `samples` test samples
+    are compared with the float network, `lava_samples` of them run on Lava. `options`: `module`, your own
+    network whose `forward` is compared too, `expect`, the outputs that its framework recorded, and
+    `tolerance`, see `pipeline.verify.verify`.
 
     >>> verify(chip, data, samples=20, lava_samples=0).ok
     True
     """
     from .pipeline.verify import verify
 
-    given: Any = data if hasattr(data, "dtype") else _data(data, chip)
-    return verify(chip, given, samples=samples, lava_samples=lava_samples, **options)
+    task = _task(chip, data if labels is None else (data, labels))
+    return verify(task.deployed, task.data, samples=samples, lava_samples=lava_samples, **options)
 
 
-def map(chip: Deployed | Network, on: Chip | str = "loihi2") -> Mapping:
+def map(chip: Net, on: Chip | str = "loihi2") -> Mapping:
     """Where a network goes on a chip: cores of each layer, what fills them, what it violates.
 
     `on`: loihi1, loihi2, or a `Chip`.
@@ -373,11 +403,11 @@ def map(chip: Deployed | Network, on: Chip | str = "loihi2") -> Mapping:
     """
     from .hw_targets.chips.mapper import map_network
 
-    return map_network(_network(chip), on)
+    return map_network(_deployed(chip).network, on)
 
 
 def profile(
-    chip: Deployed,
+    chip: Net,
     data: Any = None,
     devices: Sequence[str | Path] | None = None,
     *,
@@ -387,9 +417,10 @@ def profile(
 ) -> Profile:
     """What an inference costs: counted events, energy and time on chips, the ANN beside it.
 
-    `devices`: names (`shipped_devices()`) or TOML files; by default the chips that carry the network's
-    messages. `ann`: the ANN twin, or any torch network of yours that `convert` takes. `samples`: test
-    samples, all by default. `options`: see `pipeline.energy.profile.profile`.
+    `chip`, `data`: as `evaluate` takes them. `devices`: names (`shipped_devices()`) or TOML files; by
+    default the chips that carry the network's messages. `ann`: the ANN twin, or any torch network of
+    yours that `convert` takes. `samples`: test samples, all by default. `options`: see
+    `pipeline.energy.profile.profile`.
 
     >>> cost = profile(chip, data, samples=20)
     >>> cost.prices[0].dynamic.joules > 0
@@ -402,13 +433,13 @@ def profile(
 
     if ann is not None and not isinstance(ann, Classifier):
         check_ann(ann)
-    dataset = _data(data, chip)
-    twin = None if ann is None else ann_of(ann, dataset.train.images)
-    return profile(chip, dataset, devices, ann=twin, samples=samples, **options)
+    task = _task(chip, data)
+    twin = None if ann is None else ann_of(ann, task.data.train.images)
+    return profile(task.deployed, task.data, devices, ann=twin, samples=samples, **options)
 
 
 def attack(
-    chip: Deployed | Classifier | nn.Module,
+    chip: Net | Classifier | nn.Module,
     data: Any,
     how: Attack,
     *,
@@ -434,10 +465,11 @@ def attack(
     >>> attacked.accuracy <= attacked.clean.accuracy
     True
     """
-    from .pipeline.robustness import Subject
-    from .pipeline.robustness.attacks.attack import attack
+    from .pipeline.robustness.attacks.attack import Attack, attack
 
-    subject = Subject.of(chip, _data(data, chip), coding)
+    if not isinstance(how, Attack):
+        raise ValueError(f"how = {how!r} is no attack: give PGD(0.1), Square(0.1), ...")
+    subject = _subject(chip, data, coding)
     split = subject.dataset.test.first(samples)
     judged: Any = {"draws": draws, "seed": seed, "progress": progress}
     with subject.victim.on(device):
@@ -445,7 +477,7 @@ def attack(
 
 
 def certify(
-    chip: Deployed | Classifier | nn.Module,
+    chip: Net | Classifier | nn.Module,
     data: Any = None,
     *,
     coding: Coding | None = None,
@@ -464,28 +496,114 @@ def certify(
     >>> certify(chip, data, samples=5, n0=10, n=100).abstained <= 1
     True
     """
-    from .pipeline.robustness import Subject
     from .pipeline.robustness.certificates.certify import certify
 
-    subject = Subject.of(chip, _data(data, chip), coding)
+    subject = _subject(chip, data, coding)
     subject.images_alone("a certificate")
     split = subject.dataset.test.first(samples)
     with subject.victim.on(device):
         return certify(subject.victim, split.images, split.labels, **options)
 
 
+def robustness(
+    chip: Net | Classifier | nn.Module,
+    data: Any = None,
+    epsilon: float = 0.1,
+    *,
+    coding: Coding | None = None,
+    forms: Sequence[Net | Classifier | nn.Module] = (),
+    sources: Sequence[Net | Classifier | nn.Module] = (),
+    samples: int = 100,
+    seed: int = 0,
+    progress: bool = False,
+    device: str = "cpu",
+    **options: Any,
+) -> RobustnessReport:
+    """Judge robustness as a whole: attacks, worst case, sanity suite, certificates, energy per decision.
+
+    `chip`, `data`, `coding`: as `attack` takes them, images alone. `epsilon`: radius in L-infinity.
+    `forms`: other forms of the network, such as the float one, judged beside it. `sources`: networks that
+    attacks are carried over from; by default an ANN is trained. `device`: where all is computed, as in
+    `attack`. `options`: `plan`, how thoroughly (see `Plan`), `others`, `certified_draws` and `devices`
+    (chips that a decision is priced on), see `pipeline.robustness.report.robustness`.
+    `report.passed`: whether the sanity suite believes the figures.
+
+    >>> from spikeship.pipeline.robustness.battery import Plan
+    >>> plan = Plan(steps=1, eot=1, draws=2, queries=2, adaptive_steps=1, averages=(1,), sharpness=())
+    >>> report = robustness(chip, data, samples=4, plan=plan, certified_draws=0)
+    >>> report.passed  # four images are too few to tell
+    False
+    """
+    from contextlib import ExitStack
+
+    from .pipeline.robustness.attacks.substitute import substitute
+    from .pipeline.robustness.battery import Plan
+    from .pipeline.robustness.report import robustness
+
+    subjects = [_subject(each, data, coding if each is chip else None) for each in (chip, *forms)]
+    for subject in subjects:
+        subject.images_alone("the suite of robustness")
+    dataset = subjects[-1].dataset
+    others = [_subject(each, dataset).victim for each in sources] or [substitute(dataset, seed)]
+    victims = [subject.victim for subject in subjects]
+    with ExitStack() as places:
+        for victim in (*victims, *others):
+            places.enter_context(victim.on(device))
+        return robustness(
+            {victim.name: victim for victim in victims},
+            dataset.name,
+            dataset.test.first(samples),
+            epsilon,
+            sources={victim.name: victim for victim in others},
+            progress=progress,
+            **{"plan": Plan(seed=seed), **options},
+        )
+
+
 def _data(data: Any, chip: Any = None) -> Dataset:
     """A data set, whatever `data` takes, or the one that a network was made for."""
     from .models.data.load import load
 
-    if hasattr(chip, "dataset"):
-        return chip.dataset(data)  # type: ignore[no-any-return]
     if data is None and not hasattr(chip, "settings"):
         raise ValueError("this network does not say what data it is for: give data.")
     return load(chip.settings.dataset if data is None else data)
 
 
-def _network(chip: Deployed | Network) -> Network:
+def _deployed(chip: Any) -> Deployed:
+    """Integers that a function is given: `Deployed`, a `Network`, or the name of a netx file."""
+    from .hw_targets.network.network import Network
     from .pipeline.deploy.deployed import Deployed
 
-    return chip.network if isinstance(chip, Deployed) else chip
+    if isinstance(chip, Deployed):
+        return chip
+    if isinstance(chip, Network):
+        return Deployed(chip)
+    if not hasattr(chip, "__fspath__") and not isinstance(chip, str):
+        raise ValueError(
+            f"a {type(chip).__name__} holds no integers: give what `deploy` or `load` returns."
+        )
+    return Deployed.load(chip)
+
+
+def _task(chip: Any, data: Any) -> Task:
+    """Integers that say how they are run, and what they are judged on: a data set, or arrays."""
+    import numpy as np
+
+    from .pipeline.deploy.task import task
+
+    inputs, labels = data if isinstance(data, tuple) and len(data) == 2 else (data, None)
+    if isinstance(inputs, np.ndarray):
+        return task(_deployed(chip), inputs=inputs, labels=labels)
+    return task(_deployed(chip), data)
+
+
+def _subject(model: Any, data: Any, coding: Coding | None = None) -> Subject:
+    """A network of whatever kind and the data that it is attacked and certified on."""
+    from torch import nn
+
+    from .pipeline.robustness import Subject
+
+    if isinstance(model, nn.Module):
+        return Subject.of(model, _data(data, model), coding)
+    task = _task(model, data)
+    return Subject.of(task.deployed, task.data, coding)

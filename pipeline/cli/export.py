@@ -89,7 +89,7 @@ def export(
             "(sample,) or real targets (sample, outputs)."
         ),
     ] = None,
-    test_samples: Annotated[
+    samples: Annotated[
         int,
         typer.Option(
             help="Labelled samples on which the answers of float network and integers are compared, the "
@@ -98,8 +98,12 @@ def export(
         ),
     ] = 100,
     calibration: Annotated[
-        int, typer.Option(help="Training samples by which integers are chosen.", min=1)
-    ] = 128,
+        int | None,
+        typer.Option(
+            help="Training samples by which integers are chosen. Default: 128; of --input all.",
+            min=1,
+        ),
+    ] = None,
     bits: Annotated[
         str,
         typer.Option(help="Bits of the weights, 2 to 8: one number, or one per layer as in 8,4,4."),
@@ -203,11 +207,10 @@ def export(
         misused(
             "--coding, --time-steps and --sigma are for images of --data: --input has its own steps."
         )
+    if calibration is not None and input_ is not None:
+        misused("--calibration is of training samples of --data: --input is taken whole.")
     if fine_tune and input_ is not None:
         misused("--fine-tune needs labels: give --data instead of --input.")
-    for file in (source, checkpoint, input_):
-        if file is not None and Path(file).resolve() == out.resolve():
-            misused(f"--out {out} is what the network is made of: give another name.")
     if chip is not None:
         payload_of(chip)  # known before anything is computed
     if expect is not None and input_ is None:
@@ -228,7 +231,7 @@ def export(
         max_loss=max_loss,
         per_channel=per_channel,
         fine_tune=fine_tune,
-        calibration=calibration,
+        calibration=calibration or 128,
         input_shape=shape_of(input_shape, "--input-shape"),
         checkpoint=checkpoint,
         given=Given(dt, reset, reset_delay, framework),
@@ -246,7 +249,7 @@ def export(
     if recorded is not None and not recorded.ok:
         return Output({"expected": recorded}, *recorded.lines(), f"{out} is not written", ok=False)
     deployed = deployed.save(out, chip=chip)
-    compared = _answers(deployed, inputs, labels, test_samples, str(input_))
+    compared = _answers(deployed, inputs, labels, samples, str(input_))
     graph = None if deployed.graph is None else graph_file(deployed.network, out)
     return Output(
         {

@@ -61,11 +61,14 @@ def map_(
         misused(
             "--delay-field, --packet and --cores-per-chip are for --chip loihi2: leave them out."
         )
+    judged = data.says_more or data.data is not None
+    if samples is not None and not judged:
+        misused("--samples are those of --data or --input: give one of them.")
     target = loihi2(**given) if chip == "loihi2" else chip_named(chip)
     mapping = map_network(read_netx(net), target)
     loads: list[Table | str] = []
     counts = None
-    if data != NO_DATA and (data.says_more or data.data):
+    if judged:
         from ..deploy.deployed import Deployed
         from ..energy.profile import run_on
 

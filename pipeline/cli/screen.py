@@ -6,7 +6,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 
 CHECK_FAILED, MISUSED, REFUSED, INTERRUPTED = 1, 2, 3, 130
 """Exit statuses beside 0: a check did not hold; the words do not go together; an input was refused."""
+
+FOR_DEVELOPERS = (
+    DeprecationWarning,
+    FutureWarning,
+    ImportWarning,
+    PendingDeprecationWarning,
+    SyntaxWarning,
+)
+"""Warnings of what a command imports that its user can do nothing about; `python -W` shows them."""
 
 _BARS: ContextVar[bool] = ContextVar("bars", default=True)
 _KEPT: ContextVar[Path | None] = ContextVar("kept", default=None)
@@ -85,8 +94,11 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
         try:
             with errors(lambda message: in_flags(message, flags, values)):
                 typed = [name for name in given if _typed(context, name)]
+                _keep_sources(values, flags)
                 _tell_folder(values.get("data") or values.get("dataset"))
-                output = function(**{p.name: fields.argument(p, given, typed) for p in parameters})
+                arguments = {p.name: fields.argument(p, given, typed) for p in parameters}
+                with redirect_stdout(sys.stderr):  # what frameworks and a user's own file print
+                    output = function(**arguments)
                 result = {**output.result, **records.environment()}
                 if output.out is not None:
                     records.write_json(result, output.out)
@@ -107,6 +119,23 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
     )
     run.__name__, run.__doc__ = function.__name__.rstrip("_"), _unwrapped(function.__doc__ or "")
     return run
+
+
+WRITTEN = ("out", "net", "images")
+"""Options whose files a command writes; `net` is also what it reads, where it is no option."""
+
+
+def _keep_sources(values: Mapping[str, Any], flags: Mapping[str, str]) -> None:
+    """End the command where it would write over a file that it reads."""
+    written = {name: Path(values[name]) for name in WRITTEN if name in flags and values.get(name)}
+    for option, path in written.items():
+        for name, value in values.items():
+            for each in value if isinstance(value, list | tuple) else (value,):
+                if name in written or not isinstance(each, str | Path) or not path.is_file():
+                    continue
+                files = (str(each), str(each).rpartition(":")[0])  # mine.py:function is in mine.py
+                if any(file and Path(file).resolve() == path.resolve() for file in files):
+                    misused(f"{flags[option]} {path} is what the command reads: give another name.")
 
 
 def _tell_folder(data: object) -> None:
@@ -191,9 +220,10 @@ def errors(in_words: Callable[[str], str] = str) -> Iterator[None]:
 
 
 def note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """A warning as a user of a command sees it, in the place of `warnings.showwarning`."""
     if category.__module__.startswith("spikeship."):
         say(f"note: {message}")
-    else:
+    elif sys.warnoptions or not issubclass(category, FOR_DEVELOPERS):
         sys.stderr.write(warnings.formatwarning(message, category, *where[:2]))
 
 

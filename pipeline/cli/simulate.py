@@ -117,6 +117,8 @@ def simulate(
     new_file(out)
     network = read_netx(net, spike_exp=spike_exp)
     inputs = load_array(input_)
+    if not inputs.size:
+        fail(f"{input_} has shape {inputs.shape}: it holds no input.")
     if record is None:
         record = "spikes,v.-1" if never_spikes(network.populations[-1]) else "spikes"
     wanted = tuple(part.strip() for part in record.split(","))

@@ -105,9 +105,8 @@ def verify(
         tolerance=tolerance,
     )
     return Output(
-        {"file": net, "ok": result.ok, "result": result},
+        {"file": net, "ok": result.ok, "verdict": result.verdict, "result": result},
         *verification_tables(result),
-        "verified" if result.ok else f"NOT verified: {'; '.join(result.problems)}",
         ok=result.ok,
     )
 
@@ -192,7 +191,7 @@ def verification_tables(result: Verification) -> list[Table | str]:
         else:
             out.append(agreement_table(f"simulator / {name}, {samples} samples", agreements))
     out.append(f"file read again: {'same digest' if result.reread else 'DIFFERENT'}")
-    return [*out, *verdicts(result)]
+    return [*out, *verdicts(result), result.verdict]
 
 
 def verdicts(result: Verification) -> list[str]:

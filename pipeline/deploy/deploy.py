@@ -98,6 +98,10 @@ def deploy(
         model = graph_of(model, _shape(data, inputs, data_root))
     network, settings, notes = _source(model, checkpoint, given, frontends)
     frontend = frontend_of(network, frontends)
+    if input_shape is not None and not frontend.integers:
+        raise ValueError(
+            "input_shape is for SLAYER networks without data: leave it out, the data have a shape."
+        )
     _check_options(
         frontend.integers, data, inputs, fine_tune, per_channel, bits, size_budget, max_loss
     )

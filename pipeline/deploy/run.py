@@ -115,7 +115,8 @@ def needed_recipe(network: Network) -> Recipe:
         raise NetworkError(
             "this file has no recipe: it does not say how inputs are encoded, nor for how many steps. "
             "Give --input X.npy, integers (sample, time, *input shape), or --data with --coding, "
-            "--time-steps and --levels; `spikeship simulate` needs none of these."
+            "--time-steps and --levels (in Python integers as data, or load(..., coding=...)); "
+            "`spikeship simulate` needs none of these."
         )
     return network.recipe
 

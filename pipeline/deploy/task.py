@@ -76,13 +76,20 @@ def task(
     else:
         chosen = alone(np.asarray(inputs), labels, name)
     if network.recipe is None:
-        coding = _coding(chosen, said)
-        recipe = Recipe(
-            coding, reset_interval, 1 if reset_interval else 0, decode=decode_of(network)
+        deployed = with_recipe(deployed, _coding(chosen, said), reset_interval)
+    _check(deployed.network, chosen, deployed.name)
+    return Task(deployed, chosen)
+
+
+def with_recipe(deployed: Deployed, coding: Coding, reset_interval: int | None = None) -> Deployed:
+    """A network that does not say how it is run, run like this; see `task`. Raises NetworkError."""
+    network = deployed.network
+    if network.recipe is not None:
+        raise NetworkError(
+            f"{deployed.name} says itself how it is run: leave out coding and reset_interval."
         )
-        network = Network(network.layers, recipe)
-    _check(network, chosen, deployed.name)
-    return Task(replace(deployed, network=network), chosen)
+    recipe = Recipe(coding, reset_interval, 1 if reset_interval else 0, decode=decode_of(network))
+    return replace(deployed, network=Network(network.layers, recipe))
 
 
 def alone(inputs: NDArray[Any], labels: NDArray[Any] | None, name: str) -> Dataset:
@@ -127,6 +134,15 @@ def _check(network: Network, data: Dataset, name: str) -> None:
             f"{data.name} has inputs of shape {shape}; {name} takes {network.input_shape}, axes in "
             f"C, H, W order."
         )
+    coding = recipe.coding
+    timed = coding.name in ("sequence", "events", "given")
+    if not given and (
+        timed != (data.steps is not None) or (coding.name == "events" and data.kind != "events")
+    ):
+        takes = (
+            f"data with time ({coding.name})" if timed else f"images, in the coding {coding.name}"
+        )
+        raise NetworkError(f"{data.name} is {data.kind}; {name} takes {takes}.")
     if given and data.test.images.shape[1] != recipe.coding.steps:
         raise NetworkError(
             f"{data.name} has {data.test.images.shape[1]} steps; {name} is run in "

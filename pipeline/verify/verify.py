@@ -217,11 +217,48 @@ class Verification(Printed):
         ]
         if (self.values_apart or 0.0) > self.tolerance:
             problems.append(f"answers of float network and integers are {told} apart")
+        if self._readout and (self.same_answers or 0.0) < 1 - self.tolerance:
+            problems.append(f"float network and integers give another answer for {told}")
         if self.expected is not None and not self.expected.ok:
             problems.append("what the original framework recorded is something else")
         if not self.reread:
             problems.append("the file read again is another network")
         return tuple(problems)
+
+    @property
+    def _readout(self) -> bool:
+        """Whether the float network answers classes by the voltages of a layer that never spikes."""
+        return (
+            self.to_float is not None
+            and self.same_answers is not None
+            and len(self.to_float) < len(self.layers)
+        )
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: what does not hold, or what was compared and holds, and what nobody compared."""
+        if not self.ok:
+            return f"NOT verified: {'; '.join(self.problems)}"
+        close = f"(tolerance {self.tolerance:g})"
+        recorded = "outputs" if self.expected is None else self.expected.what
+        ours = "integers'" if self.to_float is None else "float network's"
+        compared = {
+            f"the {recorded} that the original framework recorded are the {ours} own": self.expected,
+            "the float network spikes as the module itself": self.to_module,
+            f"the integers spike as the float network {close}": self.to_float,
+            f"the integers give the float network's answers {close}": self._readout
+            or self.values_apart is not None,
+            "simulator and reference are equal": self.to_reference,
+            "simulator and Lava are equal": self.to_lava,
+            "the file holds these integers": True,
+        }
+        sentence = f"verified: {', '.join(name for name, side in compared.items() if side)}"
+        if self.expected is not None or self.to_module is not None:
+            return sentence
+        return (
+            f"{sentence}; NOT compared with the framework that trained it: give --expect or --model "
+            f"(in Python expect or module)"
+        )
 
     def views(self) -> Sequence[View]:
         """The agreement of every two sides, layer by layer, the causes, and the verdicts."""
