@@ -23,7 +23,7 @@ stride, padding,    () or (2,) i8         conv only, (y, x)
 dilation
 groups              () i8                 conv only, at most 127
 inFeatures, ...     () or (2,) i8         informative (lava-dl's SLAYER reader wants them)
-neuron/type         string                CUBA or LOIHI, SDNN, RF_PHASE or RF_IZHIKEVICH
+neuron/type         () string             CUBA or LOIHI, SDNN, RF_PHASE or RF_IZHIKEVICH
 neuron/vThMant      () or vector i8       threshold mantissa, 17 bit; a vector only for CUBA, as below
 neuron/iDecay       () or vector i8       CUBA: current decay, 0..4096; a vector per neuron (dense),
 neuron/vDecay                             per channel, or per neuron in W, H, C order (conv)
@@ -40,11 +40,12 @@ CUBA or SDNN. RF needs dense layers with weight/real and weight/imag, and these 
 nor delay. A dense layer without `neuron` has netx's default, an integrator that never spikes.
 
 What netx cannot hold goes into the root group `spikeship`, which lava-dl ignores: attributes
-`format` (2), `digest` (SHA-256 of the integers), `spike_exp` where the network has sigma-delta
+`format` (3), `digest` (SHA-256 of the integers), `spike_exp` where the network has sigma-delta
 neurons, and, where it has a recipe, one per name of `Recipe.attributes` (absent where it is None)
 and `recipe_digest`, with a subgroup `provenance` of one string attribute per entry. Both digests are
 checked on reading, and a name that is not among these is refused: nothing in the group can change
-unnoticed. Format 1 had no `recipe_digest`.
+unnoticed. Texts have a fixed length, UTF-8, unless they are longer than an attribute may be: libhdf5
+reads those more safely. Formats 1 and 2 had texts of variable length, format 1 no `recipe_digest`.
 
 lava-dl casts silently (fractions truncate, weights beyond [-256, 254] clip or vanish, unknown
 layers are skipped). Here each of these is a `NetxError` that names the file and the layer. What
@@ -59,22 +60,23 @@ import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from ..files import atomic_path
+from ..files import write_bytes
 from ..hdf5 import Group, Hdf5Error, read_hdf5
 from ..network.layers import Conv, Flatten, Input, Layer, Shape
 from ..network.network import Network
 from ..network.neurons import NEURONS, NetworkError, Neuron
 from ..network.recipe import ATTRIBUTES, Recipe, attributes_digest
 from .read import NO_GROUP, OLD, Options, array, check_shape, layer_type, read_layer
-from .write import check_layer, write_layer
+from .write import check_layer, fixed, write_layer
 
-_FORMATS = (1, 2)
+_FORMATS = (1, 2, 3)
 _RECIPE_NAMES = set(ATTRIBUTES) - {"provenance"}
 MAX_LAYERS = 1000
 """Of a file; the deepest networks have some hundreds."""
@@ -277,7 +279,7 @@ def _read_ours(file: Group, path: str) -> dict[str, Any]:
     if ours.get("format") not in _FORMATS:
         raise NetxError(
             f"{path}: group 'spikeship' has format {ours.get('format')}, this version reads "
-            f"{' and '.join(map(str, _FORMATS))}. Update spikeship."
+            f"{', '.join(map(str, _FORMATS))}. Update spikeship."
         )
     has_recipe = "steps" in ours
     needs = {"format", "digest"} | ({"steps"} if has_recipe else set())
@@ -333,14 +335,15 @@ def write_netx(network: Network, path: str | Path, *, for_lava: bool = True) -> 
     for i, layer in enumerate(network.layers if for_lava else ()):
         with _naming(f"{path}: layer {i} ({type(layer).__name__})"):
             check_layer(layer)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    content = BytesIO()  # so that a full disk meets no libhdf5, which crashes on it
+    with h5py.File(content, "w") as file:
         groups = file.create_group("layer")
         for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=True)):
             with _naming(f"{path}: layer {i} ({type(layer).__name__})"):
                 write_layer(groups.create_group(str(i)), layer, shape)
         ours = file.create_group("spikeship")
         ours.attrs["format"] = _FORMATS[-1]
-        ours.attrs["digest"] = network.digest
+        ours.attrs["digest"] = fixed(network.digest)
         if network.spike_exp is not None:
             ours.attrs["spike_exp"] = network.spike_exp
         recipe = network.recipe
@@ -348,6 +351,9 @@ def write_netx(network: Network, path: str | Path, *, for_lava: bool = True) -> 
             attributes = recipe.attributes()
             for name in sorted(_RECIPE_NAMES):
                 if attributes[name] is not None:
-                    ours.attrs[name] = attributes[name]
-            ours.attrs["recipe_digest"] = recipe.digest
-            ours.create_group("provenance").attrs.update(recipe.provenance)
+                    ours.attrs[name] = fixed(attributes[name])
+            ours.attrs["recipe_digest"] = fixed(recipe.digest)
+            provenance = ours.create_group("provenance").attrs
+            for name, text in recipe.provenance.items():
+                provenance[name] = fixed(text)
+    write_bytes(path, content.getbuffer())

@@ -42,7 +42,7 @@ Devices = Annotated[
 _CODING = {part.name: part.metadata for part in fields(Coding)}
 OWN_DATA = (
     "a built-in name, your own data.npz (x_train, y_train, x_test, y_test), a folder as torchvision or "
-    "tonic makes it, or module:function"
+    "tonic makes it, or module:function, which is run"
 )
 """What --data takes."""
 _PANEL = "A file without recipe"
