@@ -23,8 +23,8 @@ else:
 REPOSITORY = Path(__file__).parents[1]
 MAY_IMPORT: dict[str, set[str]] = {
     "hw_targets": set(),
-    # what a Recipe holds too, and how files are written: numbers and bytes alone, no torch
-    "models": {"hw_targets.network.coding", "hw_targets.files"},
+    # what a Recipe holds too, and how files are read and written: numbers and bytes alone, no torch
+    "models": {"hw_targets.network.coding", "hw_targets.files", "hw_targets.npy"},
     "pipeline": {"hw_targets", "models"},
     "benchmarks": {"hw_targets", "models", "pipeline"},
 }

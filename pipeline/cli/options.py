@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from ...hw_targets.network.coding import Coding, CodingName
+from ...hw_targets.npy import ArrayFileError, read_npy
 from .screen import fail, misused
 
 if TYPE_CHECKING:
@@ -210,10 +210,6 @@ def load_array(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        return read_npy(path)
+    except ArrayFileError as error:
         fail(f"{path}: not a .npy file of numbers ({error}).")
-    if not isinstance(array, np.ndarray):
-        array.close()
-        fail(f"{path} holds several arrays: give a .npy file with one.")
-    return array
