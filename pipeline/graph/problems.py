@@ -243,6 +243,8 @@ def _pass(
 
 def _output_shape(node: Any, shape: Shape) -> Shape:
     if isinstance(node, (nir.Affine, nir.Linear)):
+        if node.weight.ndim != 2:
+            raise ValueError(f"has a weight of shape {node.weight.shape}, not (out, in).")
         if shape != node.weight.shape[1:]:
             raise ValueError(
                 f"expects {node.weight.shape[-1]} inputs, got shape {shape}. "
@@ -342,7 +344,7 @@ def _whole(values: Any, axes: int) -> Shape:
 
 
 def _number(name: str, value: Any, smallest: int = 1) -> int:
-    """A whole number. Raises ValueError."""
+    """A whole number, not below `smallest`. Raises ValueError."""
     number = np.asarray(value)
     if (
         number.size != 1
