@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -10,6 +11,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 View: TypeAlias = "Table | str"
+_CONTROLS = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""What moves the cursor, colours, turns the direction of writing, or no terminal can show."""
 WIDTH = 140
 """Columns of a table where there is no terminal to ask."""
 
@@ -43,7 +48,7 @@ def show(console: Console, views: Sequence[View]) -> None:
     """Print tables and lines; a line is text, not markup."""
     for view in views:
         if isinstance(view, str):
-            console.print(view, markup=False)
+            console.print(clean(view), markup=False)
         else:
             console.print(view)
 
@@ -53,12 +58,17 @@ def table(title: str, columns: Sequence[str], rows: Any) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    out = Table(title=title, title_justify="left", title_style="bold")
+    out = Table(title=clean(title), title_justify="left", title_style="bold")
     for i, column in enumerate(columns):
         out.add_column(column, justify="left" if i == 0 else "right")
     for row in rows:
-        out.add_row(*(escape(str(cell)) for cell in row))
+        out.add_row(*(escape(clean(str(cell))) for cell in row))
     return out
+
+
+def clean(text: str) -> str:
+    """A text without control characters, which a file could send to the terminal: as `\\x1b`."""
+    return _CONTROLS.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def _console(record: bool = False) -> Console:

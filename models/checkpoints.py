@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
+
+from ..hw_targets.files import WriteError, to_disk
+from .archive import ArchiveError, read_archive
 
 MONITOR = "validation accuracy"
 """The metric whose highest epoch, the first of equal ones, is the best."""
@@ -97,22 +100,31 @@ class Checkpoints(Callback):
 
 
 def write(content: dict[str, Any], path: Path) -> None:
-    """`torch.save`, to a file beside and then renamed: `path` is never half written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """`torch.save`, to a file beside and then renamed: `path` is never half written.
+
+    Raises WriteError where there is no room, or the folder may not be written.
+    """
     temporary = path.with_name(f"{path.name}.partial")
-    torch.save(content, temporary)
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(content, temporary)
+        to_disk(temporary)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer says neither which file nor why
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        why = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise WriteError(
+            f"{path}: cannot be written ({why}). What was there before is as it was; make room, or "
+            f"choose another folder."
+        ) from error
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What `write` wrote; tensors on the CPU.
-
-    Raises what zipfile and torch raise for a damaged file, also where a single bit has changed.
-    """
-    with zipfile.ZipFile(path) as file:  # torch.load does not look at the checksums
-        if damaged := file.testzip():
-            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
-    content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    """What `write` wrote; tensors on the CPU. Raises ArchiveError for anything else, see there."""
+    content = read_archive(path)
+    if not isinstance(content, dict):
+        raise ArchiveError(f"it holds a {type(content).__name__}, not a dictionary")
     return content
 
 
@@ -129,9 +141,9 @@ def not_ours(path: Path, error: Exception) -> str:
     if path.suffix == ".py":
         return f"a Python file. Name its function that returns the network, {path}:build."
     try:
-        weights = state_dict(read(path))
-    except Exception:
-        return f"not a checkpoint of `spikeship train` ({type(error).__name__}: {error})."
+        weights = state_dict(read_archive(path))
+    except (ArchiveError, OSError):
+        return f"not a checkpoint of `spikeship train`: {error}."
     if weights is None:
         return "a file of torch, but not a checkpoint of `spikeship train`, nor a state dict."
     return (

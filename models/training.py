@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +23,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, SequentialSampler
 
+from ..hw_targets.files import claimed
 from ..hw_targets.network.coding import Coding
 from ..hw_targets.simulate.torch_engine.device import device_of
 from . import encoding, hire, networks, objectives, slayer
@@ -343,9 +345,9 @@ def train(
     threads and versions: same weights. A run that was interrupted in `folder`, at whatever moment,
     begins its last epoch again and ends with these very weights; a finished one with the same settings,
     teacher and start is loaded, wherever it was trained (models/checkpoints.py).
-    Raises NetworkError for a device that is not there, and ValueError where teacher or start do not fit,
-    where images beyond 0 .. 1 would have to be moved, and where an interrupted run cannot go on or has
-    other settings.
+    Raises NetworkError for a device that is not there; WriteError where another process trains in
+    `folder`, or nothing can be written there; ValueError where teacher or start do not fit, where images
+    beyond 0 .. 1 would have to be moved, and where an interrupted run cannot go on or has other settings.
     """
     settings, where = suited(settings, data), device_of(device)
     if where.type != "cpu" and settings.spiking and settings.framework == "slayer":
@@ -360,9 +362,26 @@ def train(
         start_digest="" if begin is None else digest(begin),
     )
     folder = Path(folder)
-    last, done = _interrupted(folder, settings, where, net), folder / "best.ckpt"
-    if last is None and _same(done, settings, net):
-        return load(done, net), done
+    with claimed(folder, folder=True):
+        last, done = _interrupted(folder, settings, where, net), folder / "best.ckpt"
+        if last is None and _same(done, settings, net):
+            return load(done, net), done
+        path = _run(settings, data, folder, last, begin, net, teacher, progress, where)
+        return load(path, net), path
+
+
+def _run(
+    settings: Settings,
+    data: Dataset,
+    folder: Path,
+    last: dict[str, Any] | None,
+    begin: nn.Module | None,
+    net: nn.Module | None,
+    teacher: Classifier | None,
+    progress: bool,
+    where: torch.device,
+) -> Path:
+    """One run, from the start or where `last` says that it was interrupted; the file of its result."""
     with _calm(), _determinism_as_found():
         torch.manual_seed(settings.seed)
         classifier = Classifier(settings, _copied(net))
@@ -382,8 +401,7 @@ def train(
                 _loader(data.train, settings.batch, shuffle=True),
                 _loader(data.validation, 256, shuffle=False),
             )
-    path = checkpoints.finish()
-    return load(path, net), path
+    return checkpoints.finish()
 
 
 def _copied(net: nn.Module | None) -> nn.Module | None:
@@ -502,9 +520,25 @@ def load(path: str | Path, net: nn.Module | None = None) -> Classifier:
             f"{path}: weights of what `convert` made of an ANN of yours; the network itself is in the "
             f".nir files beside it: give fine_tuned.nir."
         )
-    classifier = Classifier(settings, _copied(net))
-    classifier.load_state_dict(weights)
+    try:
+        _check_sizes(settings, weights)
+        classifier = Classifier(settings, _copied(net))
+        classifier.load_state_dict(weights)
+    except Exception as error:  # damaged settings fail anywhere in what they describe
+        raise ValueError(
+            f"{path}: its settings and its weights do not go together ({type(error).__name__}: {error}). "
+            f"It is damaged, or another version of spikeship wrote it: train again."
+        ) from None
     return classifier.eval()
+
+
+def _check_sizes(settings: Settings, weights: Any) -> None:
+    """Refuse settings whose network would be larger than the weights, before it is made."""
+    stored = sum(tensor.numel() for tensor in weights.values())
+    sizes = [math.prod(settings.shape), *(settings.widths or ()), settings.classes]
+    most = max(sizes) if settings.model != "mlp" else max(a * b for a, b in pairwise(sizes))
+    if min(sizes) < 1 or most > max(stored, 1):
+        raise ValueError(f"layers of {sizes} neurons or channels, but {stored} stored numbers")
 
 
 def _settings(stored: dict[str, Any]) -> Settings:

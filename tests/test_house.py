@@ -25,6 +25,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "hw_targets": set(),
     "models": {
         "hw_targets.network.coding",  # numbers alone, no torch: what a Recipe holds too
+        "hw_targets.files",  # how files are read and written: bytes alone
+        "hw_targets.npy",
         "hw_targets.simulate.torch_engine.device",  # which devices there are, asked in one place
     },
     "pipeline": {"hw_targets", "models"},

@@ -56,7 +56,10 @@ def load_device(device: str | Path, chips: Collection[Chip] = tuple(CHIPS.values
     if path.suffix == ".toml":
         if not path.is_file():
             raise DeviceError(f"{path}: no such file.")
-        text, where = path.read_text(encoding="utf-8"), str(path)
+        try:
+            text, where = path.read_text(encoding="utf-8"), str(path)
+        except UnicodeDecodeError as error:
+            raise DeviceError(f"{path}: not text in UTF-8, as TOML is ({error}).") from None
     elif str(device) in shipped_devices():
         where = f"{device}.toml"
         file = resources.files(__package__).joinpath("devices").joinpath(where)
@@ -68,7 +71,7 @@ def load_device(device: str | Path, chips: Collection[Chip] = tuple(CHIPS.values
         )
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise DeviceError(f"{where}: not valid TOML ({error}).") from None
     problems: list[str] = []
     parsed = _device(data, [chip.id for chip in chips], problems.append)

@@ -23,7 +23,7 @@ stride, padding,    () or (2,) i8         conv only, (y, x)
 dilation
 groups              () i8                 conv only, at most 127
 inFeatures, ...     () or (2,) i8         informative (lava-dl's SLAYER reader wants them)
-neuron/type         string                CUBA or LOIHI, SDNN, RF_PHASE or RF_IZHIKEVICH
+neuron/type         () string             CUBA or LOIHI, SDNN, RF_PHASE or RF_IZHIKEVICH
 neuron/vThMant      () or vector i8       threshold mantissa, 17 bit; a vector only for CUBA, as below
 neuron/iDecay       () or vector i8       CUBA: current decay, 0..4096; a vector per neuron (dense),
 neuron/vDecay                             per channel, or per neuron in W, H, C order (conv)
@@ -40,11 +40,12 @@ CUBA or SDNN. RF needs dense layers with weight/real and weight/imag, and these 
 nor delay. A dense layer without `neuron` has netx's default, an integrator that never spikes.
 
 What netx cannot hold goes into the root group `spikeship`, which lava-dl ignores: attributes
-`format` (2), `digest` (SHA-256 of the integers), `spike_exp` where the network has sigma-delta
+`format` (3), `digest` (SHA-256 of the integers), `spike_exp` where the network has sigma-delta
 neurons, and, where it has a recipe, one per name of `Recipe.attributes` (absent where it is None)
 and `recipe_digest`, with a subgroup `provenance` of one string attribute per entry. Both digests are
 checked on reading, and a name that is not among these is refused: nothing in the group can change
-unnoticed. Format 1 had no `recipe_digest`.
+unnoticed. Texts have a fixed length, UTF-8, unless they are longer than an attribute may be: libhdf5
+reads those more safely. Formats 1 and 2 had texts of variable length, format 1 no `recipe_digest`.
 
 lava-dl casts silently (fractions truncate, weights beyond [-256, 254] clip or vanish, unknown
 layers are skipped). Here each of these is a `NetxError` that names the file and the layer. What
@@ -59,26 +60,30 @@ import warnings
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from ..files import atomic_path
+from ..files import write_bytes
+from ..hdf5 import Group, Hdf5Error, read_hdf5
 from ..network.layers import Conv, Flatten, Input, Layer, Shape
 from ..network.network import Network
 from ..network.neurons import NEURONS, NetworkError, Neuron
 from ..network.recipe import ATTRIBUTES, Recipe, attributes_digest
-from .read import OLD, Options, array, check_shape, layer_type, read_layer
-from .write import check_layer, write_layer
+from .read import NO_GROUP, OLD, Options, array, check_shape, layer_type, read_layer
+from .write import check_layer, fixed, write_layer
 
-_FORMATS = (1, 2)
+_FORMATS = (1, 2, 3)
 _RECIPE_NAMES = set(ATTRIBUTES) - {"provenance"}
+MAX_LAYERS = 1000
+"""Of a file; the deepest networks have some hundreds."""
 _SPIKE_EXP = 6
 """lava-dl's default."""
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
-"""What h5py, or the code below, raises on a broken structure; which one depends on the place."""
+"""What the code below raises on a broken structure; which one depends on the place."""
 
 
 class NetxError(ValueError):
@@ -106,6 +111,8 @@ def read_netx(
     skip_layers: int = 0,
     lower_pooling: bool = False,
     neurons: Collection[type[Neuron]] = NEURONS,
+    safe: bool | None = None,
+    max_bytes: int | None = None,
 ) -> Network:
     """The `Network` in a netx file, with its `recipe` where the file has one.
 
@@ -117,23 +124,18 @@ def read_netx(
     `lower_pooling`: read SLAYER's `pool` layers as the depthwise convolutions that they are, where
     that is exact (kernels must tile the height: SLAYER's pool mixes channels otherwise).
     `neurons`: the kinds of neurons that the file may hold, of your own with (*NEURONS, MyNeuron).
+    `safe`: for files of strangers: libhdf5, which can crash or loop on them, runs in a process of its
+    own. `max_bytes`: what the file's arrays may take, 4 GiB by default. Both as in `read_hdf5`.
 
     Raises FileNotFoundError, or NetxError naming file, layer, value, limit and fix. Warns with
     `NetxWarning` of entries that lava-dl ignores.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file.")
+    file = _root(path, safe, max_bytes)
     ignored: list[str] = []
     try:
-        with h5py.File(path, "r") as file:
-            options = Options(_SPIKE_EXP, lower_pooling, neurons)
-            network = _read(file, str(path), input_shape, num_layers, skip_layers, options, ignored)
-    except OSError as error:
-        raise NetxError(
-            f"{path}: not a readable HDF5 file ({error}). It may be truncated, a Git LFS pointer, "
-            f"or another format: fetch or export it again."
-        ) from None
+        options = Options(_SPIKE_EXP, lower_pooling, neurons)
+        network = _read(file, str(path), input_shape, num_layers, skip_layers, options, ignored)
     except NetxError:
         raise
     except _DAMAGE as error:
@@ -147,15 +149,25 @@ def read_netx(
         return network if spike_exp is None else _with_exponent(network, spike_exp)
 
 
+def _root(path: Path, safe: bool | None = None, max_bytes: int | None = None) -> Group:
+    """What is in a file. Raises FileNotFoundError, NetxError."""
+    try:
+        return read_hdf5(path, safe=safe, max_bytes=max_bytes)
+    except Hdf5Error as error:
+        raise NetxError(
+            f"{path}: {error}. It may be truncated, a Git LFS pointer, or another format: fetch or "
+            f"export it again."
+        ) from None
+
+
 def old_layers(path: str | Path) -> list[str]:
     """The layers of a netx file whose type only early versions of SLAYER wrote, see `read.OLD`."""
-    with h5py.File(path, "r") as file:
-        layers = file["layer"]
-        return [name for name in layers if layer_type(layers[name]) in OLD]
+    layers = _root(Path(path)).group("layer")
+    return [name for name in layers if layer_type(layers.group(name)) in OLD]
 
 
 def _read(
-    file: h5py.File,
+    file: Group,
     path: str,
     input_shape: Shape | None,
     num_layers: int | None,
@@ -163,12 +175,14 @@ def _read(
     options: Options,
     ignored: list[str],
 ) -> Network:
-    if not isinstance(file.get("layer"), h5py.Group) or not len(file["layer"]):
+    groups = file.get("layer")
+    if not isinstance(groups, Group) or not len(groups):
         raise NetxError(
             f"{path}: no root group 'layer' with layers (found {sorted(file)}). This is HDF5 but "
             f"not a netx network."
         )
-    groups = file["layer"]
+    if len(groups) > MAX_LAYERS:
+        raise NetxError(f"{path}: {len(groups)} layers; at most {MAX_LAYERS} are read.")
     names = [str(i) for i in range(len(groups))]
     if set(names) != set(groups):
         raise NetxError(
@@ -187,9 +201,11 @@ def _read(
         notes: list[str] = []
         with _naming(f"{path}: layer {name}"):
             layers.append(
-                read_layer(groups[name], options, first=name == "0", before=before, ignored=notes)
+                read_layer(
+                    _layer(groups, name), options, first=name == "0", before=before, ignored=notes
+                )
             )
-            stored = array(groups[name], "shape")  # `check_shape` compares it below
+            stored = array(groups.group(name), "shape")  # `check_shape` compares it below
             before = None if stored is None else tuple(stored.ravel().tolist())
         ignored += [f"layer {name}: {note}" for note in notes]
     added = input_shape is not None and isinstance(layers[0], Conv | Flatten)
@@ -204,7 +220,7 @@ def _read(
             )
     for name, shape in zip(names, network.shapes[-len(names) :], strict=True):
         with _naming(f"{path}: layer {name}"):
-            check_shape(groups[name], shape)
+            check_shape(groups.group(name), shape)
     if num_layers is None and not skip_layers:
         _check_digest(ours.get("digest"), path, network)
         return network
@@ -245,16 +261,25 @@ def _with_exponent(network: Network, spike_exp: int) -> Network:
     return Network([changed(layer) for layer in network.layers], network.recipe)
 
 
-def _read_ours(file: h5py.File, path: str) -> dict[str, Any]:
+def _layer(groups: Group, name: str) -> Group:
+    layer = groups.get(name)
+    if not isinstance(layer, Group):
+        raise NetworkError(NO_GROUP)
+    return layer
+
+
+def _read_ours(file: Group, path: str) -> dict[str, Any]:
     """What the group `spikeship` says, nothing where there is none; `provenance` as a dictionary."""
-    if "spikeship" not in file:
+    group = file.get("spikeship")
+    if group is None:
         return {}
-    group = file["spikeship"]
+    if not isinstance(group, Group):
+        raise NetxError(f"{path}: 'spikeship' is no group: the file is damaged. Export it again.")
     ours = {name: _plain(value) for name, value in group.attrs.items()}
     if ours.get("format") not in _FORMATS:
         raise NetxError(
             f"{path}: group 'spikeship' has format {ours.get('format')}, this version reads "
-            f"{' and '.join(map(str, _FORMATS))}. Update spikeship."
+            f"{', '.join(map(str, _FORMATS))}. Update spikeship."
         )
     has_recipe = "steps" in ours
     needs = {"format", "digest"} | ({"steps"} if has_recipe else set())
@@ -262,8 +287,9 @@ def _read_ours(file: h5py.File, path: str) -> dict[str, Any]:
         needs.add("recipe_digest")
     knows = needs | {"spike_exp"} | (_RECIPE_NAMES if has_recipe else set())
     lacking, odd = sorted(needs - set(ours)), sorted(set(ours) - knows)
-    if has_recipe and "provenance" in group:
-        ours["provenance"] = {k: _plain(v) for k, v in group["provenance"].attrs.items()}
+    provenance = group.get("provenance")
+    if has_recipe and isinstance(provenance, Group):
+        ours["provenance"] = {k: _plain(v) for k, v in provenance.attrs.items()}
     elif has_recipe:
         lacking.append("provenance")
     odd += sorted(set(group) - ({"provenance"} if has_recipe else set()))
@@ -294,7 +320,7 @@ def _recipe_of(ours: dict[str, Any]) -> Recipe | None:
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    return value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
 
 
 def write_netx(network: Network, path: str | Path, *, for_lava: bool = True) -> None:
@@ -309,14 +335,15 @@ def write_netx(network: Network, path: str | Path, *, for_lava: bool = True) -> 
     for i, layer in enumerate(network.layers if for_lava else ()):
         with _naming(f"{path}: layer {i} ({type(layer).__name__})"):
             check_layer(layer)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    content = BytesIO()  # so that a full disk meets no libhdf5, which crashes on it
+    with h5py.File(content, "w") as file:
         groups = file.create_group("layer")
         for i, (layer, shape) in enumerate(zip(network.layers, network.shapes, strict=True)):
             with _naming(f"{path}: layer {i} ({type(layer).__name__})"):
                 write_layer(groups.create_group(str(i)), layer, shape)
         ours = file.create_group("spikeship")
         ours.attrs["format"] = _FORMATS[-1]
-        ours.attrs["digest"] = network.digest
+        ours.attrs["digest"] = fixed(network.digest)
         if network.spike_exp is not None:
             ours.attrs["spike_exp"] = network.spike_exp
         recipe = network.recipe
@@ -324,6 +351,9 @@ def write_netx(network: Network, path: str | Path, *, for_lava: bool = True) -> 
             attributes = recipe.attributes()
             for name in sorted(_RECIPE_NAMES):
                 if attributes[name] is not None:
-                    ours.attrs[name] = attributes[name]
-            ours.attrs["recipe_digest"] = recipe.digest
-            ours.create_group("provenance").attrs.update(recipe.provenance)
+                    ours.attrs[name] = fixed(attributes[name])
+            ours.attrs["recipe_digest"] = fixed(recipe.digest)
+            provenance = ours.create_group("provenance").attrs
+            for name, text in recipe.provenance.items():
+                provenance[name] = fixed(text)
+    write_bytes(path, content.getbuffer())

@@ -9,10 +9,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from ..hdf5 import Group, Unread
 from ..network import arithmetic
 from ..network.kind import Netx, parameters
 from ..network.layers import Conv, Dense, Flatten, Input, Layer, Shape
@@ -22,6 +22,7 @@ from .pool import lowered_pool
 _SPATIAL = ("stride", "padding", "dilation")
 _SYNAPSES = {"neuron", "weight", "bias", "delay", "inFeatures", "outFeatures"}
 _KERNELS = {"neuron", "weight", "delay", "inChannels", "outChannels", "kernelSize", *_SPATIAL}
+NO_GROUP = "is no group: damaged, or not laid out as netx. Fetch or export it again."
 LAYERS: dict[str, set[str]] = {
     "input": {"neuron", "weight", "bias"},
     "flatten": set(),
@@ -71,7 +72,7 @@ class Options:
 
 
 def read_layer(
-    group: h5py.Group, options: Options, *, first: bool, before: Shape | None, ignored: list[str]
+    group: Group, options: Options, *, first: bool, before: Shape | None, ignored: list[str]
 ) -> Layer:
     """The layer in a group; what lava-dl would ignore, and we do, is told to `ignored`.
 
@@ -89,7 +90,7 @@ def read_layer(
         raise
 
 
-def layer_type(group: h5py.Group) -> str:
+def layer_type(group: Group) -> str:
     """What a layer's group says it is, such as "dense"; NetworkError where it says nothing."""
     return _text(group, "type")
 
@@ -103,7 +104,7 @@ def _dataset_names(kinds: Iterable[type[Neuron]]) -> dict[str, str]:
 
 
 def _read_layer(
-    group: h5py.Group, options: Options, first: bool, before: Shape | None, ignored: list[str]
+    group: Group, options: Options, first: bool, before: Shape | None, ignored: list[str]
 ) -> Layer:
     kind = layer_type(group)
     if kind not in LAYERS:
@@ -124,7 +125,7 @@ def _read_layer(
     return _read_dense(group, neuron, feedback, ignored)
 
 
-def _tell_unknown(group: h5py.Group, prefix: str, known: set[str], ignored: list[str]) -> None:
+def _tell_unknown(group: Group, prefix: str, known: set[str], ignored: list[str]) -> None:
     for name in sorted(set(group) - known):
         ignored.append(f"{prefix}{name} is unknown to lava-dl, which ignores it")
 
@@ -132,7 +133,7 @@ def _tell_unknown(group: h5py.Group, prefix: str, known: set[str], ignored: list
 # -- layers ------------------------------------------------------------------------------------
 
 
-def _read_input(group: h5py.Group, neuron: Any, first: bool) -> Input:
+def _read_input(group: Group, neuron: Any, first: bool) -> Input:
     if not first:
         raise NetworkError("an input layer can only come first.")
     shape = needed(group, "shape")
@@ -141,11 +142,11 @@ def _read_input(group: h5py.Group, neuron: Any, first: bool) -> Input:
     )
 
 
-def _read_dense(group: h5py.Group, neuron: Any, feedback: str | None, ignored: list[str]) -> Dense:
+def _read_dense(group: Group, neuron: Any, feedback: str | None, ignored: list[str]) -> Dense:
     """`feedback`: the dataset of recurrent weights."""
     bias = array(group, "bias")
     delay = array(group, "delay")
-    is_complex = isinstance(group.get("weight"), h5py.Group)
+    is_complex = isinstance(group.get("weight"), Group)
     if feedback is not None:
         if is_complex:
             raise NetworkError(
@@ -177,7 +178,7 @@ def _read_dense(group: h5py.Group, neuron: Any, feedback: str | None, ignored: l
     )
 
 
-def _matrix(group: h5py.Group, name: str) -> NDArray[Any]:
+def _matrix(group: Group, name: str) -> NDArray[Any]:
     """A weight matrix; that of a single output may be stored flat."""
     weight = needed(group, name)
     if weight.ndim != 1:
@@ -203,7 +204,7 @@ def _delay(stored: NDArray[Any] | None) -> Any:
     return stored
 
 
-def _read_conv(group: h5py.Group, neuron: Any, ignored: list[str]) -> Conv:
+def _read_conv(group: Group, neuron: Any, ignored: list[str]) -> Conv:
     delay = array(group, "delay")
     if delay is not None and delay.any():
         ignored.append(
@@ -216,8 +217,8 @@ def _read_conv(group: h5py.Group, neuron: Any, ignored: list[str]) -> Conv:
     return Conv(_kernel(group), bias, neuron, **options)
 
 
-def _kernel(group: h5py.Group) -> NDArray[Any]:
-    if isinstance(group.get("weight"), h5py.Group):
+def _kernel(group: Group) -> NDArray[Any]:
+    if isinstance(group.get("weight"), Group):
         raise NetworkError(
             "weight is complex; lava-dl cannot build complex convolutions. Use dense layers."
         )
@@ -225,7 +226,7 @@ def _kernel(group: h5py.Group) -> NDArray[Any]:
     return weight[..., 0] if weight.ndim == 5 and weight.shape[4] == 1 else weight
 
 
-def _read_pool(group: h5py.Group, neuron: Any, before: Shape | None, lower: bool) -> Conv:
+def _read_pool(group: Group, neuron: Any, before: Shape | None, lower: bool) -> Conv:
     options: dict[str, Any] = {name: needed(group, name) for name in _SPATIAL}
     delay = array(group, "delay")
     if delay is not None and delay.any():
@@ -242,7 +243,7 @@ def _read_pool(group: h5py.Group, neuron: Any, before: Shape | None, lower: bool
     return conv
 
 
-def check_shape(group: h5py.Group, shape: Shape) -> None:
+def check_shape(group: Group, shape: Shape) -> None:
     """Refuse a stored shape that is not the one that weights and layers before give: NetworkError."""
     stored = array(group, "shape")
     if stored is None:
@@ -259,11 +260,13 @@ def check_shape(group: h5py.Group, shape: Shape) -> None:
 
 
 def _read_neuron(
-    layer: h5py.Group, layer_type: str, options: Options, ignored: list[str]
+    layer: Group, layer_type: str, options: Options, ignored: list[str]
 ) -> Neuron | None:
-    if "neuron" not in layer:
+    group = layer.get("neuron")
+    if group is None:
         return None
-    group = layer["neuron"]
+    if not isinstance(group, Group):
+        raise NetworkError(f"neuron {NO_GROUP}")
     name = _text(group, "type")
     stored = [(kind, kind.netx) for kind in options.neurons if kind.netx is not None]
     alike = [(kind, netx) for kind, netx in stored if name in netx.types]
@@ -298,7 +301,7 @@ def _read_neuron(
 
 
 def _kind_of(
-    group: h5py.Group,
+    group: Group,
     layer_type: str,
     alike: list[tuple[type[Neuron], Netx]],
     ignored: list[str],
@@ -321,7 +324,7 @@ def _kind_of(
     return (*fitting, *alike)[0]
 
 
-def _other_constant(group: h5py.Group, name: str, constant: bool | int | str) -> Any:
+def _other_constant(group: Group, name: str, constant: bool | int | str) -> Any:
     """What a file has in place of a constant of its neuron type; None where it has none or that one."""
     if name not in group:
         return None
@@ -335,7 +338,7 @@ def _other_constant(group: h5py.Group, name: str, constant: bool | int | str) ->
 
 
 def _tell_ignored(
-    group: h5py.Group, name: str, kind: type[Neuron], netx: Netx, ignored: list[str]
+    group: Group, name: str, kind: type[Neuron], netx: Netx, ignored: list[str]
 ) -> None:
     stored = {p.netx for p in parameters(kind).values() if p.netx is not None}
     scales = ("weight_exp", "wgtExp")
@@ -355,14 +358,14 @@ def _tell_ignored(
 # -- datasets ----------------------------------------------------------------------------------
 
 
-def _missing(group: h5py.Group, name: str) -> NetworkError:
+def _missing(group: Group, name: str) -> NetworkError:
     return NetworkError(
         f"dataset '{name}' is missing (found {sorted(group)}). The file is incomplete: export the "
         f"network again."
     )
 
 
-def needed(group: h5py.Group, name: str) -> NDArray[Any]:
+def needed(group: Group, name: str) -> NDArray[Any]:
     """A dataset as an array of numbers, as it is stored. Raises NetworkError where there are none."""
     stored = array(group, name)
     if stored is None:
@@ -370,33 +373,38 @@ def needed(group: h5py.Group, name: str) -> NDArray[Any]:
     return stored
 
 
-def array(group: h5py.Group, name: str) -> NDArray[Any] | None:
+def array(group: Group, name: str) -> NDArray[Any] | None:
     """A dataset as an array of numbers; None where it is absent. Raises NetworkError for other things."""
     item = group.get(name)
     if item is None:
         return None
-    if not isinstance(item, h5py.Dataset):
+    if isinstance(item, Group):
         raise _missing(group, name)
-    try:
-        stored = np.asarray(item[()])
-    except OSError as error:
-        raise NetworkError(
-            f"dataset '{name}' cannot be read ({error}); the file is damaged."
-        ) from None
-    if stored.dtype.kind not in "biuf":
-        raise NetworkError(f"dataset '{name}' has dtype {stored.dtype}; numbers are needed.")
-    return stored
+    if isinstance(item, Unread):
+        raise NetworkError(f"dataset '{name}' {item.why}; the file is damaged.")
+    if not isinstance(item, np.ndarray):
+        raise NetworkError(f"dataset '{name}' has dtype object (text); numbers are needed.")
+    return item
 
 
-def _text(group: h5py.Group, name: str) -> str:
+def _text(group: Group, name: str) -> str:
+    """A text, alone or the first of several, as lava-dl takes it."""
     item = group.get(name)
-    if not isinstance(item, h5py.Dataset):
+    while isinstance(item, list) and item:
+        item = item[0]
+    if item is None or isinstance(item, Group):
         raise _missing(group, name)
-    value = np.asarray(item[()]).ravel()[0]
-    return value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+    if isinstance(item, Unread):
+        raise NetworkError(f"dataset '{name}' {item.why}; the file is damaged.")
+    if isinstance(item, str):
+        return item
+    numbers = np.ravel(np.asarray(item))
+    if not numbers.size:
+        raise NetworkError(f"dataset '{name}' has no entry; the file is damaged: export it again.")
+    return str(numbers[0])
 
 
-def _number(group: h5py.Group, name: str) -> int | None:
+def _number(group: Group, name: str) -> int | None:
     stored = array(group, name)
     if stored is None:
         return None

@@ -114,7 +114,7 @@ def _write_neuron(group: h5py.Group, neuron: Neuron) -> None:
         raise NetworkError(
             f"{name} neurons have no place in netx: their class does not say how it stores them (netx)."
         )
-    group["type"] = neuron.kind if hasattr(neuron, "kind") else next(iter(netx.types))
+    group["type"] = fixed(neuron.kind if hasattr(neuron, "kind") else next(iter(netx.types)))
     for field, parameter in parameters(type(neuron)).items():
         value = getattr(neuron, field)
         if parameter.netx is not None:
@@ -125,7 +125,14 @@ def _write_neuron(group: h5py.Group, neuron: Neuron) -> None:
                 f"whole(..., netx=...)."
             )
     for dataset, constant in netx.constants.items():
-        group[dataset] = constant
+        group[dataset] = fixed(constant)
+
+
+def fixed(value: Any) -> Any:
+    """A text for HDF5, of fixed length; what is longer than an attribute may be, or no text, stays."""
+    if not isinstance(value, str) or not 0 < len(text := value.encode()) < 1 << 15:
+        return value
+    return np.array(text, h5py.string_dtype("utf-8", len(text)))
 
 
 def _neuronwise(value: Any, dtype: type) -> NDArray[Any]:

@@ -15,6 +15,7 @@ from ..files import atomic_path
 from ..network.kind import STATES
 from ..network.network import Network
 from ..network.neurons import NetworkError
+from ..npy import read_npz
 from .state import State
 
 
@@ -154,17 +155,14 @@ class Trace:
     @staticmethod
     def load(path: str | Path) -> Trace:
         """Read what `save` wrote."""
-        with np.load(path) as data:
-            recorded: dict[str, Any] = {}
-            for name in ("spikes", *STATES):
-                keys = {
-                    int(key.split(".")[1]): key for key in data.files if key.startswith(f"{name}.")
-                }
-                if keys:
-                    kept = [data[keys[i]] if i in keys else None for i in range(max(keys) + 1)]
-                    recorded[name] = Recorded(name, kept)
-            counts = data.get("counts")
-            return Trace(**recorded, counts=counts, backend=str(data["backend"]))
+        data = read_npz(path)
+        recorded: dict[str, Any] = {}
+        for name in ("spikes", *STATES):
+            keys = {int(key.split(".")[1]): key for key in data if key.startswith(f"{name}.")}
+            if keys:
+                kept = [data.get(keys.get(i, "")) for i in range(max(keys) + 1)]
+                recorded[name] = Recorded(name, kept)
+        return Trace(**recorded, counts=data.get("counts"), backend=str(data["backend"]))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hw_targets.npy import ArrayFileError
+from ...hw_targets.npy import read_npz as arrays_of
 from .dataset import Dataset, DatasetError, Kind, Split, in_two
 
 if TYPE_CHECKING:
@@ -29,13 +30,8 @@ def read_npz(path: str | Path) -> Dataset:
     if not Path(path).is_file():
         raise DatasetError(f"{path}: no such file.")
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            if not isinstance(stored, np.lib.npyio.NpzFile):
-                raise DatasetError(f"{path} holds one array; {', '.join(NEEDED)} are needed.")
-            arrays = {name: stored[name] for name in stored.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, DatasetError):
-            raise
+        arrays = arrays_of(path)
+    except (ArrayFileError, OSError) as error:
         raise DatasetError(f"{path}: not a .npz file of numbers ({error}).") from None
     return of_arrays(arrays, str(path))
 

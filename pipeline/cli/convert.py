@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,7 @@ def convert(
         str,
         typer.Argument(
             help="An ANN: a checkpoint of `spikeship train --ann`; module:function or "
-            "path/to/file.py:function that returns your own torch network; or an .onnx file.",
+            "path/to/file.py:function that returns your own torch network, and is run; or an .onnx file.",
             metavar="ANN",
         ),
     ],
@@ -179,12 +180,13 @@ def _written(made: Classifier | Converted, shape: Sequence[int], folder: Path, n
         return folder / f"{name}.ckpt"
     import nir
 
-    from ...hw_targets.files import atomic_path
+    from ...hw_targets.files import write_bytes
     from ..deploy.converted import graph_of
 
     path = folder / f"{name}.nir"
-    with atomic_path(path) as partial:
-        nir.write(partial, graph_of(made, shape))
+    content = BytesIO()
+    nir.write(content, graph_of(made, shape))
+    write_bytes(path, content.getbuffer())
     return path
 
 

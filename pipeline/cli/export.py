@@ -34,7 +34,8 @@ def export(
         str,
         typer.Argument(
             help="A checkpoint of `spikeship train`, a NIR file (.nir), or module:function or "
-            "path/to/file.py:function that returns your Norse or SLAYER network or a NIR graph.",
+            "path/to/file.py:function that returns your Norse or SLAYER network or a NIR graph, and is "
+            "run.",
             metavar="SOURCE",
         ),
     ],

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 
 from ...hw_targets.network.coding import Coding, CodingName
+from ...hw_targets.npy import ArrayFileError, read_npy
 from .screen import fail, misused
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ Devices = Annotated[
 _CODING = {part.name: part.metadata for part in fields(Coding)}
 OWN_DATA = (
     "a built-in name, your own data.npz (x_train, y_train, x_test, y_test), a folder as torchvision or "
-    "tonic makes it, or module:function"
+    "tonic makes it, or module:function, which is run"
 )
 """What --data takes."""
 _PANEL = "A file without recipe"
@@ -235,10 +235,6 @@ def load_array(path: Path) -> Any:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
+        return read_npy(path)
+    except ArrayFileError as error:
         fail(f"{path}: not a .npy file of numbers ({error}).")
-    if not isinstance(array, np.ndarray):
-        array.close()
-        fail(f"{path} holds several arrays: give a .npy file with one.")
-    return array

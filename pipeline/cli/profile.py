@@ -31,7 +31,7 @@ def profile(
         str | None,
         typer.Option(
             help="The ANN twin, to show both sides: a checkpoint of `spikeship train --ann`, or "
-            "module:function or path/to/file.py:function that returns your own."
+            "module:function or path/to/file.py:function that returns your own, and is run."
         ),
     ] = None,
     ann_checkpoint: Annotated[

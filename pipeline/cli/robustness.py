@@ -59,8 +59,8 @@ def robustness(
     source: Annotated[
         list[str] | None,
         typer.Option(
-            help="Another network for transferred attacks, as FILE (module:function loads its weights "
-            "itself); repeatable. Default: an ANN is trained on the spot."
+            help="Another network for transferred attacks, as FILE (module:function is run, and "
+            "loads its weights itself); repeatable. Default: an ANN is trained on the spot."
         ),
     ] = None,
     certified_draws: Annotated[

@@ -6,7 +6,7 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stdout
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 
+from ...hw_targets.files import claimed
+from ...hw_targets.hdf5 import MAX_BYTES, reading
 from ...hw_targets.netx.file import NetxWarning
-from ...hw_targets.printed import View
+from ...hw_targets.printed import View, clean
 from ...hw_targets.printed import show as print_views
 from ...hw_targets.simulate.lava import LavaError, LavaMissingError
 from .. import records
@@ -24,6 +26,17 @@ from . import fields
 from .flags import flag, in_flags
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+MaxBytes = Annotated[
+    int,
+    typer.Option(
+        "--max-bytes", help="What the arrays of a file that is read may take in memory.", min=1
+    ),
+]
+READS_NOTHING = ("demo", "devices", "supported")
+"""Commands that read no files of strangers."""
+TO_FOLDER = ("convert", "demo", "train")
+"""Commands whose --out is a folder."""
 
 CHECK_FAILED, MISUSED, REFUSED, INTERRUPTED = 1, 2, 3, 130
 """Exit statuses beside 0: a check did not hold; the words do not go together; an input was refused."""
@@ -87,12 +100,20 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
     options = [option for parameter in parameters for option in fields.options(parameter)]
     flags = {o.name.strip("_"): name for o in options if (name := flag(o)) is not None}
 
-    def run(context: typer.Context, json_: bool = False, **given: Any) -> None:
+    name = function.__name__.rstrip("_")
+
+    def run(
+        context: typer.Context, json_: bool = False, max_bytes: int = MAX_BYTES, **given: Any
+    ) -> None:
         bars = _BARS.set(not json_)
         kept = _KEPT.set(None)
         values = {name.strip("_"): value for name, value in given.items()}
         try:
-            with errors(lambda message: in_flags(message, flags, values)):
+            with (
+                errors(lambda message: in_flags(message, flags, values)),
+                reading(safe=True, max_bytes=max_bytes),
+                _claimed(name, values.get("out")),
+            ):
                 typed = [name for name in given if _typed(context, name)]
                 _keep_sources(values, flags)
                 _tell_folder(values.get("data") or values.get("dataset"))
@@ -113,11 +134,14 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
 
     only = inspect.Parameter.KEYWORD_ONLY
     context = inspect.Parameter("context", only, annotation=typer.Context)
-    json = inspect.Parameter("json_", only, default=False, annotation=Json)
+    ours = [inspect.Parameter("json_", only, default=False, annotation=Json)]
+    if name not in READS_NOTHING:
+        flags["max_bytes"] = "--max-bytes"
+        ours.append(inspect.Parameter("max_bytes", only, default=MAX_BYTES, annotation=MaxBytes))
     run.__signature__ = signature.replace(  # type: ignore[attr-defined]
-        parameters=[context, *options, json], return_annotation=None
+        parameters=[context, *options, *ours], return_annotation=None
     )
-    run.__name__, run.__doc__ = function.__name__.rstrip("_"), _unwrapped(function.__doc__ or "")
+    run.__name__, run.__doc__ = name, _unwrapped(function.__doc__ or "")
     return run
 
 
@@ -136,6 +160,12 @@ def _keep_sources(values: Mapping[str, Any], flags: Mapping[str, str]) -> None:
                 files = (str(each), str(each).rpartition(":")[0])  # mine.py:function is in mine.py
                 if any(file and Path(file).resolve() == path.resolve() for file in files):
                     misused(f"{flags[option]} {path} is what the command reads: give another name.")
+
+
+def _claimed(command: str, out: object) -> AbstractContextManager[None]:
+    """Nobody else writes the file `out` while a command is at work; folders are claimed where used."""
+    is_file = isinstance(out, Path) and command not in TO_FOLDER
+    return claimed(out) if is_file and isinstance(out, Path) else nullcontext()
 
 
 def _tell_folder(data: object) -> None:
@@ -185,7 +215,7 @@ def misused(message: str) -> NoReturn:
 def tell(message: str) -> None:
     """An error, the one way that errors are told: one message on standard error."""
     Console(stderr=True, highlight=False).print(
-        f"error: {message}", style="red", markup=False, soft_wrap=True
+        f"error: {clean(message)}", style="red", markup=False, soft_wrap=True
     )
 
 
@@ -240,4 +270,4 @@ def show(as_json: bool, result: Mapping[str, Any], *views: View) -> None:
 
 def say(message: str) -> None:
     """What happens, on standard error."""
-    Console(stderr=True, highlight=False).print(message, markup=False, soft_wrap=True)
+    Console(stderr=True, highlight=False).print(clean(message), markup=False, soft_wrap=True)

@@ -49,7 +49,7 @@ def verify(
         str | None,
         typer.Option(
             help="The Norse, snnTorch or SpikingJelly network that was exported, to run its own forward "
-            "too: module:function, or a checkpoint of `spikeship train`."
+            "too: module:function, whose code is run, or a checkpoint of `spikeship train`."
         ),
     ] = None,
     checkpoint: Annotated[

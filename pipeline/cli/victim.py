@@ -40,7 +40,7 @@ class SubjectOptions:
         str,
         typer.Argument(
             help="A netx file (.net) or a checkpoint of `spikeship train`; or a torch ANN of your own: "
-            "module:function, path/to/file.py:function, or an .onnx file.",
+            "module:function or path/to/file.py:function, which is run, or an .onnx file.",
             metavar="FILE",
         ),
     ]

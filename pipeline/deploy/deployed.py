@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,8 +89,10 @@ class Deployed(Printed):
         network = _with_name_of_graph(self.network, path)
         graph = copy.copy(graph)
         graph.metadata = {"framework": "NIR", **graph.metadata}
+        content = BytesIO()
+        nir.write(content, graph)
         with atomic_path(graph_file(network, path)) as temporary:
-            nir.write(temporary, graph)
+            temporary.write_bytes(content.getbuffer())
             write_netx(network, path)
         return replace(self, network=network, path=path)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,14 +163,17 @@ def load_weights(
 
     Raises FileNotFoundError, and ValueError for another file or the weights of another network.
     """
+    from ...models.archive import ArchiveError, read_archive
     from ...models.checkpoints import state_dict
 
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file.")
     try:
-        state = state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        state = state_dict(read_archive(path))
         if state is None:
             raise ValueError(f"{path}: holds no state dict, or several. torch.save one, alone.")
         load(network, state)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, AttributeError) as error:
+    except ArchiveError as error:
+        raise ValueError(f"{path}: {error}.") from None
+    except (RuntimeError, AttributeError, TypeError, LookupError) as error:
         raise ValueError(f"{path}: not the weights of this network: {error}") from None

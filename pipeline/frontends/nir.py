@@ -12,8 +12,10 @@ import numpy as np
 
 from ..graph import PARAMETERS, Edge, GraphError, check, find_loops, flatten_subgraphs
 from .nir_conventions import CONVENTIONS, SPIKING, Convention, convention
-from .nir_file import graph_from, plain, read_raw
+from .nir_file import NIRFileError, Raw, graph_from, plain, read_raw
 
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+"""What the code below raises on a broken structure; which one depends on the place."""
 NO_DELAY = ("subtract-at-once", "none")
 """Resets that have no delay."""
 _AXES: dict[type[nir.NIRNode], int] = {
@@ -71,8 +73,30 @@ def from_nir(
     rules = None if framework is None else convention(framework)
     if isinstance(source, nir.NIRGraph) and (empty := list(_empty_nodes(source))):
         raise GraphError(empty)
-    raw = source.to_dict() if isinstance(source, nir.NIRGraph) else read_raw(source)
-    if raw["type"] != "NIRGraph":
+    if isinstance(source, nir.NIRGraph):
+        return _said(source.to_dict(), dt, reset, reset_delay, framework, rules)
+    raw = read_raw(source)
+    try:
+        return _said(raw, dt, reset, reset_delay, framework, rules)
+    except GraphError:
+        raise
+    except _DAMAGE as error:
+        raise NIRFileError(
+            f"{source}: damaged, or not laid out as NIR ({type(error).__name__}: {error}). Write it "
+            f"again."
+        ) from error
+
+
+def _said(
+    raw: Raw,
+    dt: float | None,
+    reset: str | Mapping[str, str] | None,
+    reset_delay: int | None,
+    framework: str | None,
+    rules: Convention | None,
+) -> nir.NIRGraph:
+    """The graph that `read_raw` or `nir.NIRGraph.to_dict` described, see `from_nir`."""
+    if plain(raw["type"]) != "NIRGraph":
         raise GraphError([f"the root is a {raw['type']}, not a NIRGraph. Wrap it in one."])
     problems: list[str] = []
     graph, broken = graph_from(raw, problems)
@@ -120,11 +144,12 @@ def _empty_nodes(graph: nir.NIRGraph, prefix: str = "") -> Iterator[str]:
 
 def _drop_sample_axes(nodes: dict[str, Any], edges: list[Edge]) -> None:
     """Take leading axes of 1 from Input nodes until the first node of fixed axes can take them."""
+    following = dict(reversed(edges))
     for start, node in nodes.items():
         if not isinstance(node, nir.Input) or node.input_type["input"] is None:
             continue
         shape, name, seen = [int(n) for n in np.ravel(node.input_type["input"])], start, {start}
-        while (after := next((b for a, b in edges if a == name), None)) and after not in seen:
+        while (after := following.get(name)) and after not in seen:
             name = after
             seen.add(name)
             if axes := _axes(nodes.get(name)):

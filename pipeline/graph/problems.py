@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -48,6 +50,10 @@ PARAMETERS: dict[type[nir.NIRNode], tuple[str, ...]] = {
     nir.CubaLIF: ("tau_syn", "tau_mem", "r", "v_leak", "v_threshold", "v_reset", "w_in"),
 }
 """The supported kinds of nodes: every primitive of NIR 1.0, with its array parameters."""
+MAX_NEURONS = 1 << 24
+"""Of one layer; each has some parameters of 8 bytes, also where one number stands for all."""
+LARGEST = 1 << 31
+"""Strides, paddings and dilations are smaller."""
 _ELEMENTWISE = (nir.Scale, nir.Delay, *NEURONS)
 
 
@@ -71,7 +77,7 @@ def check(graph: nir.NIRGraph) -> nir.NIRGraph:
     for a, b in edges:
         if missing := {a, b} - known:
             problems.append(f"edge {a} -> {b}: there is no node {', '.join(sorted(missing))}.")
-    for edge in {e for e in edges if edges.count(e) > 1}:
+    for edge in [edge for edge, times in Counter(edges).items() if times > 1]:
         problems.append(f"edge {edge[0]} -> {edge[1]} is given twice.")
     edges = [e for e in dict.fromkeys(edges) if known.issuperset(e)]
     dt = _time_step(graph.metadata, problems)
@@ -128,6 +134,8 @@ def _parameter_problems(node: Any, dt: float | None) -> list[str]:
         sizes[field] = array.shape
         if array.dtype.kind not in "fiub":
             faults.append(f"{field} is of type {array.dtype}, not of numbers.")
+        elif not array.size:
+            faults.append(f"{field} is empty, of shape {array.shape}.")
         elif not np.isfinite(array).all():
             bad = np.count_nonzero(~np.isfinite(array))
             faults.append(f"{bad} of {array.size} values of {field} are NaN or infinite.")
@@ -152,7 +160,7 @@ def _parameter_problems(node: Any, dt: float | None) -> list[str]:
     for kind, axes in ((nir.Conv1d, 3), (nir.Conv2d, 4)):
         if isinstance(node, kind) and len(sizes["weight"]) != axes:
             faults.append(f"weight has shape {sizes['weight']}; it needs {axes} axes.")
-    if "bias" in sizes and sizes["bias"] != sizes["weight"][:1]:
+    if "bias" in sizes and sizes["weight"] and sizes["bias"] != sizes["weight"][:1]:
         faults.append(
             f"bias has shape {sizes['bias']}, but there are {sizes['weight'][0]} outputs."
         )
@@ -179,21 +187,39 @@ def _spread_shapes(nodes: dict[str, nir.NIRNode], edges: list[Edge], problems: l
     shapes: dict[str, Shape | None] = {}
     for name, node in nodes.items():
         if isinstance(node, nir.Input):
-            declared = node.input_type["input"]
-            if declared is None:
-                problems.append(f"input {name} has no shape.")
-            shapes[name] = None if declared is None else tuple(int(n) for n in declared)
-    todo = list(shapes)
+            shapes[name] = _declared(name, node.input_type["input"], problems)
+    following: dict[str, list[str]] = {}
+    for a, b in onward:
+        following.setdefault(a, []).append(b)
+    todo = deque(shapes)
     while todo:
-        name = todo.pop(0)
+        name = todo.popleft()
         shape = shapes[name]
         path = loops.get(name, [])
         for before, after in zip((name, *path), (*path, name), strict=True) if path else ():
             shapes[after] = _pass(nodes, before, after, shapes[before], problems)
         shapes[name] = shape
-        for after in [b for a, b in onward if a == name and b not in shapes]:
+        for after in [b for b in following.get(name, ()) if b not in shapes]:
             shapes[after] = _pass(nodes, name, after, shape, problems)
             todo.append(after)
+
+
+def _declared(name: str, declared: Any, problems: list[str]) -> Shape | None:
+    """The shape of an Input node; None, and a problem, where there is none that can be."""
+    if declared is None:
+        problems.append(f"input {name} has no shape.")
+        return None
+    try:
+        shape = tuple(int(n) for n in declared)
+    except (TypeError, ValueError, OverflowError):
+        shape = (0,)
+    if min(shape, default=0) < 1 or math.prod(shape) > MAX_NEURONS:
+        problems.append(
+            f"input {name} has shape {declared}; sizes are whole numbers from 1 on, together at most "
+            f"{MAX_NEURONS}."
+        )
+        return None
+    return shape
 
 
 def _pass(
@@ -205,6 +231,8 @@ def _pass(
         return None
     try:
         result = _output_shape(node, shape)
+        if math.prod(result) > MAX_NEURONS:
+            raise ValueError(f"has shape {result}; at most {MAX_NEURONS} neurons are read.")
     except ValueError as error:
         problems.append(f"{before} -> {after}: {after} ({type(node).__name__}) {error}")
         known = isinstance(node, (nir.Affine, nir.Linear)) and node.weight.ndim == 2
@@ -215,6 +243,8 @@ def _pass(
 
 def _output_shape(node: Any, shape: Shape) -> Shape:
     if isinstance(node, (nir.Affine, nir.Linear)):
+        if node.weight.ndim != 2:
+            raise ValueError(f"has a weight of shape {node.weight.shape}, not (out, in).")
         if shape != node.weight.shape[1:]:
             raise ValueError(
                 f"expects {node.weight.shape[-1]} inputs, got shape {shape}. "
@@ -232,7 +262,8 @@ def _output_shape(node: Any, shape: Shape) -> Shape:
             setattr(node, field, pair(getattr(node, field)))
         return (shape[0], *_windows(shape[1:], node.kernel_size, node.stride, node.padding, (1, 1)))
     if isinstance(node, nir.Flatten):
-        first, last = (int(n) % len(shape) for n in (node.start_dim, node.end_dim))
+        first = _number("start_dim", node.start_dim, -len(shape)) % len(shape)
+        last = _number("end_dim", node.end_dim, -len(shape)) % len(shape)
         middle = int(np.prod(shape[first : last + 1]))
         return (*shape[:first], middle, *shape[last + 1 :])
     if isinstance(node, nir.Output):
@@ -265,7 +296,7 @@ def _elementwise_shape(node: Any, shape: Shape) -> Shape:
 
 def _convolution_shape(node: nir.Conv1d | nir.Conv2d, shape: Shape) -> Shape:
     axes, kernel = node.weight.ndim - 2, node.weight.shape[2:]
-    groups = int(node.groups)
+    groups = _number("groups", node.groups)
     if len(shape) != axes + 1 or shape[0] != node.weight.shape[1] * groups:
         raise ValueError(
             f"expects {node.weight.shape[1] * groups} channels of {axes} axes, got shape {shape}."
@@ -288,6 +319,11 @@ def _convolution_shape(node: nir.Conv1d | nir.Conv2d, shape: Shape) -> Shape:
 
 
 def _windows(size: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation: Shape) -> Shape:
+    if min(*stride, *dilation, *kernel) < 1 or min(padding) < 0:
+        raise ValueError(
+            f"has windows of {tuple(kernel)}, stride {stride}, dilation {dilation} and padding "
+            f"{padding}; all are 1 or more, padding 0 or more."
+        )
     out = tuple(
         (n + 2 * p - d * (k - 1) - 1) // s + 1
         for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
@@ -298,8 +334,27 @@ def _windows(size: Shape, kernel: Shape, stride: Shape, padding: Shape, dilation
 
 
 def _whole(values: Any, axes: int) -> Shape:
-    """One number for all axes, or one each, as a tuple of int."""
-    return tuple(int(n) for n in np.broadcast_to(np.ravel(values), axes))
+    """One number for all axes, or one each, as a tuple of int. Raises ValueError."""
+    numbers = np.ravel(values)
+    if numbers.dtype.kind not in "fiub" or len(numbers) not in (1, axes):
+        raise ValueError(
+            f"has {values!r} where a whole number for all axes, or {axes}, are needed."
+        )
+    return tuple(_number("an axis", n, -LARGEST) for n in np.broadcast_to(numbers, axes))
+
+
+def _number(name: str, value: Any, smallest: int = 1) -> int:
+    """A whole number, not below `smallest`. Raises ValueError."""
+    number = np.asarray(value)
+    if (
+        number.size != 1
+        or number.dtype.kind not in "fiub"
+        or not -LARGEST <= number.item() <= LARGEST
+    ):
+        raise ValueError(f"has {name} = {value!r}; it is a whole number.")
+    if number.item() % 1 or number.item() < smallest:
+        raise ValueError(f"has {name} = {number.item()}; it is a whole number from {smallest} on.")
+    return int(number.item())
 
 
 def pair(values: Any) -> Shape:

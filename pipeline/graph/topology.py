@@ -26,12 +26,26 @@ class LoweringError(ValueError):
     """A graph that has no exact image as a chain of synapses and neurons."""
 
 
+SHOWN = 50
+"""Problems that a message lists, and names in one of them; the rest are counted."""
+MAX_EDGES = 1_000_000
+"""Of a graph whose subgraphs are dissolved."""
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, not more than `SHOWN`."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
 class GraphError(LoweringError):
     """A graph that cannot be run at all: every problem found, one per line."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
-        lines = "\n".join(f"  - {problem}" for problem in problems)
+        lines = "\n".join(f"  - {problem}" for problem in problems[:SHOWN])
+        if len(problems) > SHOWN:
+            lines += f"\n  - and {len(problems) - SHOWN} more."
         super().__init__(f"the graph cannot be used:\n{lines}")
 
 
@@ -66,6 +80,8 @@ def _dissolve(
 ) -> tuple[dict[str, nir.NIRNode], list[Edge]]:
     nodes: dict[str, nir.NIRNode] = {}
     edges = [(f"{prefix}{a}", f"{prefix}{b}") for a, b in graph.edges]
+    inside: list[Edge] = []
+    ends: dict[str, Edge] = {}
     for key, node in graph.nodes.items():
         name = f"{prefix}{key}"
         inner: dict[str, nir.NIRNode] = {name: node}
@@ -74,12 +90,9 @@ def _dissolve(
             last = [n for n in node.nodes if isinstance(node.nodes[n], nir.Output)]
             if len(first) == len(last) == 1:
                 inner, between = _dissolve(node, f"{name}.", problems)
-                ends = f"{name}.{first[0]}", f"{name}.{last[0]}"
-                edges = [
-                    (ends[1] if a == name else a, ends[0] if b == name else b) for a, b in edges
-                ]
-                edges = _bridge([*edges, *between], ends)
-                inner = {n: m for n, m in inner.items() if n not in ends}
+                inside += between
+                ends[name] = (f"{name}.{first[0]}", f"{name}.{last[0]}")
+                inner = {n: m for n, m in inner.items() if n not in ends[name]}
             else:
                 problems.append(
                     f"subgraph {name} has {len(first)} inputs and {len(last)} outputs; a chain "
@@ -87,16 +100,36 @@ def _dissolve(
                 )
         problems += [f"the name {n} stands for two nodes." for n in inner if n in nodes]
         nodes |= inner
-    return nodes, edges
+    if not ends:
+        return nodes, edges
+    edges = [(ends[a][1] if a in ends else a, ends[b][0] if b in ends else b) for a, b in edges]
+    return nodes, _bridge([*edges, *inside], list(itertools.chain(*ends.values())))
 
 
 def _bridge(edges: list[Edge], without: Sequence[str]) -> list[Edge]:
     """The edges past some nodes: from each that precedes them to each that follows."""
+    kept = dict(enumerate(edges))
+    into: dict[str, dict[int, str]] = {}
+    onward: dict[str, dict[int, str]] = {}
+    for number, (a, b) in kept.items():
+        onward.setdefault(a, {})[number] = b
+        into.setdefault(b, {})[number] = a
+    following = itertools.count(len(edges))
     for name in without:
-        before = [a for a, b in edges if b == name]
-        after = [b for a, b in edges if a == name]
-        edges = [e for e in edges if name not in e] + list(itertools.product(before, after))
-    return edges
+        before, after = into.pop(name, {}), onward.pop(name, {})
+        if len(kept) + len(before) * len(after) > MAX_EDGES:
+            raise GraphError([f"more than {MAX_EDGES} edges, with those past {name}."])
+        for number in {*before, *after}:
+            a, b = kept.pop(number)
+            onward.get(a, {}).pop(number, None)
+            into.get(b, {}).pop(number, None)
+        ways = itertools.product(before.values(), after.values())
+        for (a, b), number in zip(ways, following, strict=False):
+            if name not in (a, b):
+                kept[number] = (a, b)
+                onward.setdefault(a, {})[number] = b
+                into.setdefault(b, {})[number] = a
+    return list(kept.values())
 
 
 def find_loops(nodes: Mapping[str, nir.NIRNode], edges: Sequence[Edge]) -> dict[str, list[str]]:
@@ -111,15 +144,17 @@ def find_loops(nodes: Mapping[str, nir.NIRNode], edges: Sequence[Edge]) -> dict[
         if not isinstance(node, NEURONS) or isinstance(node, READOUTS):
             continue
         for start in following.get(name, []):
-            path = [start]
+            path = {start: None}  # ordered
+            last = start
             while (
-                isinstance(nodes.get(path[-1]), RECURRENT)
-                and len(following.get(path[-1], [])) == len(preceding[path[-1]]) == 1
-                and following[path[-1]][0] not in path
+                isinstance(nodes.get(last), RECURRENT)
+                and len(following.get(last, [])) == len(preceding[last]) == 1
+                and following[last][0] not in path
             ):
-                path.append(following[path[-1]][0])
-            if len(path) > 1 and path[-1] == name and name not in loops:
-                loops[name] = path[:-1]
+                last = following[last][0]
+                path[last] = None
+            if len(path) > 1 and last == name and name not in loops:
+                loops[name] = list(path)[:-1]
     return loops
 
 
@@ -153,7 +188,7 @@ def structure(
     ends = [name for name, node in nodes.items() if isinstance(node, nir.Output)]
     for ports, what in ((starts, "inputs"), (ends, "outputs")):
         if len(ports) != 1:
-            names = f" ({', '.join(ports)})" if ports else ""
+            names = f" ({listed(ports)})" if ports else ""
             problems.append(f"the graph has {len(ports)} {what}{names}; a chain has one.")
     for near, what, shape in (
         (following, "feeds", "without branches"),
@@ -162,30 +197,33 @@ def structure(
         for name, others in near.items():
             if len(others) > 1:
                 problems.append(
-                    f"node {name} {what} {len(others)} nodes ({', '.join(others)}); netx holds a "
+                    f"node {name} {what} {len(others)} nodes ({listed(others)}); netx holds a "
                     f"chain {shape}. Recurrence is a spiking neuron that feeds itself through "
                     f"Linear, Affine or Scale nodes."
                 )
     cycles = _cycles(edges)
     for cycle in cycles:
         problems.append(
-            f"nodes {' -> '.join([*cycle, cycle[0]])} form a cycle that is not recurrence: a spiking "
+            f"nodes {_way(cycle)} form a cycle that is not recurrence: a spiking "
             f"neuron that feeds itself through Linear, Affine or Scale nodes."
         )
     on_the_way = _reachable(following, starts) & _reachable(preceding, ends)
     lost = sorted(set(nodes) - on_the_way - {*inside, *starts, *ends}.union(*cycles))
     if lost and starts and ends:
-        problems.append(f"nodes {', '.join(lost)} are not on the way from the input to the output.")
-    order = starts[:1]
-    while order and following.get(order[-1]) and following[order[-1]][0] not in order:
-        order.append(following[order[-1]][0])
-    return order
+        problems.append(f"nodes {listed(lost)} are not on the way from the input to the output.")
+    order = dict.fromkeys(starts[:1])
+    name = starts[0] if starts else ""
+    while (onward := following.get(name)) and onward[0] not in order and name in order:
+        name = onward[0]
+        order[name] = None
+    return list(order)
 
 
 def _cycles(edges: Sequence[Edge]) -> list[list[str]]:
-    """Cycles, found one after another: each is broken before the next is looked for."""
-    cycles, edges = [], list(edges)
-    while True:
+    """Cycles, found one after another: each is broken before the next is looked for. Ten at most."""
+    cycles: list[list[str]] = []
+    edges = list(edges)
+    while len(cycles) < 10:
         sorter: TopologicalSorter[str] = TopologicalSorter()
         for a, b in edges:
             sorter.add(b, a)
@@ -196,7 +234,15 @@ def _cycles(edges: Sequence[Edge]) -> list[list[str]]:
             cycles.append(cycle)
             edges.remove((cycle[-1], last))
         else:
-            return cycles
+            break
+    return cycles
+
+
+def _way(cycle: Sequence[str]) -> str:
+    """A cycle for a message."""
+    if len(cycle) > SHOWN:
+        return f"{' -> '.join(cycle[:SHOWN])} -> ... ({len(cycle)} in all)"
+    return " -> ".join([*cycle, cycle[0]])
 
 
 def _reachable(near: Mapping[str, list[str]], starts: Sequence[str]) -> set[str]:

@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ...hw_targets.files import atomic_path
+from ...hw_targets.files import write_bytes
 from ...hw_targets.network import arithmetic
 from ...hw_targets.network.network import Network
 from ...hw_targets.network.neurons import NetworkError
@@ -24,6 +25,7 @@ from ...hw_targets.network.recipe import Recipe
 from ...hw_targets.netx.write import check_layer
 from ...hw_targets.simulate.torch_engine.device import device_of
 from ...models import encoding
+from ...models.archive import ArchiveError, read_archive
 from ...models.data.dataset import Dataset, Split
 from ...models.encoding import generator
 from ...models.quality import Quality
@@ -365,12 +367,17 @@ def _copy(twin: Twin) -> dict[str, Tensor]:
 
 def _save(path: Path | None, identity: dict[str, Any], state: _Progress) -> None:
     if path is not None:
-        with atomic_path(path) as temporary:
-            torch.save({"identity": identity, "state": vars(state)}, temporary)
+        content = BytesIO()
+        torch.save({"identity": identity, "state": vars(state)}, content)
+        write_bytes(path, content.getbuffer())
 
 
 def _load(path: Path | None, identity: dict[str, Any]) -> _Progress:
     if path is None or not path.is_file():
         return _Progress()
-    stored = torch.load(path, map_location="cpu", weights_only=True)
-    return _Progress(**stored["state"]) if stored["identity"] == identity else _Progress()
+    try:
+        stored = read_archive(path)
+        same = stored["identity"] == identity
+        return _Progress(**stored["state"]) if same else _Progress()
+    except (ArchiveError, LookupError, TypeError) as error:
+        raise ValueError(f"{path}: damaged ({error}); delete it, and tuning begins anew.") from None

@@ -128,7 +128,8 @@ class Voting:
         key = hashlib.sha256(dumps(identity).encode()).hexdigest()[:16]
         path = self.folder / f"votes-{start:06d}-{key}.json"
         if path.is_file():
-            return _stored(path, identity, (len(images), self.victim.classes + 1))
+            counted = self.coding.grid if self.method == "phase" else self.n
+            return _stored(path, identity, (len(images), self.victim.classes + 1), counted)
         votes = self._votes(start, images)
         write_json(
             {
@@ -175,14 +176,18 @@ class Voting:
 
 
 def _stored(
-    path: Path, identity: dict[str, Any], shape: tuple[int, int]
+    path: Path, identity: dict[str, Any], shape: tuple[int, int], total: int
 ) -> list[tuple[int, NDArray[np.int64]]]:
     try:
         stored = json.loads(path.read_text())
         same = stored["identity"] == json.loads(dumps(identity))
         counted = np.array(stored["votes"], np.int64).reshape(shape)
         votes = list(zip(map(int, stored["chosen"]), counted, strict=True))
-    except (ValueError, KeyError, TypeError) as error:
+        if same and any(row.sum() != total or row.min() < 0 for row in counted):
+            raise ValueError(f"votes of an image are not {total} in all")
+        if same and not all(0 <= first < shape[1] - 1 for first, _ in votes):
+            raise ValueError("classes that do not exist")
+    except (ArithmeticError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged ({error}); delete it, and it is made again.") from None
     if not same:
         raise ValueError(f"{path}: holds votes of something else; delete it, or use a new folder.")
