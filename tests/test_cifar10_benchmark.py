@@ -43,7 +43,7 @@ def test_the_whole_path(whole: tuple[Bench, dict[str, Any]]) -> None:
     rows = run.summary(TOY, result["cells"])
     assert [(row["network"], row["form"]) for row in rows] == [
         (name, form)
-        for name in ("direct, AT", "RSC, AT + SR")
+        for name in ("direct, TRADES", "RSC, TRADES + SR")
         for form in ("float", "8 bits", "4 bits")
     ]
     for row in rows:
@@ -51,14 +51,14 @@ def test_the_whole_path(whole: tuple[Bench, dict[str, Any]]) -> None:
         assert set(row["attacks"]) == set(run.ATTACKS)
         assert (row["joules"] is None) == (row["form"] == "float")
         assert (row["certified"] is None) == (
-            (row["network"], row["form"]) != ("RSC, AT + SR", "8 bits")
+            (row["network"], row["form"]) != ("RSC, TRADES + SR", "8 bits")
         )
-        if row["network"] == "direct, AT":  # draws do not vary: the worst is exactly that
+        if row["network"] == "direct, TRADES":  # draws do not vary: the worst is exactly that
             assert row["worst"] <= min(row["attacks"].values())
     digests = {
         cell["digest"]
         for name, cell in result["cells"].items()
-        if name.startswith("direct, AT; 8 bits")
+        if name.startswith("direct, TRADES; 8 bits")
     }
     assert len(digests) == 1  # accuracy, attacks and energy are of the same integers
 
@@ -115,7 +115,7 @@ def test_the_command_says_what_is_left_and_of_which_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def cells(made: Bench) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-        yield "direct, AT; float", lambda: {"accuracy": 0.5}
+        yield "direct, TRADES; float", lambda: {"accuracy": 0.5}
         yield "later", lambda: time.sleep(60) or {}
 
     monkeypatch.setattr(run, "cells", cells)

@@ -38,7 +38,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        return f"{self.coding}, AT{' + SR' if self.sparsity else ''}"
+        return f"{self.coding}, TRADES{' + SR' if self.sparsity else ''}"
 
 
 @dataclass(frozen=True)

@@ -139,14 +139,25 @@ class Bench(Seeded):
             calibration=CALIBRATION,
             folder=path.parent,
             seed=self.seed,
+            device=self.device,
         )
         return made.save(path)
 
     def victim(self, variant: Variant, form: str) -> Victim:
         """A spiking network in floating point, or as deployed in so many bits."""
-        if form == FLOAT:
-            return FloatVictim(self.snn(variant))
-        return DeployedVictim(self.integers(variant, int(form.split(maxsplit=1)[0])), form)
+        if (variant, form) not in self._victims:
+            self._victims.clear()
+            self._victims[variant, form] = (
+                FloatVictim(self.snn(variant))
+                if form == FLOAT
+                else DeployedVictim(self.integers(variant, _bits(form)), form)
+            )
+        return self._victims[variant, form]
+
+    @cached_property
+    def _victims(self) -> dict[tuple[Variant, str], Victim]:
+        """The one that was asked for last."""
+        return {}
 
     @cached_property
     def chosen(self) -> list[int]:
@@ -158,6 +169,11 @@ class Bench(Seeded):
         """They in parts."""
         for start in range(0, len(self.chosen), self.recipe.chunk):
             yield str(start), self.chosen[start : start + self.recipe.chunk]
+
+
+def _bits(form: str) -> int:
+    """Of "8 bits"."""
+    return int(form.split(maxsplit=1)[0])
 
 
 def attacks_on(victim: Victim, recipe: Recipe) -> dict[str, Attack]:
@@ -214,7 +230,7 @@ def _clean(bench: Bench, variant: Variant, form: str) -> dict[str, Any]:
         net = bench.snn(variant)
         accuracy = training.accuracy(net.to(bench.device), bench.data.test)
         return {"settings": net.settings.options(), "accuracy": accuracy}
-    deployed = bench.integers(variant, int(form.split(maxsplit=1)[0]))
+    deployed = bench.integers(variant, _bits(form))
     result = classify(deployed, bench.data.test, device=bench.device)
     return {
         "digest": deployed.digest,
@@ -315,7 +331,7 @@ def _certified(bench: Bench, variant: Variant) -> dict[str, Any]:
 
 def _energy(bench: Bench, variant: Variant, form: str) -> dict[str, Any]:
     """Counted on Loihi 2 core by core, priced; and with one model of arithmetic beside the ANN."""
-    deployed = bench.integers(variant, int(form.split(maxsplit=1)[0]))
+    deployed = bench.integers(variant, _bits(form))
     mapping = map_network(deployed.network, CHIP)
     if mapping.violations:
         return {"violations": [f"{v.where}: {v.what}" for v in mapping.violations]}
