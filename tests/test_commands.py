@@ -328,6 +328,29 @@ def test_what_a_command_reads_is_never_written_over(
     assert {path.name: path.read_bytes() for path in Path().iterdir()} == before
 
 
+@pytest.mark.parametrize("words", [
+    ("simulate", "plain.net", "--input", "x.npy", "-o", "there"),
+    ("lower", "plain.net", "-o", "there"),
+    ("attack", "plain.net", "--input", "x.npy", "--images", "there"),
+    ("attack", "plain.net", "--input", "x.npy", "--out", "there"),
+    ("certify", "plain.net", "--input", "x.npy", "--out", "there"),
+    ("robustness", "plain.net", "--input", "x.npy", "--out", "there"),
+    ("export", "mine.py:net", "--input", "x.npy", "--out", "there"),
+    ("convert", "mine.py:ann", "--data", "digits", "--net", "there"),
+])  # fmt: skip
+def test_a_file_of_another_kind_is_not_replaced(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    """Such as the data that a .net file was made for, which the command reads by their name in it."""
+    monkeypatch.chdir(tmp_path)
+    Path("there").write_text("mine")
+    words = (words[0], str(plain / words[1]) if words[1] == "plain.net" else words[1], *words[2:])
+    result = call(*words)
+    assert result.exit_code == 3, result.exception
+    assert "there is there, and it is no" in result.stderr
+    assert Path("there").read_text() == "mine"
+
+
 @pytest.mark.parametrize(("holds", "kept"), [
     (None, False), ((), False), (("state.pt",), True),
 ])  # fmt: skip

@@ -58,7 +58,7 @@ def attack(
     from ..robustness.attacks import named
     from ..robustness.attacks.attack import attack as run
 
-    new_file(images)
+    new_file(images, "npy")
     subject = given.load(on)
     victim, data = subject.victim, subject.dataset.name
     strength = how.strength(how.eot or (EOT if victim.stochastic else 1), attack_steps, restarts)

@@ -101,7 +101,7 @@ def convert(
     from ...models.data.load import load
     from ..frontends.load import is_foreign, load_ann
 
-    new_file(net)
+    new_file(net, "netx")
     if out.suffix == ".net":
         misused(f"--out {out} is a folder: give it another name, and the netx file as --net {out}.")
     if is_foreign(source):

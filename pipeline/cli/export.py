@@ -197,7 +197,7 @@ def export(
     from ..verify import compare_expected
     from .tables import grid_lines, loss_tables, network_table
 
-    new_file(out)
+    new_file(out, "netx")
     if data and input_:
         misused("--data and --input exclude each other.")
     if sum((bits != "8", size_budget is not None, max_loss is not None)) > 1:

@@ -75,7 +75,7 @@ def lower(
     """
     from .tables import network_table
 
-    new_file(out)
+    new_file(out, "netx")
     network = part.read(net, lower_pooling=True)
     write_netx(network, out)
     result = {"file": net, "out": out, "digest": network.digest}

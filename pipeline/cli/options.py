@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -206,10 +206,28 @@ class CodingOptions:
         return CodingChoice(self.coding, self.steps, levels, self.sigma)
 
 
-def new_file(path: Path | None) -> None:
-    """Refuse a file in a folder that is not there, before anything is computed for it."""
-    if path is not None and not path.parent.is_dir():
+BEGINS = {"netx": b"\x89HDF", "npz": b"PK", "npy": b"\x93NUMPY", "JSON": b"{"}
+"""First bytes of the files that commands write, by their kind."""
+
+
+def new_file(path: Path | None, kind: Literal["netx", "npz", "npy", "JSON"]) -> None:
+    """Refuse to write where it cannot be meant, before anything is computed for it.
+
+    In a folder that is not there, or over a file of another kind, which somebody has put there.
+    """
+    if path is None:
+        return
+    if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent}: no such folder; make it, or correct the name.")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: give a name for the {kind} file.")
+    begins = BEGINS[kind]
+    if path.is_file() and path.stat().st_size:
+        with path.open("rb") as file:
+            if file.read(len(begins)) != begins:
+                raise FileExistsError(
+                    f"{path} is there, and it is no {kind} file that may be replaced: give another name."
+                )
 
 
 def numbers(text: str, option: str) -> list[int]:

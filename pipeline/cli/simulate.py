@@ -114,7 +114,7 @@ def simulate(
     from ..deploy.scored import answer_of
     from .tables import overflow_lines
 
-    new_file(out)
+    new_file(out, "npz")
     network = read_netx(net, spike_exp=spike_exp)
     inputs = load_array(input_)
     if not inputs.size:

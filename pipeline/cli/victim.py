@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .options import DataOptions
+from .options import DataOptions, new_file
 from .screen import fail, misused
 
 if TYPE_CHECKING:
@@ -78,6 +78,7 @@ class SubjectOptions:
         """
         from ..frontends.load import is_foreign
 
+        new_file(self.out, "JSON")
         if is_foreign(self.file):
             return self._own(on)
         path = Path(self.file)
