@@ -157,18 +157,21 @@ def test_damaged_archives(tmp_path: Path) -> None:
     assert refused > 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [None, "x", -1, 1e300, [], {}, [1, 2], float("nan"), 10**12])
-def test_damaged_settings(value: Any, trained: Any, tmp_path: Path) -> None:
+def test_damaged_settings(value: Any, trained: Path, tmp_path: Path) -> None:
     """Every setting with a value that is none: an error that names the file, or a setting that is."""
-    stored = read(trained.checkpoint)
+    stored = read(trained / "snn/best.ckpt")
     settings = stored["hyper_parameters"]["settings"]
+    path, said = tmp_path / "best.ckpt", []
     for name in settings:
-        path = tmp_path / "best.ckpt"
         write({**stored, "hyper_parameters": {"settings": {**settings, name: value}}}, path)
         try:
             training.load(path)
         except ValueError as error:
-            assert str(error).startswith(f"{path}: "), (name, error)
+            said.append(str(error))
+    assert said
+    assert all(message.startswith(f"{path}: ") for message in said)
 
 
 @pytest.mark.parametrize(
@@ -244,14 +247,14 @@ def test_bad_npy(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ("content", "message"),
     [
         (b"PK\x03\x04 and no more", "damaged"),
-        (b"text", "no .npz file"),
-        (npz("a.npy", "a.npy"), "there twice"),
-        (npz("a.txt"), "no array"),
-        (npz(*(f"{i}.npy" for i in range(1001))), "1001 arrays, more than 1000"),
+        (b"text", r"no \.npz file"),
+        (["a.npy", "a.npy"], "there twice"),
+        (["a.txt"], "no array"),
+        ([f"{i}.npy" for i in range(1001)], "1001 arrays, more than 1000"),
     ],
 )
-def test_bad_npz(content: bytes, message: str, tmp_path: Path) -> None:
-    (tmp_path / "x.npz").write_bytes(content)
+def test_bad_npz(content: bytes | list[str], message: str, tmp_path: Path) -> None:
+    (tmp_path / "x.npz").write_bytes(content if isinstance(content, bytes) else npz(*content))
     with pytest.raises(ArrayFileError, match=message):
         read_npz(tmp_path / "x.npz")
 
@@ -311,7 +314,7 @@ def test_votes_that_are_sound(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"a = " + b"[" * 5000, b"\0", b"a = '\x1b'"])
 def test_bad_toml(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "device.toml").write_bytes(content)
-    with pytest.raises(DeviceError, match="device.toml: not "):
+    with pytest.raises(DeviceError, match=r"device\.toml: not "):
         load_device(tmp_path / "device.toml")
 
 
