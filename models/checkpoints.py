@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,14 @@ from .archive import ArchiveError, read_archive
 
 MONITOR = "validation accuracy"
 """The metric whose highest epoch, the first of equal ones, is the best."""
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "epoch": int,
+    "global_step": int,
+    "score": (int, float),
+    **dict.fromkeys(
+        ("hyper_parameters", "state_dict", "optimizer", "schedule", "generators"), dict
+    ),
+}
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _KEYS = {
     "epoch",
@@ -58,17 +66,30 @@ class Checkpoints(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         if self.resumed is None:
             return
-        module.load_state_dict(self.resumed["state_dict"])
-        trainer.optimizers[0].load_state_dict(self.resumed["optimizer"])
-        trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.resumed["schedule"])
+        with self._sound():
+            module.load_state_dict(self.resumed["state_dict"])
+            trainer.optimizers[0].load_state_dict(self.resumed["optimizer"])
+            trainer.lr_scheduler_configs[0].scheduler.load_state_dict(self.resumed["schedule"])
         progress: Any = trainer.fit_loop.epoch_progress.current
         progress.ready = progress.started = self.resumed["epoch"]
         progress.processed = progress.completed = self.resumed["epoch"]
 
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        """What does not fit the run, which its settings do, is damage."""
+        try:
+            yield
+        except Exception as error:  # torch raises nearly every kind where a state is broken
+            raise ValueError(
+                f"{self.last}: damaged ({type(error).__name__}: {error}), so that the interrupted run "
+                f"cannot go on. {anew(self.last)}"
+            ) from None
+
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         if self.resumed is not None:  # not earlier: to set up a loader takes random numbers too
-            for name, generator in self.generators.items():
-                generator.set_state(self.resumed["generators"][name])
+            with self._sound():
+                for name, generator in self.generators.items():
+                    generator.set_state(self.resumed["generators"][name])
             self.resumed = None
             return
         content = self._content(trainer, module)
@@ -181,6 +202,12 @@ def read_last(path: Path) -> dict[str, Any]:
             f"{path}: an older version of spikeship wrote it, without {', '.join(sorted(missing))}: the "
             f"interrupted run would end with other weights than an uninterrupted one. {anew(path)}"
         )
+    for name, kind in _KINDS.items():
+        if not isinstance(content[name], kind):
+            raise ValueError(
+                f"{path}: damaged ({name} is {type(content[name]).__name__}), so that the interrupted "
+                f"run cannot go on. {anew(path)}"
+            )
     return content
 
 

@@ -428,7 +428,13 @@ def _interrupted(
     if not path.is_file():
         return None
     last = read_last(path)
-    theirs, ours = _settings(last).options(), settings.options()
+    try:
+        theirs, ours = _settings(last).options(), settings.options()
+    except Exception as error:  # damaged settings fail anywhere in what they describe
+        raise ValueError(
+            f"{path}: its settings are damaged, or another version's ({type(error).__name__}: {error}). "
+            f"{anew(path)}"
+        ) from None
     differ = [
         f"{name} {theirs.get(name)!r}, not {ours.get(name)!r}"
         for name in {**ours, **theirs}

@@ -225,20 +225,19 @@ def test_whatever_becomes_of_the_other_process(name: str, monkeypatch: pytest.Mo
         read_hdf5(NETX)
 
 
-LOOPS = [
-    (GOLDEN / "conv_mix_30.net", (6460, 0), (15945, 8)),
-    (GOLDEN / "conv_mix_30.net", (27385, 255), (30515, 255), (22491, 126), (23334, 186)),
-]
+LOOPS = [(9920, 128), (9921, 17), (9937, 1), (9960, 132)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("edits", LOOPS, ids=str)
-def test_loops_of_libhdf5_end(edits: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes in strings of variable length; libhdf5 2.0 never comes back from these."""
+@pytest.mark.parametrize("edit", LOOPS, ids=str)
+def test_loops_of_libhdf5_end(
+    edit: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One bit in the heap of strings of variable length; libhdf5 2.0 does not come back from these."""
     limits = Limits(safe=True, seconds=5)
     monkeypatch.setattr(hdf5, "_LIMITS", SimpleNamespace(get=lambda: limits))
     with pytest.raises(NetxError):
-        read_netx(flipped(tmp_path, *edits))
+        read_netx(flipped(tmp_path, NETX, edit))
 
 
 # -- NIR -----------------------------------------------------------------------------------------
