@@ -212,19 +212,44 @@ def test_sums_at_the_edge_of_16_bits(total: int) -> None:
     assert trace.u[0][0, 1].tolist() == [total << 6, int((-row // 2).sum()) << 6]
 
 
-@pytest.mark.parametrize(("total", "small"), [(8191, True), (8192, False), (-8191, True)])
-def test_states_at_the_edge_of_19_bits(total: int, small: bool) -> None:
-    """Up to 2^19 - 1, u and v need no care; beyond, they get it."""
-    row = np.full(40, 205 if total > 0 else -205)
-    row[-1] += total - row.sum()
-    network = Network([Dense(np.stack([row, -row]), None, CubaLIF(4096, 4096, 8190))])
-    layer = engine.layout_of(network)[0]
-    assert (layer.largest_state(layer.sums.spikes) <= kernels.SMALL_STATE) is small
-    x = np.ones((1, 4, 40), np.int8)
-    found = engine.simulate(network, x, record=ALL)
-    assert same(found, reference.simulate(network, x, record=ALL))
-    assert found.u is not None
-    assert abs(int(found.u[0][0, 2, 0])) == abs(total) << 6
+@pytest.mark.parametrize("total", [8190, 8191, 8192, 8193])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_states_at_the_edge_of_19_bits(total: int, sign: int) -> None:
+    """Below 2^19, u and v need no care; beyond they get it, on the way up and back, after a reset too."""
+    row = np.full(40, 205 * sign)
+    row[-1] += total * sign - row.sum()
+    for decays in ((4096, 4096), (0, 4096), (1, 0), (700, 1), (0, 0)):
+        network = Network([Dense(np.stack([row, -row]), None, CubaLIF(*decays, 131071))])
+        x = np.ones((2, 16, 40), np.int8) * (np.arange(16) % 5 < 2)[:, None]
+        x[1] = 1
+        for timing in (Timing(40), Timing(40, reset_interval=11)):
+            trace = engine.simulate(network, x, timing, record=ALL)
+            assert same(trace, reference.simulate(network, x, timing, record=ALL))
+            assert trace.u is not None
+            assert abs(int(trace.u[0][0, 1, 0])) == total << 6
+
+
+@pytest.mark.parametrize("density", [0.4, 0.49, 0.5, 0.51, 0.9, 1])
+@pytest.mark.parametrize("planes", [2, 5])
+def test_many_spikes_are_summed_by_what_is_missing(planes: int, density: float) -> None:
+    """Steps of few and of many spikes in turn, of samples of their own, whatever comes before."""
+    rng = np.random.default_rng(planes)
+    conv = Conv(rng.integers(-90, 90, (8, planes, 3, 3)), None, CubaLIF(900, 500, 40), padding=1)
+    grouped = Conv(rng.integers(-90, 90, (8, 4, 2, 2)), None, CubaLIF(900, 500, 0), groups=2)
+    head = Network([Input((planes, 6, 7)), conv, grouped])
+    size = math.prod(head.output_shape)
+    dense = Dense(rng.integers(-256, 254, (9, size)), rng.integers(0, 99, 9), CubaLIF(50, 70, 0))
+    looped = Dense(
+        rng.integers(-90, 90, (70, 9)),
+        np.full(70, 4095),
+        CubaLIF(4096, 4096, 0),
+        recurrent=rng.integers(-90, 90, (70, 70)),
+    )
+    last = Dense(rng.integers(-90, 90, (6, 70)), None, CubaLIF(9, 9, 90))
+    network = Network([*head.layers, Flatten(), dense, looped, last])
+    x = spikes(network, 3, 14, density)
+    x[1, ::3], x[2, 5:9] = 0, 1
+    assert same(engine.simulate(network, x, record=ALL), reference.simulate(network, x, record=ALL))
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -308,6 +308,7 @@ class _Buffers:
         self.source = self._messages(size, graded, max(1, run.planes))
         self.sent = [self._messages(p.population.size, p.population.graded) for p in run.layers]
         self.state = [np.zeros((samples, 3, p.population.size), np.int32) for p in run.layers]
+        self.large = [np.zeros((samples, p.rows), np.uint8) for p in run.layers]
         self.ring = [
             np.zeros(
                 (samples, 64, p.geometry.out_channels) if p.delays.size else (0, 0, 0), np.int32
@@ -324,7 +325,7 @@ class _Buffers:
         """Forget everything, as before the first step."""
         for messages in (self.source, *self.sent):
             messages[:, 0] = 0
-        for array in (*self.state, *self.ring):
+        for array in (*self.state, *self.large, *self.ring):
             array[:] = 0
 
 
@@ -349,7 +350,8 @@ class _Block:
         samples = high - low
         buffers.clear()
         self.columns, self.source, self.sent = buffers.columns, buffers.source, buffers.sent
-        self.state, self.ring, self.planes = buffers.state, buffers.ring, run.planes
+        self.state, self.large, self.ring = buffers.state, buffers.large, buffers.ring
+        self.planes = run.planes
         self.counted = None if run.collected is None else run.collected.part(low, high)
         self.counts = np.zeros((samples, *run.network.output_shape), np.int64)
         self.overflow = np.zeros((len(run.layers), 3), np.int64)
@@ -382,6 +384,7 @@ class _Block:
             for name, held in state.neurons[i].items():
                 row = STATES.index(name)
                 self.state[i][:, row] = _positions_first(held[samples], population.shape)
+            self.large[i][:] = 1  # as far as is known
             if i in self.slow:
                 self.slow[i].resume(state, samples)
             elif layer.delays.size:
@@ -497,6 +500,8 @@ class _Block:
                 before if before.dtype == np.int32 else _NO_INTEGERS,
                 layer.weights,
                 layer.runs,
+                layer.everything,
+                layer.known,
                 layer.recurrent,
                 layer.delays,
                 self.ring[i],
@@ -505,6 +510,7 @@ class _Block:
                 bias,
                 layer.thresholds,
                 self.state[i],
+                self.large[i],
                 _NO_SPIKES if graded_out else sent,
                 sent if graded_out else _NO_INTEGERS,
                 *traces,
@@ -550,7 +556,6 @@ class _Block:
             planes=0 if i else self.planes,
             graded=graded,
             short=not direct and not graded and bound < 1 << 15 and not layer.delays.size,
-            small=not direct and layer.largest_state(bound) <= kernels.SMALL_STATE,
             bounded=not direct and bound <= kernels.NARROW_SUM,
             wraps=isinstance(layer.population.layer, Conv) and bound >= 1 << 23,
             recurrent=bool(layer.recurrent.size),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -114,6 +113,10 @@ class Layer:
             self.sums = Bounds(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.int64))
         channels, self.rows, columns = _image(population.shape)
         self.row_length = columns * channels
+        self.known = np.zeros(self.rows, np.uint8)
+        length = self.geometry.out_columns * self.geometry.out_channels
+        self.everything = np.zeros(self.rows * length, np.int32)
+        """the sums when all inputs spike; `kernels` fills it in where it is needed first"""
         self.band = min(self.rows, max(1, BAND // self.row_length))
         self.row = ROWS[type(neuron)](neuron) if type(neuron) in ROWS else None
         if self.row is not None:
@@ -156,22 +159,6 @@ class Layer:
                 array = getattr(self, name)
                 setattr(self, name, np.resize(array, longest))
         self.bias = (self._spread(0 if bias is None else bias) << row.bias_shift)[None]
-
-    def largest_state(self, largest_sum: int) -> float:
-        """A bound of |u| and |v| of CubaLIF neurons, infinite where none is sure.
-
-        |u| grows until it loses in a step what a sum can add: 64 * sum * 4096 / i_decay, and so
-        does |v|. Rounding toward zero and resets only make them smaller.
-        """
-        if self.row is None or self.row.kind != kernels.CUBA:
-            return math.inf
-        keep_u, keep_v = int(self.keep_u.max()), int(self.keep_v.max())
-        decay_one = arithmetic.DECAY_ONE
-        if decay_one in (keep_u, keep_v):
-            return math.inf
-        u = (largest_sum << arithmetic.STATE_SHIFT) * decay_one / (decay_one - keep_u)
-        v = (u + int(np.abs(self.bias).max())) * decay_one / (decay_one - keep_v)
-        return max(u, v)
 
     def _spread(self, parameter: Any) -> NDArray[np.int32]:
         """A parameter in our order: of every neuron, or of one band where rows are alike."""
