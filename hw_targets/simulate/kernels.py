@@ -73,8 +73,12 @@ class Options(NamedTuple):
     """every partial sum is proven to fit 16 bits"""
     bounded: bool
     """every sum is proven to be at most NARROW_SUM"""
+    long: bool
+    """sums may exceed 32 bits, at which they wrap: they are taken in 64"""
     wraps: bool
     """a convolution whose sums may exceed 24 bits"""
+    exponents: tuple[int, int]
+    """of the stored weights, real and imaginary, which their sums have when they wrap at 32 bits"""
     recurrent: bool
     """its own messages, counted as single spikes, arrive a step later"""
     delayed: bool
@@ -305,7 +309,9 @@ def _row_adder(lanes: int, graded: bool) -> Any:
                 row = b.sext(row, wide)
             if graded:
                 factor = b.load(b.gep(payload, [e]), align=4)
-                if bits != 32:  # never runs: 16-bit sums are of single spikes
+                if bits > 32:
+                    factor = b.sext(factor, ir.IntType(bits))
+                if bits < 32:  # never runs: 16-bit sums are of single spikes
                     factor = b.trunc(factor, ir.IntType(bits))
                 row = b.mul(row, _everywhere(b, factor, wide))
             after = b.add(total, row)
@@ -457,8 +463,9 @@ def _add_rows(
 ) -> None:
     """The weight rows of events start .. stop - 1, all `stride` output channels of them."""
     t = 0
-    if graded:
-        while t + 128 <= stride:
+    long = acc.itemsize == 8  # such sums are of graded messages
+    if graded or long:
+        while t + 128 <= stride and not long:
             _times_128(acc, at + t, weights, first + t, stride, events, payload, start, stop)
             t += 128
         while t < stride:
@@ -717,6 +724,30 @@ def _deliver_delayed(
 
 
 @_compiled
+def _wrap(long: Any, first: int, last: int, exponent: int, sums: Any) -> int:
+    """Sums first .. last - 1 as `arithmetic.wrap32` leaves them; returns how many wrapped."""
+    wraps = 0
+    for j in range(first, last):
+        exact = long[j] << exponent
+        wrapped = np.int64(np.int32(exact))
+        wraps += wrapped != exact
+        sums[j] = wrapped >> exponent
+    return wraps
+
+
+@_compiled
+def _wrap_convolved(long: Any, n: int, sums: Any) -> int:
+    """The first n sums as `arithmetic.convolved` leaves them; returns how many wrapped."""
+    wraps = 0
+    for j in range(n):
+        whole = -(1 << 31) <= long[j] < 1 << 31
+        wrapped = ((long[j] + (1 << 23)) & ((1 << 24) - 1)) - (1 << 23) if whole else 0
+        wraps += wrapped != long[j]
+        sums[j] = wrapped
+    return wraps
+
+
+@_compiled
 def _wrap24(acc: Any, n: int) -> int:
     wraps = 0
     for j in range(n):
@@ -887,7 +918,7 @@ def _cuba(counted: bool) -> Any:
                 busy[j] += np.uint8(spike | ((new_u | new_v) != 0))
         return wraps, clips, _is_large(seen)
 
-    @_compiled
+    @_inline
     def rows(
         o: Options,
         large: bool,
@@ -1197,6 +1228,7 @@ def advance(
     own_starts = np.zeros(2, np.int32)
     short = np.empty(o.band * length + LANES if o.short else 1, np.int16)
     sums = np.empty(o.band * length + LANES, np.int32)
+    long = np.empty(o.band * length + LANES if o.long else 1, np.int64)
     counted = (last_row - first_row) * neurons if last_counted > first_counted else 0
     recent, waiting = np.zeros(counted, np.uint8), 0
     turns = not (o.graded or o.direct or o.delayed)
@@ -1218,7 +1250,9 @@ def advance(
                 if o.delayed:
                     _deliver_delayed(ring[s], t, weights, delays, events, payload, count, o.graded)
                 else:
-                    sparse = len(runs) > 0 and count < SPARSE * g.rows * g.out_columns
+                    sparse = (
+                        not o.long and len(runs) > 0 and count < SPARSE * g.rows * g.out_columns
+                    )
                     if sparse:
                         _index_rows(events, count, g, starts, places)
                     else:
@@ -1242,6 +1276,16 @@ def advance(
                     for j in range(m):
                         sums[j] = ring[s, t & 63, j]
                         ring[s, t & 63, j] = 0
+                elif o.long:
+                    long[:m] = 0
+                    for y in range(top, bottom):
+                        offset = (y - top) * length
+                        _sum_row(long, offset, y, g, True, weights, events, payload, starts)
+                    if o.wraps:
+                        overflow[2] += _wrap_convolved(long, m, sums)
+                    else:
+                        overflow[2] += _wrap(long, 0, n, o.exponents[0], sums)
+                        overflow[2] += _wrap(long, n, m, o.exponents[1], sums)
                 elif o.short:
                     _sum_band(
                         short,

@@ -26,6 +26,8 @@ from . import kernels
 
 BAND = 8192
 """Neurons updated together: a band of rows about this long."""
+MOST_OPTIONS = 64
+"""So many `Options` are kept with a layer."""
 
 Array = NDArray[Any]
 
@@ -92,6 +94,7 @@ class Layer:
         self.population = population
         layer, neuron = population.layer, population.neuron
         self.whole = True
+        self.exponents = 0, 0
         self.delays = np.zeros((0, 0), np.int32)
         self.runs = np.zeros(0, np.int16)
         self.recurrent = np.zeros(0, np.int16)
@@ -121,6 +124,56 @@ class Layer:
         self.row = ROWS[type(neuron)](neuron) if type(neuron) in ROWS else None
         if self.row is not None:
             self._neurons(self.row, None if isinstance(layer, Input) else layer.bias)
+        self._options: dict[tuple[int, bool, int, int, int], kernels.Options | None] = {}
+
+    def options(
+        self, planes: int, graded: bool, reach: int, interval: int, phase: int
+    ) -> kernels.Options | None:
+        """How `kernels` can run it on messages up to `reach` in size; None where it cannot be exact.
+
+        `planes`, `graded`, and the reset's `interval` and `phase` as there.
+        """
+        how = planes, graded, reach, interval, phase
+        if how not in self._options:
+            if len(self._options) >= MOST_OPTIONS:
+                self._options.clear()
+            self._options[how] = self._options_of(*how)
+        return self._options[how]
+
+    def _options_of(
+        self, planes: int, graded: bool, reach: int, interval: int, phase: int
+    ) -> kernels.Options | None:
+        row, layer = self.row, self.population.layer
+        if row is None or not self.whole:
+            return None
+        direct, size = isinstance(layer, Input), reach if graded else 1
+        bound = self.sums.graded * reach if graded else self.sums.spikes
+        stored = self.sums.stored * size
+        long = not direct and stored >= 1 << 31
+        dense = isinstance(layer, Dense)
+        remembers = dense and not (layer.recurrent is None and layer.delays is None)
+        if long and (remembers or not graded or stored >= 1 << 62):
+            return None
+        return kernels.Options(
+            kind=row.kind,
+            direct=direct,
+            planes=planes,
+            graded=graded,
+            short=not direct and not graded and bound < 1 << 15 and not self.delays.size,
+            bounded=not direct and bound <= kernels.NARROW_SUM,
+            long=long,
+            wraps=isinstance(layer, Conv) and bound >= 1 << 23,
+            exponents=self.exponents,
+            recurrent=bool(self.recurrent.size),
+            delayed=bool(self.delays.size),
+            shift=row.shift,
+            sin=row.sin,
+            cos=row.cos,
+            threshold=row.threshold,
+            reset_interval=interval,
+            reset_phase=phase,
+            band=self.band,
+        )
 
     def _dense(self, layer: Dense, before: tuple[int, ...]) -> None:
         out, into = layer.weight.shape
@@ -139,6 +192,8 @@ class Layer:
             mantissas = np.vstack([mantissas, imaginary.mantissa])
             out *= 2
         self.whole = all(part is None or part.whole for part in (stored, back, imaginary))
+        exponents = (0 if part is None else max(part.shift, 0) for part in (stored, imaginary))
+        self.exponents = next(exponents), next(exponents)
         self.weights = _rows(_by_position(weight.T, before))
         if layer.delays is not None and layer.delays.any():  # sums of 32 bits are the same without
             self.delays = np.array(_by_position(layer.delays.T, before), np.int32, order="C")
