@@ -35,7 +35,8 @@ def main(folder: Path, which: str, message_bits: int, spike_exp: int) -> None:
         spike_exp=spike_exp,
     )
     source = Source(data=np.load(folder / "input.npy"))
-    source.s_out.connect(net.layers[0].inp)
+    first = net.layers[0]
+    source.s_out.connect(first.neuron.a_in if first.block == "Input" else first.inp)
     layers = net.layers if which == "all" else net.layers[-1:]
     sinks = [Sink(shape=layer.neuron.s_out.shape, buffer=BUFFER) for layer in layers]
     for layer, sink in zip(layers, sinks, strict=True):
