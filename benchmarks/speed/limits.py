@@ -75,8 +75,8 @@ def share(
 
     Arithmetic: every synaptic event one 16-bit addition, or one for every synapse that is silent where
     these are fewer, or every synapse a multiply-add in every step, whichever is less. Memory: u and v of
-    every neuron read and written in every step. The larger of the two is the limit; above 100 % means that
-    states stayed in the caches.
+    every neuron read and written in every step. The larger of the two is the limit; above 100 % means
+    that states stayed in the caches.
     """
     silent = max(work["dense_ops"] - work["synops"], 0)
     events = min(work["synops"], silent) / limits["int16_additions_per_second"]
