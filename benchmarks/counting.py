@@ -31,8 +31,8 @@ from .speed.networks import PLANS, QUICK_PLANS, Plan, build, random_input
 RATES = (0.01, 0.05, 0.2, 1.0)
 BATCHES = {"mlp": 64, "nmnist": 16, "pilotnet": 4}
 REPEATS = 15
-LIMIT = 0.2
-"""The goal for the extra time. The median of all cells reaches it, not every cell; both are stored."""
+MEDIAN_LIMIT, LIMIT = 0.1, 0.2
+"""The goals for the extra time, of the median and of every cell."""
 
 
 def cell(plan: Plan, rate: float, batch: int, repeats: int) -> dict[str, Any]:
@@ -113,11 +113,15 @@ def main(
         "repeats": repeats,
         "load_before": load,
         "limit": LIMIT,
+        "median_limit": MEDIAN_LIMIT,
         "median_extra": median(extra),
         "largest_extra": max(extra),
         "cells": cells,
     }
-    extremes = f"median {100 * median(extra):.0f} %, largest {100 * max(extra):.0f} %"
+    extremes = (
+        f"median {100 * median(extra):.0f} % (goal {100 * MEDIAN_LIMIT:.0f} %), "
+        f"largest {100 * max(extra):.0f} % (goal {100 * LIMIT:.0f} %)"
+    )
     finish(result, out, [table(cells), extremes])
 
 

@@ -6,19 +6,20 @@ import pickle
 import subprocess
 import sys
 import tracemalloc
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
+from spikeship.benchmarks._fuzz_checks import difference
 from spikeship.hw_targets.counts.counter import Counter
 from spikeship.hw_targets.counts.counts import tally
 from spikeship.hw_targets.network.layers import Conv, Dense, Flatten, Input
 from spikeship.hw_targets.network.network import Network
 from spikeship.hw_targets.network.neurons import CubaLIF, Delta, ResonateFire, Sigma, SigmaDelta
 from spikeship.hw_targets.network.timing import Timing
-from spikeship.hw_targets.simulate import engine, kernels, layout, reference
+from spikeship.hw_targets.simulate import block, engine, kernels, layout, reference
+from spikeship.hw_targets.simulate.inputs import QUANTITIES
 from spikeship.hw_targets.simulate.trace import Trace
 
 ALL = ("spikes", "u", "v", "counts")
@@ -148,14 +149,14 @@ def test_a_layer_may_go_to_the_reference_in_any_block(
     graded = (rng.integers(0, 1 << 20, (3, steps, *network.input_shape)) >> 12).astype(np.int32)
     record = (*(s for s in ("u", "v") if any(s in p.states for p in network.populations)),)
     options = {"record": ("spikes", "counts", *record), "timing": Timing(reset_interval=7)}
-    advance, forced = engine._Block._advance, set()
+    advance, forced = block.Block._advance, set()
 
-    def falling_back(block: Any, i: int, start: int, length: int) -> None:
+    def falling_back(self: Any, i: int, start: int, length: int) -> None:
         if (i, start) in forced:
-            raise engine._NeedsReference(i)
-        advance(block, i, start, length)
+            raise block.NeedsReference(i)
+        advance(self, i, start, length)
 
-    monkeypatch.setattr(engine._Block, "_advance", falling_back)
+    monkeypatch.setattr(block.Block, "_advance", falling_back)
     layers = range(len(network.populations))
     for x in (graded, graded[:1]):
         expected = reference.simulate(network, x, **options)
@@ -170,15 +171,15 @@ def test_a_layer_may_go_to_the_reference_in_any_block(
                 assert tally(network, found.activity) == tally(network, usual), (falling, start)
 
 
-def test_buffers_that_another_thread_took(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_buffers_that_another_thread_took() -> None:
     """What was there a moment ago may be gone."""
 
     class Taken(list[Any]):
         def __bool__(self) -> bool:
             return True
 
-    monkeypatch.setattr(engine, "_Run", partial(engine._Run, spare=Taken()))
     network = conv_net()
+    network.__dict__["_buffers"] = Taken()
     x = spikes(network, 2, 5)
     assert same(engine.simulate(network, x, record=ALL), reference.simulate(network, x, record=ALL))
 
@@ -212,19 +213,44 @@ def test_sums_at_the_edge_of_16_bits(total: int) -> None:
     assert trace.u[0][0, 1].tolist() == [total << 6, int((-row // 2).sum()) << 6]
 
 
-@pytest.mark.parametrize(("total", "small"), [(8191, True), (8192, False), (-8191, True)])
-def test_states_at_the_edge_of_19_bits(total: int, small: bool) -> None:
-    """Up to 2^19 - 1, u and v need no care; beyond, they get it."""
-    row = np.full(40, 205 if total > 0 else -205)
-    row[-1] += total - row.sum()
-    network = Network([Dense(np.stack([row, -row]), None, CubaLIF(4096, 4096, 8190))])
-    layer = engine.layout_of(network)[0]
-    assert (layer.largest_state(layer.sums.spikes) <= kernels.SMALL_STATE) is small
-    x = np.ones((1, 4, 40), np.int8)
-    found = engine.simulate(network, x, record=ALL)
-    assert same(found, reference.simulate(network, x, record=ALL))
-    assert found.u is not None
-    assert abs(int(found.u[0][0, 2, 0])) == abs(total) << 6
+@pytest.mark.parametrize("total", [8190, 8191, 8192, 8193])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_states_at_the_edge_of_19_bits(total: int, sign: int) -> None:
+    """Below 2^19, u and v need no care; beyond they get it, on the way up and back, after a reset too."""
+    row = np.full(40, 205 * sign)
+    row[-1] += total * sign - row.sum()
+    for decays in ((4096, 4096), (0, 4096), (1, 0), (700, 1), (0, 0)):
+        network = Network([Dense(np.stack([row, -row]), None, CubaLIF(*decays, 131071))])
+        x = np.ones((2, 16, 40), np.int8) * (np.arange(16) % 5 < 2)[:, None]
+        x[1] = 1
+        for timing in (Timing(40), Timing(40, reset_interval=11)):
+            trace = engine.simulate(network, x, timing, record=ALL)
+            assert same(trace, reference.simulate(network, x, timing, record=ALL))
+            assert trace.u is not None
+            assert abs(int(trace.u[0][0, 1, 0])) == total << 6
+
+
+@pytest.mark.parametrize("density", [0.4, 0.49, 0.5, 0.51, 0.9, 1])
+@pytest.mark.parametrize("planes", [2, 5])
+def test_many_spikes_are_summed_by_what_is_missing(planes: int, density: float) -> None:
+    """Steps of few and of many spikes in turn, of samples of their own, whatever comes before."""
+    rng = np.random.default_rng(planes)
+    conv = Conv(rng.integers(-90, 90, (8, planes, 3, 3)), None, CubaLIF(900, 500, 40), padding=1)
+    grouped = Conv(rng.integers(-90, 90, (8, 4, 2, 2)), None, CubaLIF(900, 500, 0), groups=2)
+    head = Network([Input((planes, 6, 7)), conv, grouped])
+    size = math.prod(head.output_shape)
+    dense = Dense(rng.integers(-256, 254, (9, size)), rng.integers(0, 99, 9), CubaLIF(50, 70, 0))
+    looped = Dense(
+        rng.integers(-90, 90, (70, 9)),
+        np.full(70, 4095),
+        CubaLIF(4096, 4096, 0),
+        recurrent=rng.integers(-90, 90, (70, 70)),
+    )
+    last = Dense(rng.integers(-90, 90, (6, 70)), None, CubaLIF(9, 9, 90))
+    network = Network([*head.layers, Flatten(), dense, looped, last])
+    x = spikes(network, 3, 14, density)
+    x[1, ::3], x[2, 5:9] = 0, 1
+    assert same(engine.simulate(network, x, record=ALL), reference.simulate(network, x, record=ALL))
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -264,32 +290,99 @@ def test_sums_at_the_edge_of_24_and_32_bits(payload: int, decay: int) -> None:
     assert any(expected.overflow or ())
 
 
-def test_sums_beyond_32_bits_run_in_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    used = []
-    slow = reference.RunningLayer.step
-    monkeypatch.setattr(
-        engine.RunningLayer, "step", lambda self, m: used.append(1) or slow(self, m)
-    )
+@pytest.mark.parametrize("seed", range(3))
+def test_calls_follow_each_other_on_the_same_buffers(seed: int) -> None:
+    """What was left of another input, number of samples or dtype has no part in the next result."""
+    rng = np.random.default_rng(seed)
+    for network in (conv_net(), sigma_delta_net(), recurrent_net()):
+        for _ in range(8):
+            x = spikes(network, int(rng.integers(1, 4)), int(rng.integers(1, 9)), rng.random())
+            if rng.integers(2):
+                x = x * rng.integers(-9, 9, x.shape)
+            record = (*(s for s in QUANTITIES if any(s in p.states for p in network.populations)),)
+            options = {"record": ("spikes", "counts", *record), "timing": Timing(x.shape[1] + 1)}
+            found = engine.simulate(network, x, **options)
+            assert difference(network, found, reference.simulate(network, x, **options)) is None
+
+
+def large_graded() -> dict[str, tuple[Network, bool]]:
+    """Networks whose sums wrap at 32 bits, and whether the reference has to run them."""
     rng = np.random.default_rng(1)
-    network = Network(
-        [
-            Input((9,), Delta(0, 6)),
-            Dense(rng.integers(-256, 254, (12, 9)), None, SigmaDelta(3, 6)),
-            Dense(rng.integers(-256, 254, (5, 12)), None, SigmaDelta(3, 6)),
-            Dense(rng.integers(-256, 254, (2, 5)), None, Sigma()),
-        ]
-    )
-    x = rng.integers(-20, 20, (2, 9, 9))
-    mine = engine.simulate(network, x, record=ALL)
-    quiet = len(used)
-    x[:, 5:] *= 20_000
-    loud = engine.simulate(network, x, record=ALL)
-    assert len(used) > quiet
-    monkeypatch.undo()
-    assert same(loud, reference.simulate(network, x, record=ALL))
-    assert any(loud.overflow or ())
-    x[:, 5:] //= 20_000
-    assert same(mine, reference.simulate(network, x, record=ALL))
+    delta = Input((9,), Delta(0, 6))
+    weight = rng.integers(-256, 254, (12, 9))
+    image = Input((3, 6, 5), Delta(0, 6))
+    conv = Conv(rng.integers(-256, 254, (5, 3, 3, 2)), None, SigmaDelta(3, 6), stride=2, padding=1)
+    grouped = Conv(rng.integers(-256, 254, (4, 1, 2, 2)), None, SigmaDelta(3, 6), groups=2)
+    size = math.prod(Network([image, conv]).output_shape)
+    resonator = ResonateFire(2287, 3148, 20)
+    return {
+        "sigma-delta": (
+            Network(
+                [
+                    delta,
+                    Dense(weight, None, SigmaDelta(3, 6)),
+                    Dense(rng.integers(-256, 254, (40, 12)), None, SigmaDelta(3, 6)),
+                    Dense(rng.integers(-256, 254, (2, 40)), None, Sigma()),
+                ]
+            ),
+            False,
+        ),
+        "conv": (
+            Network(
+                [
+                    image,
+                    conv,
+                    Flatten(),
+                    Dense(rng.integers(-16, 17, (3, size)), None, CubaLIF(9, 9, 90)),
+                ]
+            ),
+            False,
+        ),
+        "groups": (
+            Network([Input((2, 6, 5), Delta(0, 6)), grouped]),
+            False,
+        ),
+        "resonators": (
+            Network(
+                [
+                    delta,
+                    Dense(weight, None, resonator, imaginary=rng.integers(-7, 8, (12, 9))),
+                ]
+            ),
+            False,
+        ),
+        "spikes": (Network([delta, Dense(weight, None, CubaLIF(9, 9, 90))]), False),
+        "delays": (Network([delta, Dense(weight, None, CubaLIF(9, 9, 90), delay=2)]), True),
+    }
+
+
+@pytest.mark.parametrize("name", large_graded())
+def test_sums_beyond_32_bits(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """They wrap as Lava's do; the reference runs only what has a memory of its own in the synapses."""
+    network, slow = large_graded()[name]
+    used = []
+    step = reference.RunningLayer.step
+    monkeypatch.setattr(block.RunningLayer, "step", lambda self, m: used.append(1) or step(self, m))
+    rng = np.random.default_rng(2)
+    x = rng.integers(-20, 20, (2, 9, *network.input_shape))
+    states = [s for s in QUANTITIES if any(s in p.states for p in network.populations)]
+    record = ("spikes", "counts", *states)
+    quiet = engine.simulate(network, x, record=record)
+    assert not used
+    wraps = []
+    for factor in (3_000, 80_000, 800_000):
+        louder = x.copy()
+        louder[:, 5:] *= factor
+        loud = engine.simulate(network, louder, record=record)
+        assert bool(used) is slow
+        with monkeypatch.context() as patch:
+            patch.setattr(block.RunningLayer, "step", step)
+            expected = reference.simulate(network, louder, record=record)
+        used.clear()
+        assert difference(network, loud, expected) is None, factor
+        wraps += [over.sum_wraps for over in loud.overflow or ()]
+    assert any(wraps)
+    assert difference(network, quiet, reference.simulate(network, x, record=record)) is None
 
 
 def test_half_weights_are_summed_before_they_are_rounded() -> None:

@@ -1,1 +1,1 @@
-"""GPU."""
+"""What a machine with a GPU measures, without Norse or Lava."""

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,8 +53,13 @@ class Lava:
 
 
 @contextmanager
-def lava_process(network: Network, x: NDArray[np.int8], which: str) -> Iterator[Lava]:
-    """Lava with `network`, fed x (step, *shape); `which`: "output" or "all" layers read."""
+def lava_process(
+    network: Network, x: NDArray[Any], which: str, message_bits: int = 0
+) -> Iterator[Lava]:
+    """Lava with `network`, fed x (step, *shape); `which`: "output" or "all" layers read.
+
+    `message_bits`: of the input, 0 for single spikes.
+    """
     with tempfile.TemporaryDirectory(prefix="spikeship-speed-") as name:
         folder = Path(name)
         write_netx(network, folder / "network.net")
@@ -62,6 +68,8 @@ def lava_process(network: Network, x: NDArray[np.int8], which: str) -> Iterator[
             messages = messages.swapaxes(1, 3)
         np.save(folder / "input.npy", np.moveaxis(messages, 0, -1).astype(np.int32))
         command = [sys.executable, "-m", "spikeship.benchmarks.speed.lava_worker", name, which]
+        exponent = 6 if network.spike_exp is None else network.spike_exp
+        command += [str(message_bits), str(exponent)]
         with (
             (folder / "log").open("w") as log,
             subprocess.Popen(

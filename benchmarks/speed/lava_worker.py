@@ -1,10 +1,11 @@
 """The process in which the speed benchmark runs Lava: timed from inside, one line per request.
 
-`python -m spikeship.benchmarks.speed.lava_worker FOLDER all|output` loads FOLDER/network.net with
-lava-dl, feeds FOLDER/input.npy (Lava's axes, time last, repeated for ever) from an io.source.RingBuffer,
-and reads the output, or every layer, with io.sink.RingBuffer. For a number of steps and 0 or 1 on a line
-of standard input it runs that many, reads the sinks if 1, and answers `SPEED {"run": s, "get": s}`:
-seconds in run(), and in .data.get() per step that it moved.
+`python -m spikeship.benchmarks.speed.lava_worker FOLDER all|output BITS EXPONENT` loads
+FOLDER/network.net with lava-dl, so many message bits and this `spike_exp`, feeds FOLDER/input.npy
+(Lava's axes, time last, repeated for ever) from an io.source.RingBuffer, and reads the output, or every
+layer, with io.sink.RingBuffer. For a number of steps and 0 or 1 on a line of standard input it runs that
+many, reads the sinks if 1, and answers `SPEED {"run": s, "get": s}`: seconds in run(), and in .data.get()
+per step that it moved.
 """
 
 from __future__ import annotations
@@ -26,11 +27,16 @@ BUFFER = 2
 """Steps that a sink holds, and that one .data.get() moves."""
 
 
-def main(folder: Path, which: str) -> None:
+def main(folder: Path, which: str, message_bits: int, spike_exp: int) -> None:
     """Serve until standard input ends."""
-    net = netx.hdf5.Network(net_config=str(folder / "network.net"), input_message_bits=0)
+    net = netx.hdf5.Network(
+        net_config=str(folder / "network.net"),
+        input_message_bits=message_bits,
+        spike_exp=spike_exp,
+    )
     source = Source(data=np.load(folder / "input.npy"))
-    source.s_out.connect(net.layers[0].inp)
+    first = net.layers[0]
+    source.s_out.connect(first.neuron.a_in if first.block == "Input" else first.inp)
     layers = net.layers if which == "all" else net.layers[-1:]
     sinks = [Sink(shape=layer.neuron.s_out.shape, buffer=BUFFER) for layer in layers]
     for layer, sink in zip(layers, sinks, strict=True):
@@ -52,4 +58,4 @@ def main(folder: Path, which: str) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

@@ -73,11 +73,13 @@ def share(
 ) -> dict[str, float | str]:
     """A run's time against the least the machine would need for its work.
 
-    Arithmetic: every synaptic event one 16-bit addition, or every synapse a multiply-add in every
-    step, whichever is less. Memory: u and v of every neuron read and written in every step. The
-    larger of the two is the limit; above 100 % means that states stayed in the caches.
+    Arithmetic: every synaptic event one 16-bit addition, or one for every synapse that is silent where
+    these are fewer, or every synapse a multiply-add in every step, whichever is less. Memory: u and v of
+    every neuron read and written in every step. The larger of the two is the limit; above 100 % means
+    that states stayed in the caches.
     """
-    events = work["synops"] / limits["int16_additions_per_second"]
+    silent = max(work["dense_ops"] - work["synops"], 0)
+    events = min(work["synops"], silent) / limits["int16_additions_per_second"]
     dense = work["dense_ops"] / limits["float32_multiply_adds_per_second"]
     memory = work["neuron_updates"] * STATE_BYTES / limits["copy_bytes_per_second"]
     arithmetic = min(events, dense)

@@ -4,8 +4,9 @@ Usage: python -m spikeship.benchmarks.speed [--quick] [--only mlp,nmnist,pilotne
 
 Same network, same input, one run: all contenders of a cell (network, spike rate, batch) take turns,
 and what is claimed is the ratio of their medians, per sample and step. Then memory, the first call in
-a fresh process, the share of what this machine can do at most, and how time grows with steps,
-neurons, spikes, batch and threads. An interrupted run goes on from the cells it has (FILE.json.part).
+a fresh process, the share of what this machine can do at most, how time grows with steps, neurons,
+spikes, batch and threads, and other kinds of neurons against Lava. An interrupted run goes on from the
+cells it has (FILE.json.part).
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from ...hw_targets.simulate import engine
 from ...hw_targets.simulate import lava as lava_cpu
 from ...pipeline import records
 from ..harness import RESULTS, command, finish
+from . import kinds
 from . import limits as machine
 from .lava import Lava, lava_process
 from .networks import PLANS, QUICK_PLANS, Plan, build, describe, random_input
@@ -68,6 +70,8 @@ class Setup:
     memory_batches: tuple[int, ...] = (1, GOAL_BATCH, 256)
     limits: tuple[int, int] = (64, 200_000_000)
     """arguments of `limits.measure`"""
+    kinds: tuple[str, ...] = tuple(kinds.KINDS)
+    kind_batches: tuple[int, ...] = (1, GOAL_BATCH)
     sweeps: dict[str, tuple[float, ...]] = field(
         default_factory=lambda: {
             "steps": (8, 16, 32, 64, 128, 256),
@@ -91,6 +95,7 @@ QUICK = Setup(
     fresh_calls=1,
     memory_batches=(),
     limits=(4, 4_000_000),
+    kinds=(),
     sweeps={"steps": (4, 8), "batch": (1, 4)},
 )
 
@@ -304,7 +309,7 @@ def run(setup: Setup, part: Path, console: Console) -> dict[str, Any]:
         return done[key]
 
     sizes = len(setup.rates) * (1 + len(setup.batches)) + 1
-    total = 1 + len(setup.plans) * sizes + len(setup.sweeps)
+    total = 1 + len(setup.plans) * sizes + len(setup.sweeps) + len(setup.kinds)
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("machine limits", total=total)
         limits = stored_or("limits", partial(machine.measure, *setup.limits))
@@ -331,6 +336,14 @@ def run(setup: Setup, part: Path, console: Console) -> dict[str, Any]:
         for what, values in setup.sweeps.items():
             bar.update(task, description=f"growth with {what}")
             sweeps[what] = stored_or(what, partial(sweep, setup.plans["mlp"], what, values))
+        of_kinds = []
+        for name in setup.kinds:
+            bar.update(task, description=name)
+            kind = kinds.KINDS[name]
+            measure = partial(
+                kinds.measure, kind, setup.kind_batches, setup.repeats, lava=setup.lava
+            )
+            of_kinds.append(stored_or(name, measure))
     for measured in cells:
         engine_seconds = measured["contenders"][OURS].get("median")
         if engine_seconds is not None:
@@ -343,6 +356,7 @@ def run(setup: Setup, part: Path, console: Console) -> dict[str, Any]:
         "networks": networks,
         "cells": cells,
         "fresh_processes": fresh,
+        "kinds": of_kinds,
         "growth": {"network": "mlp", "at": f"batch {GOAL_BATCH}, {GOAL_RATE} spikes", **sweeps},
     }
 
@@ -366,6 +380,7 @@ def main(
         lava=reason is None,
         contenders=tuple(name for name in setup.contenders if name not in missing),
         sweeps=setup.sweeps if "mlp" in chosen else {},
+        kinds=setup.kinds if chosen == list(setup.plans) else (),
     )
     load, start = os.getloadavg()[0], time.time()
     part = out.with_name(out.name + ".part")

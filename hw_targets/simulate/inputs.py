@@ -84,7 +84,7 @@ def _messages(array: NDArray[Any], message_bits: int | None) -> tuple[NDArray[An
     if array.dtype.kind == "b":
         return array.view(np.int8), 1
     whole = array.dtype.kind in "iu"
-    low, high = (array.min(), array.max()) if whole and array.size else (0, 0)
+    low, high = _ends(array) if whole and array.size else (0, 0)
     if not whole or low <= -width or high >= width:
         array = integers(
             array,
@@ -97,7 +97,18 @@ def _messages(array: NDArray[Any], message_bits: int | None) -> tuple[NDArray[An
         low, high = array.min(initial=0), array.max(initial=0)
     if message_bits == 0 and (low < 0 or high > 1):
         return (array != 0).view(np.int8), 1
-    return array, int(high) if low >= 0 else max(int(high), -int(low), 2)
+    return array, high if low >= 0 else max(high, -low, 2)
+
+
+def _ends(array: NDArray[Any]) -> tuple[int, int]:
+    """The smallest and the largest entry, or 0 and 1 of bytes which are nothing else: seen at once."""
+    if array.itemsize == 1 and array.flags.c_contiguous:
+        entries = array.reshape(-1).view(np.uint8)
+        words = entries[: len(entries) // 8 * 8].view(np.uint64)
+        rest = int(np.bitwise_or.reduce(entries[8 * len(words) :]))
+        if not int(np.bitwise_or.reduce(words)) & ~0x0101010101010101 and rest <= 1:
+            return 0, 1
+    return int(array.min()), int(array.max())
 
 
 @dataclass(frozen=True)

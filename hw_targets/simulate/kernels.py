@@ -32,10 +32,11 @@ LANES = 32
 CUBA, SIGMA_DELTA, DELTA, SIGMA, RF_PHASE, RF_IZHIKEVICH = range(6)
 SPARSE = 3
 """Up to this many events per input row and output column, event by event is the faster way."""
-NARROW_SUM = (1 << 17) - 1
-"""Sums up to this size cannot take u or v out of 32 bits: (2^17 - 1) << 6 < 2^23."""
-SMALL_STATE = (1 << 19) - 1
-"""Times a decay of at most 4096, this is still within 32 bits."""
+SMALL_STATE = 1 << 19
+"""Below this size, u and v times a decay of at most 4096 are still within 32 bits."""
+NARROW_SUM = (1 << 17) - (1 << 14) - (1 << 12)
+"""Sums up to this size, << 6, neither wrap a u nor clip a v of neurons whose u and v were small: with
+bias, they stay below 2^23. Larger u and v they cannot take out of 32 bits."""
 
 
 class Geometry(NamedTuple):
@@ -70,12 +71,14 @@ class Options(NamedTuple):
     """messages carry integers: multiply"""
     short: bool
     """every partial sum is proven to fit 16 bits"""
-    small: bool
-    """u and v are proven never to exceed SMALL_STATE: they neither wrap nor clip"""
     bounded: bool
     """every sum is proven to be at most NARROW_SUM"""
+    long: bool
+    """sums may exceed 32 bits, at which they wrap: they are taken in 64"""
     wraps: bool
     """a convolution whose sums may exceed 24 bits"""
+    exponents: tuple[int, int]
+    """of the stored weights, real and imaginary, which their sums have when they wrap at 32 bits"""
     recurrent: bool
     """its own messages, counted as single spikes, arrive a step later"""
     delayed: bool
@@ -109,8 +112,22 @@ def _int32(name: str) -> Any:
     return operation
 
 
-_add, _sub, _mul, _and, _xor = (_int32(n) for n in ("add", "sub", "mul", "and_", "xor"))
+_add, _sub, _mul, _and, _or = (_int32(n) for n in ("add", "sub", "mul", "and_", "or_"))
 _shl, _shr, _sar = (_int32(n) for n in ("shl", "lshr", "ashr"))
+
+
+@_intrinsic
+def _borrowed(typingctx: Any, array: Any) -> Any:
+    """The same array without a share in its memory, which the caller keeps: slices of it count no
+    references, which are atomic and would take longer than what is done with a short slice."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        proxy = context.make_array(signature.args[0])(context, builder, args[0])
+        proxy.meminfo = ir.Constant(proxy.meminfo.type, None)
+        proxy.parent = ir.Constant(proxy.parent.type, None)
+        return proxy._getvalue()
+
+    return array(array), codegen
 
 
 @_intrinsic
@@ -292,7 +309,9 @@ def _row_adder(lanes: int, graded: bool) -> Any:
                 row = b.sext(row, wide)
             if graded:
                 factor = b.load(b.gep(payload, [e]), align=4)
-                if bits != 32:  # never runs: 16-bit sums are of single spikes
+                if bits > 32:
+                    factor = b.sext(factor, ir.IntType(bits))
+                if bits < 32:  # never runs: 16-bit sums are of single spikes
                     factor = b.trunc(factor, ir.IntType(bits))
                 row = b.mul(row, _everywhere(b, factor, wide))
             after = b.add(total, row)
@@ -346,18 +365,25 @@ def _run_adder(lanes: int) -> Any:
 _run_4, _run_8, _run_16, _run_32, _run_64 = (_run_adder(lanes) for lanes in (4, 8, 16, 32, 64))
 
 
+@_inline
+def _first_bits(n: int) -> Any:
+    return ~np.uint64(0) if n >= 64 else (np.uint64(1) << np.uint64(n)) - np.uint64(1)
+
+
 # -- events and sums ----------------------------------------------------------------------------
 
 
 @_compiled
-def _find_spikes(messages: Any, events: Any) -> int:
-    """Indices of the ones among 0 / 1 bytes (a multiple of 64), in order; returns how many.
+def _find_spikes(messages: Any, size: int, silent: bool, events: Any) -> int:
+    """Indices of the ones among `size` 0 / 1 bytes, padded with zeros to a multiple of 64, in order;
+    or if `silent` of the zeros. Returns how many.
 
     `events` has room for 8 more than there can be.
     """
     n = 0
-    for at in range(0, len(messages), 64):
-        bits = _ones(messages, at)
+    flip = ~np.uint64(0) if silent else np.uint64(0)
+    for at in range(0, size, 64):
+        bits = (_ones(messages, at) ^ flip) & _first_bits(size - at)
         if bits == 0:
             continue
         count = _bit_count(bits)
@@ -372,21 +398,30 @@ def _find_spikes(messages: Any, events: Any) -> int:
 
 
 @_compiled
-def _find_in_planes(messages: Any, planes: int, events: Any) -> int:
-    """`_find_spikes` for a few channels stored one after another, each padded to a multiple of 64."""
+def _find_in_planes(messages: Any, planes: int, size: int, silent: bool, events: Any) -> int:
+    """`_find_spikes` for a few channels of `size` stored one after another, each of them padded."""
     n = 0
-    size = len(messages) // planes
+    padded = len(messages) // planes
+    flip = ~np.uint64(0) if silent else np.uint64(0)
     for at in range(0, size, 64):
         bits = np.uint64(0)
         for c in range(planes):
-            bits |= _ones(messages, c * size + at)
+            bits |= _ones(messages, c * padded + at) ^ flip
+        bits &= _first_bits(size - at)
         while bits != 0:
             position = at + _trailing_zeros(bits)
             bits &= bits - np.uint64(1)
-            for c in range(planes):  # written in any case, kept if it is a spike
+            for c in range(planes):  # written in any case, kept if it is one
                 events[n] = position * planes + c
-                n += messages[c * size + position]
+                n += (messages[c * padded + position] != 0) ^ silent
     return n
+
+
+@_inline
+def _find(messages: Any, planes: int, size: int, silent: bool, events: Any) -> int:
+    if planes > 0:
+        return _find_in_planes(messages, planes, size, silent, events)
+    return _find_spikes(messages, size, silent, events)
 
 
 @_compiled
@@ -428,8 +463,9 @@ def _add_rows(
 ) -> None:
     """The weight rows of events start .. stop - 1, all `stride` output channels of them."""
     t = 0
-    if graded:
-        while t + 128 <= stride:
+    long = acc.itemsize == 8  # such sums are of graded messages
+    if graded or long:
+        while t + 128 <= stride and not long:
             _times_128(acc, at + t, weights, first + t, stride, events, payload, start, stop)
             t += 128
         while t < stride:
@@ -606,6 +642,72 @@ def _scatter(
                     _add_run(acc, targets[i] + at, width, runs, kernel_rows[i] + first, factor)
 
 
+@_inline
+def _sum_band(
+    acc: Any,
+    top: int,
+    bottom: int,
+    g: Geometry,
+    graded: bool,
+    sparse: bool,
+    weights: Any,
+    runs: Any,
+    events: Any,
+    payload: Any,
+    starts: Any,
+    places: Any,
+    left: Any,
+    phase: Any,
+    targets: Any,
+    kernel_rows: Any,
+) -> None:
+    """What the events bring to output rows top .. bottom - 1, in the way that suits their number."""
+    length = g.out_columns * g.out_channels
+    acc[: (bottom - top) * length] = 0
+    if sparse:
+        _scatter(
+            acc,
+            top,
+            bottom,
+            g,
+            graded,
+            runs,
+            events,
+            payload,
+            starts,
+            places,
+            left,
+            phase,
+            targets,
+            kernel_rows,
+        )
+    else:
+        for y in range(top, bottom):
+            offset = (y - top) * length
+            _sum_row(acc, offset, y, g, graded, weights, events, payload, starts)
+
+
+@_compiled
+def _sum_everything(everything: Any, top: int, bottom: int, g: Geometry, weights: Any) -> None:
+    """Fill in `everything`, rows top .. bottom - 1: the sums when all inputs spike."""
+    units, inside = g.rows * g.columns * g.groups, g.channels // g.groups
+    events = np.arange(units * inside).astype(np.int32)
+    starts = (np.arange(units + 1) * inside).astype(np.int32)
+    length = g.out_columns * g.out_channels
+    sums = np.empty(length + LANES, np.int32)
+    for y in range(top, bottom):
+        sums[:] = 0
+        _sum_row(sums, 0, y, g, False, weights, events, events, starts)
+        everything[y * length : (y + 1) * length] = sums[:length]
+
+
+@_compiled
+def _rest(acc: Any, n: int, everything: Any) -> None:
+    """What the inputs that spike bring, from what the silent ones would bring."""
+    for j in range(n):
+        acc[j] = _sub(everything[j], np.int32(acc[j]))
+
+
 @_compiled
 def _deliver_delayed(
     ring: Any, t: int, weights: Any, delays: Any, events: Any, payload: Any, n: int, graded: bool
@@ -619,6 +721,30 @@ def _deliver_delayed(
         for j in range(out):
             slot = (t + delays[events[e], j]) & 63
             ring[slot, j] = _add(ring[slot, j], _mul(np.int32(weights[first + j]), factor))
+
+
+@_compiled
+def _wrap(long: Any, first: int, last: int, exponent: int, sums: Any) -> int:
+    """Sums first .. last - 1 as `arithmetic.wrap32` leaves them; returns how many wrapped."""
+    wraps = 0
+    for j in range(first, last):
+        exact = long[j] << exponent
+        wrapped = np.int64(np.int32(exact))
+        wraps += wrapped != exact
+        sums[j] = wrapped >> exponent
+    return wraps
+
+
+@_compiled
+def _wrap_convolved(long: Any, n: int, sums: Any) -> int:
+    """The first n sums as `arithmetic.convolved` leaves them; returns how many wrapped."""
+    wraps = 0
+    for j in range(n):
+        whole = -(1 << 31) <= long[j] < 1 << 31
+        wrapped = ((long[j] + (1 << 23)) & ((1 << 24) - 1)) - (1 << 23) if whole else 0
+        wraps += wrapped != long[j]
+        sums[j] = wrapped
+    return wraps
 
 
 @_compiled
@@ -636,19 +762,22 @@ def _wrap24(acc: Any, n: int) -> int:
 
 @_inline
 def _decayed(x: Any, keep: Any) -> Any:
-    """sign(x) * (|x| * keep >> 12) in 32 bits, exact for |x| <= 2^24 and keep <= 4096."""
-    sign = _sar(x, np.int32(31))
-    size = _sub(_xor(x, sign), sign)
-    high = _mul(_shr(size, np.int32(12)), keep)
-    low = _shr(_mul(_and(size, np.int32(4095)), keep), np.int32(12))
-    return _sub(_xor(_add(high, low), sign), sign)
+    """x * keep / 4096 rounded toward zero in 32 bits, exact for |x| <= 2^24 and keep <= 4096."""
+    high = _mul(_sar(x, np.int32(12)), keep)
+    low = _mul(_and(x, np.int32(4095)), keep)
+    return _add(high, _shr(_add(low, _upward(x)), np.int32(12)))
 
 
 @_inline
 def _decayed_small(x: Any, keep: Any) -> Any:
-    """x * keep / 4096 rounded toward zero, for |x| <= SMALL_STATE."""
-    product = _mul(x, keep)
-    return _sar(_add(product, _and(_sar(product, np.int32(31)), np.int32(4095))), np.int32(12))
+    """The same for |x| <= SMALL_STATE."""
+    return _sar(_add(_mul(x, keep), _upward(x)), np.int32(12))
+
+
+@_inline
+def _upward(x: Any) -> Any:
+    """What makes the floor of 4096ths the ceiling where x is negative."""
+    return _shr(_sar(x, np.int32(31)), np.int32(20))
 
 
 @_compiled
@@ -712,8 +841,14 @@ def _fits(acc: Any, n: int, u: Any) -> Any:
     return largest <= 1 << 23
 
 
+@_inline
+def _is_large(seen: Any) -> Any:
+    """Whether one of some states x was not within +-SMALL_STATE; `seen`: all x + SMALL_STATE, or-ed."""
+    return _shr(seen, np.int32(20)) != 0
+
+
 def _cuba(counted: bool) -> Any:
-    """`CubaLIF` in the fastest way that is exact; returns (u wraps, v clips).
+    """`CubaLIF` in the fastest way that is exact; returns (u wraps, v clips, whether states are large).
 
     If `counted`, busy[j] += 1 where a state is not zero after the step, or the neuron fired.
     """
@@ -730,17 +865,21 @@ def _cuba(counted: bool) -> Any:
         threshold: Any,
         out: Any,
         busy: Any,
-    ) -> None:
-        """Where nothing can wrap or clip."""
+    ) -> Any:
+        """Where nothing can wrap or clip: for u and v below SMALL_STATE."""
+        seen, shift = np.int32(0), np.int32(SMALL_STATE)
         for j in range(n):
             new_u = _add(_decayed_small(u[j], keep_u[j]), _shl(np.int32(acc[j]), np.int32(6)))
             new_v = _add(_add(_decayed_small(v[j], keep_v[j]), new_u), bias[j])
             spike = new_v > threshold[j]
+            kept = np.int32(0) if spike else new_v
             u[j] = new_u
-            v[j] = np.int32(0) if spike else new_v
+            v[j] = kept
             out[j] = spike
+            seen = _or(seen, _or(_add(new_u, shift), _add(kept, shift)))
             if counted:
                 busy[j] += np.uint8(spike | ((new_u | new_v) != 0))
+        return _is_large(seen)
 
     @_compiled
     def row(
@@ -755,9 +894,10 @@ def _cuba(counted: bool) -> Any:
         out: Any,
         busy: Any,
     ) -> Any:
-        """For sums up to NARROW_SUM, in 32 bits."""
+        """For any u and v, in 32 bits."""
         limit, turn, most = np.int32(1 << 23), np.int32(1 << 24), np.int32((1 << 23) - 1)
         wraps, clips = np.int32(0), np.int32(0)
+        seen, shift = np.int32(0), np.int32(SMALL_STATE)
         for j in range(n):
             new_u = _add(_decayed(u[j], keep_u[j]), _shl(np.int32(acc[j]), np.int32(6)))
             over, under = new_u > limit, new_u <= -limit
@@ -769,16 +909,19 @@ def _cuba(counted: bool) -> Any:
             new_v = -most if new_v < -most else new_v
             clips = _add(clips, np.int32(new_v != exact))
             spike = new_v > threshold[j]
+            kept = np.int32(0) if spike else new_v
             u[j] = new_u
-            v[j] = np.int32(0) if spike else new_v
+            v[j] = kept
             out[j] = spike
+            seen = _or(seen, _or(_add(new_u, shift), _add(kept, shift)))
             if counted:
                 busy[j] += np.uint8(spike | ((new_u | new_v) != 0))
-        return wraps, clips
+        return wraps, clips, _is_large(seen)
 
-    @_compiled
+    @_inline
     def rows(
         o: Options,
+        large: bool,
         short: Any,
         sums: Any,
         n: int,
@@ -792,19 +935,20 @@ def _cuba(counted: bool) -> Any:
         busy: Any,
     ) -> Any:
         wraps, clips = np.int64(0), np.int64(0)
-        if o.small and o.short:
-            small_row(short, n, u, v, keep_u, keep_v, bias, threshold, out, busy)
-        elif o.small:
-            small_row(sums, n, u, v, keep_u, keep_v, bias, threshold, out, busy)
+        if o.short and not large:
+            large = small_row(short, n, u, v, keep_u, keep_v, bias, threshold, out, busy)
         elif o.short:
-            wraps, clips = row(short, n, u, v, keep_u, keep_v, bias, threshold, out, busy)
-        elif o.bounded or _fits(sums, n, u):
-            wraps, clips = row(sums, n, u, v, keep_u, keep_v, bias, threshold, out, busy)
-        else:
+            wraps, clips, large = row(short, n, u, v, keep_u, keep_v, bias, threshold, out, busy)
+        elif not (o.bounded or _fits(sums, n, u)):
             wraps, clips = _wide_cuba_row(sums, n, u, v, keep_u, keep_v, bias, threshold, out)
+            large = True
             if counted:
                 _count_active(n, u, v, v, out, busy)
-        return wraps, clips
+        elif large:
+            wraps, clips, large = row(sums, n, u, v, keep_u, keep_v, bias, threshold, out, busy)
+        else:
+            large = small_row(sums, n, u, v, keep_u, keep_v, bias, threshold, out, busy)
+        return wraps, clips, large
 
     return rows
 
@@ -999,7 +1143,7 @@ def tally(
 @_compiled
 def _find_any(messages: Any, events: Any, payload: Any) -> Any:
     if messages.itemsize == 1:
-        return _find_spikes(messages, events)
+        return _find_spikes(messages, len(messages), False, events)
     return _find_graded(messages, events, payload)
 
 
@@ -1010,11 +1154,6 @@ def _total(values: Any, low: int, high: int) -> int:
     for at in range(low, high, 64):
         total += _sum_where(values, at, _first_bits(high - at))
     return total
-
-
-@_inline
-def _first_bits(n: int) -> Any:
-    return ~np.uint64(0) if n >= 64 else (np.uint64(1) << np.uint64(n)) - np.uint64(1)
 
 
 # -- a layer ------------------------------------------------------------------------------------
@@ -1032,6 +1171,8 @@ def advance(
     graded_in: Any,
     weights: Any,
     runs: Any,
+    everything: Any,
+    known: Any,
     recurrent: Any,
     delays: Any,
     ring: Any,
@@ -1040,6 +1181,7 @@ def advance(
     bias: Any,
     threshold: Any,
     state: Any,
+    large: Any,
     spikes_out: Any,
     graded_out: Any,
     u_trace: Any,
@@ -1053,15 +1195,24 @@ def advance(
     """Run rows first_row .. last_row - 1 of a layer for `steps` steps, first_step being the first.
 
     Messages: (sample, steps + 1, padded size), int8 0 / 1 in `spikes_*` or int32 in `graded_*`, the
-    other one empty; column 0 is the step before the first. `keep_*`, `threshold`: a band of rows,
-    or all of them, flat and already shifted; `bias`: the same, (1 or sample, ...). `state`:
-    (sample, 3, size). `*_trace`: (sample, steps, size), empty where not wanted. `active` (size): in
-    how many of the steps first_counted .. last_counted - 1 of these each neuron was. `overflow`
-    counts (u wraps, v clips, sum wraps).
+    other one empty; column 0 is the step before the first. `everything` (size of the sums): what they
+    are when all inputs spike, which is filled in where needed and not yet `known` (row). `keep_*`,
+    `threshold`: a band of rows, or all of them, flat and already shifted; `bias`: the same, (1 or
+    sample, ...). `state`: (sample, 3, size). `large` (sample, row): 0 where all u and v of the band
+    that begins with this row are below SMALL_STATE. `*_trace`: (sample, steps, size), empty where not
+    wanted. `active` (size): in how many of the steps first_counted .. last_counted - 1 of these each
+    neuron was. `overflow` counts (u wraps, v clips, sum wraps).
     """
-    units = g.rows * g.columns * g.groups
+    spikes_in, graded_in = _borrowed(spikes_in), _borrowed(graded_in)
+    spikes_out, graded_out = _borrowed(spikes_out), _borrowed(graded_out)
+    keep_u, keep_v, threshold = _borrowed(keep_u), _borrowed(keep_v), _borrowed(threshold)
+    state, bias, ring = _borrowed(state), _borrowed(bias), _borrowed(ring)
+    everything = _borrowed(everything)
+    units, inside = g.rows * g.columns * g.groups, g.channels // g.groups
+    inputs = units * inside
+    plane = inputs // max(1, o.planes)
     starts = np.empty(units + 1, np.int32)
-    events = np.empty(units * (g.channels // g.groups) + 8, np.int32)
+    events = np.empty(inputs + 8, np.int32)
     payload = np.empty(len(events) if o.graded else 1, np.int32)
     places = np.empty(len(events), np.int32)
     left, phase = np.empty(g.columns, np.int32), np.empty(g.columns, np.int32)
@@ -1070,15 +1221,19 @@ def advance(
     length = g.out_columns * g.out_channels
     resonator = o.kind == RF_PHASE or o.kind == RF_IZHIKEVICH
     neurons = length // 2 if resonator else length
+    everywhere = g.out_rows * neurons
     own = Geometry(1, 1, length, 1, 1, length, 1, 1, 1, 1, 0, 0, 1, 1, 1)
     own_events = np.empty(length + 8 if o.recurrent else 1, np.int32)
     own_payload = np.empty(length if o.recurrent else 1, np.int32)
     own_starts = np.zeros(2, np.int32)
     short = np.empty(o.band * length + LANES if o.short else 1, np.int16)
     sums = np.empty(o.band * length + LANES, np.int32)
+    long = np.empty(o.band * length + LANES if o.long else 1, np.int64)
     counted = (last_row - first_row) * neurons if last_counted > first_counted else 0
     recent, waiting = np.zeros(counted, np.uint8), 0
+    turns = not (o.graded or o.direct or o.delayed)
     for s in range(len(state)):
+        silent = False  # events are the inputs that do not spike, for they are fewer
         for k in range(steps):
             t = first_step + k
             sparse, counting = False, first_counted <= k < last_counted
@@ -1087,27 +1242,32 @@ def advance(
             if not o.direct:
                 if o.graded:
                     count = _find_graded(graded_in[s, k], events, payload)
-                elif o.planes:
-                    count = _find_in_planes(spikes_in[s, k], o.planes, events)
                 else:
-                    count = _find_spikes(spikes_in[s, k], events)
+                    count = _find(spikes_in[s, k], o.planes, plane, silent, events)
+                    if turns and 2 * count > inputs:
+                        silent = not silent
+                        count = _find(spikes_in[s, k], o.planes, plane, silent, events)
                 if o.delayed:
                     _deliver_delayed(ring[s], t, weights, delays, events, payload, count, o.graded)
                 else:
-                    sparse = len(runs) > 0 and count < SPARSE * g.rows * g.out_columns
+                    sparse = (
+                        not o.long and len(runs) > 0 and count < SPARSE * g.rows * g.out_columns
+                    )
                     if sparse:
                         _index_rows(events, count, g, starts, places)
                     else:
-                        _index(events, count, g.channels // g.groups, starts, units)
+                        _index(events, count, inside, starts, units)
             if o.recurrent:
                 if o.kind == CUBA:
-                    own_starts[1] = _find_spikes(spikes_out[s, k], own_events)
+                    own_starts[1] = _find_spikes(spikes_out[s, k], length, False, own_events)
                 else:
                     own_starts[1] = _find_graded(graded_out[s, k], own_events, own_payload)
+            if silent and known[first_row] == 0:
+                _sum_everything(everything, first_row, last_row, g, weights)
+                known[first_row:last_row] = 1
             for top in range(first_row, last_row, o.band):
                 bottom = min(top + o.band, last_row)
-                m = (bottom - top) * length
-                n = (bottom - top) * neurons
+                m, n = (bottom - top) * length, (bottom - top) * neurons
                 low, high = top * neurons, top * neurons + n
                 if o.direct:
                     for j in range(m):
@@ -1116,29 +1276,37 @@ def advance(
                     for j in range(m):
                         sums[j] = ring[s, t & 63, j]
                         ring[s, t & 63, j] = 0
-                elif o.short:
-                    short[:m] = 0
-                    if sparse:
-                        _scatter(
-                            short,
-                            top,
-                            bottom,
-                            g,
-                            False,
-                            runs,
-                            events,
-                            payload,
-                            starts,
-                            places,
-                            left,
-                            phase,
-                            targets,
-                            kernel_rows,
-                        )
+                elif o.long:
+                    long[:m] = 0
+                    for y in range(top, bottom):
+                        offset = (y - top) * length
+                        _sum_row(long, offset, y, g, True, weights, events, payload, starts)
+                    if o.wraps:
+                        overflow[2] += _wrap_convolved(long, m, sums)
                     else:
-                        for y in range(top, bottom):
-                            offset = (y - top) * length
-                            _sum_row(short, offset, y, g, False, weights, events, payload, starts)
+                        overflow[2] += _wrap(long, 0, n, o.exponents[0], sums)
+                        overflow[2] += _wrap(long, n, m, o.exponents[1], sums)
+                elif o.short:
+                    _sum_band(
+                        short,
+                        top,
+                        bottom,
+                        g,
+                        False,
+                        sparse,
+                        weights,
+                        runs,
+                        events,
+                        payload,
+                        starts,
+                        places,
+                        left,
+                        phase,
+                        targets,
+                        kernel_rows,
+                    )
+                    if silent:
+                        _rest(short, m, everything[top * length :])
                     if o.recurrent:
                         _sum_row(
                             short, 0, 0, own, False, recurrent, own_events, own_payload, own_starts
@@ -1146,58 +1314,48 @@ def advance(
                     if o.kind != CUBA:
                         sums[:m] = short[:m]
                 else:
-                    sums[:m] = 0
-                    if sparse:
-                        _scatter(
-                            sums,
-                            top,
-                            bottom,
-                            g,
-                            o.graded,
-                            runs,
-                            events,
-                            payload,
-                            starts,
-                            places,
-                            left,
-                            phase,
-                            targets,
-                            kernel_rows,
-                        )
-                    else:
-                        for y in range(top, bottom):
-                            offset = (y - top) * length
-                            _sum_row(sums, offset, y, g, o.graded, weights, events, payload, starts)
+                    _sum_band(
+                        sums,
+                        top,
+                        bottom,
+                        g,
+                        o.graded,
+                        sparse,
+                        weights,
+                        runs,
+                        events,
+                        payload,
+                        starts,
+                        places,
+                        left,
+                        phase,
+                        targets,
+                        kernel_rows,
+                    )
+                    if silent:
+                        _rest(sums, m, everything[top * length :])
                     if o.recurrent:
                         _sum_row(
-                            sums,
-                            0,
-                            0,
-                            own,
-                            False,
-                            recurrent,
-                            own_events,
-                            own_payload,
-                            own_starts,
+                            sums, 0, 0, own, False, recurrent, own_events, own_payload, own_starts
                         )
                     if o.wraps:
                         overflow[2] += _wrap24(sums, m)
                 u, v, r = state[s, 0, low:high], state[s, 1, low:high], state[s, 2, low:high]
                 busy = recent[low - first_row * neurons if counting else 0 :]
-                everywhere = g.out_rows * neurons  # else a band stands for all
-                place = low if len(threshold) == everywhere else 0
+                place = low if len(threshold) == everywhere else 0  # else a band stands for all
                 b = bias[s if len(bias) > 1 else 0, low if bias.shape[1] == everywhere else 0 :]
                 if o.kind == CUBA:
                     ku, kv, th = keep_u[place:], keep_v[place:], threshold[place:]
-                    spikes = spikes_out[s, k + 1, low:high]
+                    spikes, was_large = spikes_out[s, k + 1, low:high], large[s, top] != 0
                     if counting:
-                        wraps, clips = _counted_cuba_rows(
-                            o, short, sums, n, u, v, ku, kv, b, th, spikes, busy
+                        wraps, clips, is_large = _counted_cuba_rows(
+                            o, was_large, short, sums, n, u, v, ku, kv, b, th, spikes, busy
                         )
                     else:
-                        wraps, clips = _cuba_rows(
-                            o, short, sums, n, u, v, ku, kv, b, th, spikes, busy
+                        wraps, clips, is_large = _cuba_rows(
+                            o, was_large, short, sums, n, u, v, ku, kv, b, th, spikes, busy
                         )
+                    large[s, top] = is_large
                     overflow[0] += wraps
                     overflow[1] += clips
                 elif resonator:

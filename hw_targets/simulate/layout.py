@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,6 +26,8 @@ from . import kernels
 
 BAND = 8192
 """Neurons updated together: a band of rows about this long."""
+MOST_OPTIONS = 64
+"""So many `Options` are kept with a layer."""
 
 Array = NDArray[Any]
 
@@ -93,6 +94,7 @@ class Layer:
         self.population = population
         layer, neuron = population.layer, population.neuron
         self.whole = True
+        self.exponents = 0, 0
         self.delays = np.zeros((0, 0), np.int32)
         self.runs = np.zeros(0, np.int16)
         self.recurrent = np.zeros(0, np.int16)
@@ -114,10 +116,64 @@ class Layer:
             self.sums = Bounds(np.zeros((1, 1), np.int64), np.zeros((1, 1), np.int64))
         channels, self.rows, columns = _image(population.shape)
         self.row_length = columns * channels
+        self.known = np.zeros(self.rows, np.uint8)
+        length = self.geometry.out_columns * self.geometry.out_channels
+        self.everything = np.zeros(self.rows * length, np.int32)
+        """the sums when all inputs spike; `kernels` fills it in where it is needed first"""
         self.band = min(self.rows, max(1, BAND // self.row_length))
         self.row = ROWS[type(neuron)](neuron) if type(neuron) in ROWS else None
         if self.row is not None:
             self._neurons(self.row, None if isinstance(layer, Input) else layer.bias)
+        self._options: dict[tuple[int, bool, int, int, int], kernels.Options | None] = {}
+
+    def options(
+        self, planes: int, graded: bool, reach: int, interval: int, phase: int
+    ) -> kernels.Options | None:
+        """How `kernels` can run it on messages up to `reach` in size; None where it cannot be exact.
+
+        `planes`, `graded`, and the reset's `interval` and `phase` as there.
+        """
+        how = planes, graded, reach, interval, phase
+        if how not in self._options:
+            if len(self._options) >= MOST_OPTIONS:
+                self._options.clear()
+            self._options[how] = self._options_of(*how)
+        return self._options[how]
+
+    def _options_of(
+        self, planes: int, graded: bool, reach: int, interval: int, phase: int
+    ) -> kernels.Options | None:
+        row, layer = self.row, self.population.layer
+        if row is None or not self.whole:
+            return None
+        direct, size = isinstance(layer, Input), reach if graded else 1
+        bound = self.sums.graded * reach if graded else self.sums.spikes
+        stored = self.sums.stored * size
+        long = not direct and stored >= 1 << 31
+        dense = isinstance(layer, Dense)
+        remembers = dense and not (layer.recurrent is None and layer.delays is None)
+        if long and (remembers or not graded or stored >= 1 << 62):
+            return None
+        return kernels.Options(
+            kind=row.kind,
+            direct=direct,
+            planes=planes,
+            graded=graded,
+            short=not direct and not graded and bound < 1 << 15 and not self.delays.size,
+            bounded=not direct and bound <= kernels.NARROW_SUM,
+            long=long,
+            wraps=isinstance(layer, Conv) and bound >= 1 << 23,
+            exponents=self.exponents,
+            recurrent=bool(self.recurrent.size),
+            delayed=bool(self.delays.size),
+            shift=row.shift,
+            sin=row.sin,
+            cos=row.cos,
+            threshold=row.threshold,
+            reset_interval=interval,
+            reset_phase=phase,
+            band=self.band,
+        )
 
     def _dense(self, layer: Dense, before: tuple[int, ...]) -> None:
         out, into = layer.weight.shape
@@ -136,6 +192,8 @@ class Layer:
             mantissas = np.vstack([mantissas, imaginary.mantissa])
             out *= 2
         self.whole = all(part is None or part.whole for part in (stored, back, imaginary))
+        exponents = (0 if part is None else max(part.shift, 0) for part in (stored, imaginary))
+        self.exponents = next(exponents), next(exponents)
         self.weights = _rows(_by_position(weight.T, before))
         if layer.delays is not None and layer.delays.any():  # sums of 32 bits are the same without
             self.delays = np.array(_by_position(layer.delays.T, before), np.int32, order="C")
@@ -156,22 +214,6 @@ class Layer:
                 array = getattr(self, name)
                 setattr(self, name, np.resize(array, longest))
         self.bias = (self._spread(0 if bias is None else bias) << row.bias_shift)[None]
-
-    def largest_state(self, largest_sum: int) -> float:
-        """A bound of |u| and |v| of CubaLIF neurons, infinite where none is sure.
-
-        |u| grows until it loses in a step what a sum can add: 64 * sum * 4096 / i_decay, and so
-        does |v|. Rounding toward zero and resets only make them smaller.
-        """
-        if self.row is None or self.row.kind != kernels.CUBA:
-            return math.inf
-        keep_u, keep_v = int(self.keep_u.max()), int(self.keep_v.max())
-        decay_one = arithmetic.DECAY_ONE
-        if decay_one in (keep_u, keep_v):
-            return math.inf
-        u = (largest_sum << arithmetic.STATE_SHIFT) * decay_one / (decay_one - keep_u)
-        v = (u + int(np.abs(self.bias).max())) * decay_one / (decay_one - keep_v)
-        return max(u, v)
 
     def _spread(self, parameter: Any) -> NDArray[np.int32]:
         """A parameter in our order: of every neuron, or of one band where rows are alike."""
