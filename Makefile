@@ -1,7 +1,7 @@
 bin := .venv/bin
 ready := .venv/.ready# written when the set-up has succeeded
 
-.PHONY: setup demo test quick lint types clean
+.PHONY: setup demo test quick matrix lint types clean
 
 setup: $(ready)
 
@@ -30,7 +30,10 @@ test: lint types
 	$(bin)/pytest -n auto
 
 quick: $(ready)
-	$(bin)/pytest -n auto -m 'not slow'
+	$(bin)/pytest -n auto -m 'not slow and not matrix'
+
+matrix: $(ready)
+	$(bin)/pytest -m matrix
 
 clean:
 	rm -rf build dist runs *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
