@@ -450,7 +450,7 @@ def _from_child(path: Path, granted: Limits) -> Group:
     assert process.stdout is not None
     try:
         said, content = _received(process.stdout, granted.max_bytes)
-    except (ValueError, MemoryError):
+    except (ValueError, MemoryError, RecursionError):
         said = None
     finally:
         timer.cancel()

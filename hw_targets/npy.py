@@ -23,7 +23,7 @@ MAX_ARRAYS = 1000
 _DAMAGE = (
     *(ValueError, TypeError, EOFError, KeyError, AttributeError, MemoryError, RuntimeError),
     *(SyntaxError, tokenize.TokenError, NotImplementedError, UnicodeError, OverflowError),
-    *(zipfile.BadZipFile, zlib.error),
+    *(zipfile.BadZipFile, zlib.error, OSError),  # seeking to what a damaged archive says
 )
 
 

@@ -74,21 +74,22 @@ class _Dict(collections.OrderedDict[Any, Any]):
 
 
 def read_archive(path: str | Path) -> Any:
-    """What `torch.save` wrote; tensors on the CPU, dictionaries as dict. Raises ArchiveError."""
+    """What `torch.save` wrote; tensors on the CPU, dictionaries as dict. Raises ArchiveError, OSError."""
     path = Path(path)
-    try:
-        with zipfile.ZipFile(path) as file:
-            entries = _entries(file, path)
-            content = _Reader(file, entries).load()
-            return _plain(content, {})
-    except ArchiveError:
-        raise
-    except zipfile.BadZipFile as error:
-        raise ArchiveError(f"no archive of torch.save, or a damaged one ({error})") from None
-    except (OSError, FileNotFoundError):
-        raise
-    except Exception as error:  # pickle raises nearly every kind where an instruction is broken
-        raise ArchiveError(f"damaged ({type(error).__name__}: {error})") from None
+    with path.open("rb") as opened:
+        try:
+            with zipfile.ZipFile(opened) as file:
+                entries = _entries(file, path)
+                content = _Reader(file, entries).load()
+                return _plain(content, {})
+        except ArchiveError:
+            raise
+        except zipfile.BadZipFile as error:
+            raise ArchiveError(f"no archive of torch.save, or a damaged one ({error})") from None
+        except (
+            Exception
+        ) as error:  # zipfile and pickle raise nearly every kind where bytes are wrong
+            raise ArchiveError(f"damaged ({type(error).__name__}: {error})") from None
 
 
 def _entries(file: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:

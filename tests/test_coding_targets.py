@@ -144,7 +144,10 @@ def test_the_file_says_how_to_encode(nets: dict[CodingName, Path], coding: Codin
     assert recipe.coding == trained
     with h5py.File(folder / "net.net") as file:
         stored = {k: v for k, v in file["spikeship"].attrs.items() if k in ("grid", *PHASE)}
-        assert (file["spikeship"].attrs["coding"], file["spikeship"].attrs["seed"]) == (coding, 3)
+        assert (file["spikeship"].attrs["coding"].decode(), file["spikeship"].attrs["seed"]) == (
+            coding,
+            3,
+        )
         assert file["spikeship"].attrs["levels"] == trained.levels
     one_unit = coding in ("poisson", "signed_poisson", "phase")
     assert stored == ({"grid": 16} if one_unit else {}) | (PHASE if coding == "phase" else {})

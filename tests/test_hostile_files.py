@@ -322,7 +322,7 @@ def test_no_control_characters_reach_the_terminal(tmp_path: Path) -> None:
     odd = "a\x1b[31mb\x07\x9b\u202e\udcff\r\nc"
     assert clean(odd) == "a\\x1b[31mb\\x07\\x9b\\u202e\\udcff\\r\nc"
     assert clean("grüße, 日本\t") == "grüße, 日本\t"
-    assert table(odd, ["x"], [[odd]]).columns[0]._cells == [clean(odd).replace("[31mb", "\\[31mb")]
+    assert table(odd, ["x"], [[odd]]).columns[0]._cells == [clean(odd)]
     assert "\x1b" not in text("inspect", tmp_path / odd.replace("\udcff", ""), status=3)
 
 
@@ -339,9 +339,7 @@ def test_engine_without_a_writable_place(tmp_path: Path) -> None:
     code = f"""
 import os, pathlib, numba.core.caching as c
 from spikeship.hw_targets.simulate import cache
-def refuse(self): raise OSError('read-only')
-for kind in (c._InTreeCacheLocator, c._UserWideCacheLocator):
-    kind.ensure_cache_path = refuse
+c.CacheImpl._locator_classes = c.CacheImpl._locator_classes[:1]  # NUMBA_CACHE_DIR alone
 os.environ.pop('NUMBA_CACHE_DIR', None)
 import tempfile; tempfile.tempdir = {str(tmp_path)!r}
 cache._usable = lambda folder: False

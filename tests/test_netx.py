@@ -811,8 +811,8 @@ BAD_FILES: dict[str, tuple[Callable[[h5py.File], None], list[str]]] = {
     ),
     "no entry in type": (setting("layer/2/type", np.zeros(0)), ["damaged", "export it again"]),
     "newer format": (
-        lambda f: f.create_group("spikeship").attrs.update({"format": 3}),
-        ["group 'spikeship' has format 3, this version reads 1 and 2", "Update spikeship"],
+        lambda f: f.create_group("spikeship").attrs.update({"format": 4}),
+        ["group 'spikeship' has format 4, this version reads 1, 2, 3", "Update spikeship"],
     ),
     "recipe": (
         lambda f: (

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nir
 import numpy as np
 import pytest
 import torch
@@ -19,6 +20,7 @@ import torch
 from spikeship.hw_targets import Dense, Network, read_netx, write_netx
 from spikeship.hw_targets.files import WriteError, atomic_path, claimed, write_bytes
 from spikeship.models import checkpoints
+from spikeship.pipeline.deploy.deployed import Deployed
 from spikeship.pipeline.records import write_json
 
 NETWORK = Network([Dense(np.arange(-2000, 2000).reshape(40, 100) % 200 - 100)])
@@ -100,6 +102,13 @@ def test_links_are_followed(name: str, exists: bool, tmp_path: Path) -> None:
 def test_devices_stay(name: str) -> None:
     WRITERS[name](Path("/dev/null"))
     assert Path("/dev/null").is_char_device()
+
+
+def test_no_float_network_beside_a_device() -> None:
+    deployed = Deployed(NETWORK, nir.NIRGraph({}, [], type_check=False))
+    deployed.save("/dev/null")
+    assert Path("/dev/null").is_char_device()
+    assert not Path("/dev/null.nir").exists()
 
 
 @pytest.mark.parametrize("name", ["netx", "json", "bytes"])

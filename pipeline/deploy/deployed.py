@@ -69,9 +69,10 @@ class Deployed(Printed):
 
         `chip`: whose spikes must be able to carry the input and the layers' messages, see
         `check_messages`. Returns the same network with its new `path`. Files that were written like this
-        are replaced. A `.nir` of that name that came from elsewhere, or that is the very source of the
-        network, is left alone: the float network is then called `.float.nir`. Raises FileExistsError
-        where that name is taken as well, ValueError for a `path` that ends in `.nir`.
+        are replaced; devices and pipes get the integers alone. A `.nir` of that name that came from
+        elsewhere, or that is the very source of the network, is left alone: the float network is then
+        called `.float.nir`. Raises FileExistsError where that name is taken as well, WriteError where
+        nothing can be written, ValueError for a `path` that ends in `.nir`.
         """
         path = Path(path)
         if path.suffix == ".nir":
@@ -81,7 +82,7 @@ class Deployed(Printed):
         if chip is not None:
             check_messages(self.network, chip)
         graph = self.graph
-        if graph is None:
+        if graph is None or (path.exists() and not path.is_file()):
             write_netx(self.network, path)
             return replace(self, path=path)
         import nir

@@ -535,4 +535,4 @@ def _survives_writing(network: Network) -> bool:
         path = Path(folder) / "network.net"
         write_netx(network, path, for_lava=False)
         kinds = (*NEURONS, *(type(p.neuron) for p in network.populations))
-        return read_netx(path, neurons=kinds) == network
+        return read_netx(path, neurons=kinds, safe=False) == network
