@@ -1,11 +1,13 @@
 """What is particular to the engine; that it equals the reference is tests/test_parity.py."""
 
 import math
+import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
 import tracemalloc
+import warnings
 from typing import Any
 
 import numpy as np
@@ -182,6 +184,30 @@ def test_buffers_that_another_thread_took() -> None:
     network.__dict__["_buffers"] = Taken()
     x = spikes(network, 2, 5)
     assert same(engine.simulate(network, x, record=ALL), reference.simulate(network, x, record=ALL))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_starts_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that the parent keeps for its next call are not there in the child."""
+    monkeypatch.setattr(engine, "ALONE", 0)
+    network = conv_net()
+    x = spikes(network, 4, 5)
+    expected = reference.simulate(network, x, record=ALL)
+
+    def right() -> None:
+        assert same(engine.simulate(network, x, record=ALL, threads=2), expected)
+
+    right()
+    kept = engine._pool(2)
+    right()
+    assert engine._pool(2) is kept
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12: fork beside threads
+        child = multiprocessing.get_context("fork").Process(target=right)
+        child.start()
+    child.join(60)
+    assert child.exitcode == 0
+    right()
 
 
 @pytest.mark.parametrize("band", [1, 20, 10**6])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ...hw_targets.network.layers import Conv, Dense, Flatten, Input
 from ...hw_targets.network.network import Network
-from ...hw_targets.network.neurons import Delta, ResonateFire, Sigma, SigmaDelta
+from ...hw_targets.network.neurons import Delta, IntArray, ResonateFire, Sigma, SigmaDelta
 from ...hw_targets.simulate import engine, reference
 from .lava import Lava, lava_process
 from .networks import random_input
@@ -47,29 +47,33 @@ class Kind:
         return steps.cumsum(axis=1).astype(np.int32)
 
 
+def _weights(rng: np.random.Generator, *shape: int) -> IntArray:
+    return 2 * rng.integers(-8, 9, shape).astype(np.int32)
+
+
 def _sigma_delta_mlp() -> Network:
     rng = np.random.default_rng(0)
-    hidden = Dense(rng.integers(-8, 9, (512, 784)), None, SigmaDelta(_FEW, 0))
+    hidden = Dense(_weights(rng, 512, 784), None, SigmaDelta(_FEW, 0))
     return Network(
         [
             Input((784,), Delta(8, 0)),
             hidden,
-            Dense(rng.integers(-8, 9, (10, 512)), None, Sigma()),
+            Dense(_weights(rng, 10, 512), None, Sigma()),
         ]
     )
 
 
 def _sigma_delta_conv() -> Network:
     rng = np.random.default_rng(0)
-    first = Conv(rng.integers(-8, 9, (16, 2, 5, 5)), None, SigmaDelta(_FEW, 0), 2, 1)
-    second = Conv(rng.integers(-8, 9, (32, 16, 3, 3)), None, SigmaDelta(_FEW, 0), 2, 1)
+    first = Conv(_weights(rng, 16, 2, 5, 5), None, SigmaDelta(_FEW, 0), (2, 2), (1, 1))
+    second = Conv(_weights(rng, 32, 16, 3, 3), None, SigmaDelta(_FEW, 0), (2, 2), (1, 1))
     return Network(
         [
             Input((2, 34, 34), Delta(8, 0)),
             first,
             second,
             Flatten(),
-            Dense(rng.integers(-8, 9, (10, 2048)), None, Sigma()),
+            Dense(_weights(rng, 10, 2048), None, Sigma()),
         ]
     )
 
@@ -81,17 +85,17 @@ def _resonators(kind: Any) -> Network:
     return Network(
         [
             Dense(
-                rng.integers(-8, 9, (out, into)) * 2,
+                _weights(rng, out, into),
                 None,
                 neuron,
-                imaginary=rng.integers(-8, 9, (out, into)) * 2,
+                imaginary=_weights(rng, out, into),
             )
             for into, out in pairwise(sizes)
         ]
     )
 
 
-_FEW = 400
+_FEW = 800
 """A threshold that few changes of the sums pass in a step."""
 KINDS = {
     kind.name: kind

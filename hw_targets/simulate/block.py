@@ -71,7 +71,8 @@ class Buffers:
         """Forget everything, as before the first step."""
         for messages in (self.source, *self.sent):
             messages[:, 0] = 0
-        for array in (*self.state, *self.large, *self.ring):
+        arrays: list[Array] = [*self.state, *self.large, *self.ring]
+        for array in arrays:
             array[:] = 0
 
 

@@ -418,7 +418,7 @@ def _find_in_planes(messages: Any, planes: int, size: int, silent: bool, events:
 
 
 @_inline
-def _find(messages: Any, planes: int, size: int, silent: bool, events: Any) -> int:
+def _find(messages: Any, planes: int, size: int, silent: bool, events: Any) -> Any:
     if planes > 0:
         return _find_in_planes(messages, planes, size, silent, events)
     return _find_spikes(messages, size, silent, events)

@@ -150,8 +150,9 @@ class Layer:
         bound = self.sums.graded * reach if graded else self.sums.spikes
         stored = self.sums.stored * size
         long = not direct and stored >= 1 << 31
-        dense = isinstance(layer, Dense)
-        remembers = dense and not (layer.recurrent is None and layer.delays is None)
+        remembers = isinstance(layer, Dense) and (
+            layer.recurrent is not None or layer.delays is not None
+        )
         if long and (remembers or not graded or stored >= 1 << 62):
             return None
         return kernels.Options(
