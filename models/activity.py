@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import norse.torch as norse
@@ -42,22 +43,48 @@ def activity(
     they give, and all else, is float32. A reset passes no gradient. Raises ValueError where a layer is
     none that those networks have.
     """
-    spiking = isinstance(net, SpikingClassifier)
     body = net.body if isinstance(net, SpikingClassifier) else net
-    x = inputs if spiking else inputs[None]
+    frames = inputs if isinstance(net, SpikingClassifier) else inputs[None]
     currents: list[Tensor] = []
     spikes: list[Tensor] = []
-    for layer in body.children():
+    x = frames
+    for fed, out, fires in _layers(body.children(), frames, gradient, norms_over_steps, products):
+        x = out
+        if fires:
+            currents.append(fed)
+            spikes.append(out)
+    by_count = isinstance(net, SpikingClassifier) and net.readout == "spikes"
+    return Activity(x.sum(0) if by_count else x.mean(0), tuple(currents), tuple(spikes))
+
+
+def passed_on(layers: Iterable[nn.Module], frames: Tensor) -> Tensor:
+    """What the last of `layers` gives for frames (steps, sample, *shape), norms over all steps at once.
+
+    Without gradients no more than two layers are in memory at a time.
+    """
+    x = frames
+    for _, out, _ in _layers(layers, frames, USUAL, True, torch.float32):
+        x = out
+    return x
+
+
+def _layers(
+    layers: Iterable[nn.Module],
+    x: Tensor,
+    gradient: Gradient,
+    norms_over_steps: bool,
+    products: torch.dtype,
+) -> Iterator[tuple[Tensor, Tensor, bool]]:
+    """What each layer is fed and gives, and whether it is one of neurons that fire, or ReLUs."""
+    firing = 0
+    for layer in layers:
+        fed, fires = x, isinstance(layer, norse.LIFBoxCell | norse.IAFCell | nn.ReLU)
         if isinstance(layer, norse.LIFBoxCell | norse.IAFCell):
-            currents.append(x)
-            x = _neurons(layer, x, gradient, len(spikes))
-            spikes.append(x)
+            x = _neurons(layer, x, gradient, firing)
         elif isinstance(layer, norse.LIBoxCell):
             x = _integrators(layer, x)
         elif isinstance(layer, nn.ReLU):
-            currents.append(x)
             x = layer(x)
-            spikes.append(x)
         elif _is_trained_norm(layer) and not norms_over_steps:
             x = torch.stack([layer(step) for step in x])
         elif type(layer).__module__.startswith("torch.nn."):
@@ -67,8 +94,8 @@ def activity(
                 f"a {type(layer).__name__} cannot be run layer by layer; networks of Linear, Conv2d, "
                 f"norms and pooling with LIFBoxCell, IAFCell and LIBoxCell can."
             )
-    by_count = isinstance(net, SpikingClassifier) and net.readout == "spikes"
-    return Activity(x.sum(0) if by_count else x.mean(0), tuple(currents), tuple(spikes))
+        firing += fires
+        yield fed, x, fires
 
 
 def _applied(layer: nn.Module, x: Tensor, products: torch.dtype) -> Tensor:

@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-import norse.torch as norse
 import torch
 from torch import Tensor, nn
 
 from ..hw_targets.network.coding import Coding
 from . import encoding
-from .activity import activity
+from .activity import activity, passed_on
 from .encoding import generator
 from .networks import SpikingClassifier, thresholds
 from .settings import Readout, Settings
@@ -107,12 +106,8 @@ def calibrate(
         if layer < len(known) and (said := known[layer]) is not None:
             _rescale(net, place, said / float(threshold))
             continue
-        up_to_here = norse.SequentialState(*list(net.body.children())[: place + 1])
-        part = SpikingClassifier(up_to_here, "spikes")
-        peak = max(
-            _percentile(activity(part, x, norms_over_steps=True).currents[layer], percentile)
-            for x in frames()
-        )
+        before = list(net.body.children())[:place]
+        peak = max(_percentile(passed_on(before, x), percentile) for x in frames())
         if not peak > 0:
             raise ValueError(
                 f"layer {place}: the {percentile:g}th percentile of its input currents is {peak:g}, so "

@@ -67,7 +67,19 @@ def test_lava_past_its_pins(
             missing(f"pip install {' '.join(words)}: {done.stderr[-500:]}")
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST"))}
     clean["SPIKESHIP_SHARED_DATA"] = str(shared_data)
-    command = [python, "-m", "pytest", "-q", "-m", "lava", "-k", "not cuda", "-p", "no:cacheprovider", *TESTS]
+    command = [
+        python,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "lava",
+        "-k",
+        "not cuda",
+        "-p",
+        "no:cacheprovider",
+        *TESTS,
+    ]
     done = subprocess.run(
         command, cwd=REPOSITORY, env=clean, check=False, capture_output=True, text=True
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -46,6 +47,7 @@ _WHOLE = {
     "v_decay": (0, arithmetic.DECAY_ONE),
 }
 
+T = TypeVar("T")
 States: TypeAlias = tuple[Tensor, ...]
 Step: TypeAlias = Callable[[Sequence[Tensor], States | None, Surrogate], tuple[Tensor, States]]
 """(the sums of this step, the states before or None, d spike / d x) to (messages, states)."""
@@ -102,6 +104,21 @@ class TwinLayer(nn.Module):
                 start = self._start(name, np.asarray(integers, float), exact)
                 parameter = nn.Parameter(start, requires_grad=name in self.trainable)
             self.register_parameter(name, parameter)
+        self._fixed: dict[object, Any] = {}
+        self._fixed_for: object = None
+
+    def _kept(self, name: object, make: Callable[[], T]) -> T:
+        """What `make` gives, made once while no parameter is trained or changes."""
+        parameters = list(self.parameters())
+        if any(p.requires_grad for p in parameters) or torch.is_inference_mode_enabled():
+            return make()
+        state = [(p.data_ptr(), p._version, p.device) for p in parameters]
+        if state != self._fixed_for:
+            self._fixed, self._fixed_for = {}, state
+        if name not in self._fixed:
+            self._fixed[name] = make()
+        made: T = self._fixed[name]
+        return made
 
     def grid(self, name: str) -> tuple[int, int, int]:
         """(step, low, high): the integers of a parameter are step times low .. high."""
@@ -219,6 +236,8 @@ class TwinLayer(nn.Module):
         own_largest = float(_INT32) if population.graded and not binary else 1.0
         if back is not None:
             reach += back.reach(own_largest)
+        elif len(parts) == 1 and reach >= arithmetic.STATE_LIMIT >> _STATE_SHIFT:
+            reach = min(reach, _reached(parts[0]))
         step = self._neurons(reach, run, input_bias)
         resets = population.neuron.resets
         states: States | None = None
@@ -285,38 +304,57 @@ class TwinLayer(nn.Module):
     def _sums(self, x: Tensor, largest: float) -> tuple[list[Tensor], float, Matrix | None]:
         """Synaptic sums over all time, each (time, sample, *shape); their bound; the recurrence."""
         layer = self.population.layer
-        weight = self.rounded("weight")
-        assert weight is not None
         if isinstance(layer, Conv):
-            sums, reach = convolution(x, weight, layer, largest)
+            sums, reach = self._kept("kernel", lambda: Kernel(self._weight(), layer))(x, largest)
             return [sums], reach, None
         assert isinstance(layer, Dense)
         x = x.flatten(2)
-        other = self.rounded("recurrent")
+        parts, back = self._kept("matrices", self._matrices)
+        if layer.delays is not None:
+            (matrix,) = parts
+            return [matrix.delayed(x, layer.delays, largest)], matrix.reach(largest), None
+        return [p(x, largest) for p in parts], max(p.reach(largest) for p in parts), back
+
+    def _weight(self) -> Tensor:
+        weight = self.rounded("weight")
+        assert weight is not None
+        return weight
+
+    def _matrices(self) -> tuple[list[Matrix], Matrix | None]:
+        """The synapses from the layer before, a matrix for each sum, and those from the layer itself."""
+        weight, other = self._weight(), self.rounded("recurrent")
         if other is not None:
             both = arithmetic.synapse_formats(_integers(weight), _integers(other))
             forward, back = (Matrix(w, s) for w, s in zip((weight, other), both, strict=True))
-            return [forward(x, largest)], forward.reach(largest), back
-        matrix = Matrix(weight, arithmetic.synapse_format(_integers(weight)))
-        if layer.delays is not None:
-            return [matrix.delayed(x, layer.delays, largest)], matrix.reach(largest), None
-        parts = [matrix]
-        imaginary = self.rounded("imaginary")
-        if imaginary is not None:
-            stored = arithmetic.synapse_format(_integers(imaginary))
-            parts.append(Matrix(imaginary, stored))
-        return [p(x, largest) for p in parts], max(p.reach(largest) for p in parts), None
+            return [forward], back
+        parts = [weight, self.rounded("imaginary")]
+        return [
+            Matrix(part, arithmetic.synapse_format(_integers(part)))
+            for part in parts
+            if part is not None
+        ], None
 
     def _neurons(self, reach: float, run: Run, input_bias: Tensor | None) -> Step:
-        bias = input_bias
-        if input_bias is None and (own := self.rounded("bias")) is not None:
-            bias = _spread(own, len(self.population.shape))
-        return STEPS[type(self.population.neuron)](self, bias, reach, run.steps)
+        def step(bias: Tensor | None) -> Step:
+            return STEPS[type(self.population.neuron)](self, bias, reach, run.steps)
+
+        def own() -> Step:
+            bias = self.rounded("bias")
+            return step(None if bias is None else _spread(bias, len(self.population.shape)))
+
+        return step(input_bias) if input_bias is not None else self._kept((reach, run.steps), own)
 
 
 def _spread(parameter: Tensor, axes: int) -> Tensor:
     """A scalar, per-channel or per-neuron parameter that broadcasts over (sample, *shape)."""
     return parameter.reshape(-1, *[1] * (axes - 1)) if parameter.ndim < 2 else parameter
+
+
+def _reached(sums: Tensor) -> float:
+    """A power of two that no sum (time, ...) is beyond in size: what weights alone prove is far more."""
+    seen = sums.detach()[:1] if sums.stride(0) == 0 else sums.detach()
+    low, high = torch.stack(torch.aminmax(seen)).tolist() if seen.numel() else (0.0, 0.0)
+    return float(1 << math.ceil(math.log2(max(-low, high, 1.0))))
 
 
 def _integers(weight: Tensor) -> NDArray[np.int64]:
@@ -347,24 +385,38 @@ def _exact_type(bound: float) -> torch.dtype:
     return torch.float64
 
 
-def convolution(x: Tensor, weight: Tensor, layer: Conv, largest: float) -> tuple[Tensor, float]:
-    """Messages (time, sample, C, H, W) to `arithmetic.convolved` sums, and what these can reach."""
-    bound = float(weight.detach().abs().sum(dim=(1, 2, 3)).max()) * largest
-    dtype = _exact_type(bound)
-    sums = nn.functional.conv2d(
-        x.flatten(0, 1).to(dtype),
-        weight.to(dtype),
-        None,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        layer.groups,
-    )
-    sums = sums.reshape(*x.shape[:2], *sums.shape[1:])
-    limit = arithmetic.STATE_LIMIT
-    if bound >= _INT32:  # Lava's cast, see `arithmetic.convolved`
-        sums = torch.where((sums >= -_INT32) & (sums < _INT32), sums, sums - sums.detach())
-    return sums if bound < limit else st.wrap(sums.double(), 24), min(bound, limit)
+class _Weights:
+    """Weights in the types that products are taken in, converted once."""
+
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight
+        self._stored: dict[torch.dtype, Tensor] = {}
+
+    def to(self, dtype: torch.dtype) -> Tensor:
+        if dtype not in self._stored:
+            self._stored[dtype] = self.weight.to(dtype)
+        return self._stored[dtype]
+
+
+class Kernel:
+    """The weights of a convolution, applied to messages."""
+
+    def __init__(self, weight: Tensor, layer: Conv) -> None:
+        self.total = float(weight.detach().abs().sum(dim=(1, 2, 3)).max())
+        self.weights = _Weights(weight)
+        self.geometry = layer.stride, layer.padding, layer.dilation, layer.groups
+
+    def __call__(self, x: Tensor, largest: float) -> tuple[Tensor, float]:
+        """Messages (time, sample, C, H, W) to `arithmetic.convolved` sums, and what these can reach."""
+        bound = self.total * largest
+        dtype = _exact_type(bound)
+        frames, weight = x.flatten(0, 1).to(dtype), self.weights.to(dtype)
+        sums = nn.functional.conv2d(frames, weight, None, *self.geometry)
+        sums = sums.reshape(*x.shape[:2], *sums.shape[1:])
+        limit = arithmetic.STATE_LIMIT
+        if bound >= _INT32:  # Lava's cast, see `arithmetic.convolved`
+            sums = torch.where((sums >= -_INT32) & (sums < _INT32), sums, sums - sums.detach())
+        return sums if bound < limit else st.wrap(sums.double(), 24), min(bound, limit)
 
 
 class Matrix:
@@ -378,6 +430,7 @@ class Matrix:
         self.total = float(magnitudes.sum(axis=1).max())
         applied = torch.as_tensor(stored.mantissa / self.scale).to(weight)
         self.weight = st.straight(applied, weight)
+        self.weights = _Weights(self.weight)
 
     def reach(self, largest: float) -> float:
         """What the sums can reach, given the size of the largest message."""
@@ -385,14 +438,17 @@ class Matrix:
 
     def __call__(self, x: Tensor, largest: float) -> Tensor:
         """Messages (..., in) to sums (..., out): of mantissas, in 32 bits, then shifted."""
-        sums = self._product(x, self.weight, largest)
+        sums = self._product(x, self.weights, largest)
         if self.total * largest < _INT32:
             return sums if self.whole else st.floor(sums)
         return st.floor(st.wrap(sums * self.scale, 32) / self.scale)
 
-    def _product(self, x: Tensor, weight: Tensor, largest: float) -> Tensor:
+    def _product(self, x: Tensor, weights: _Weights, largest: float) -> Tensor:
         dtype = _exact_type(self.total * largest)
-        return nn.functional.linear(x.to(dtype), weight.to(dtype))
+        weight = weights.to(dtype)
+        if len(x) > 1 and x.stride(0) == 0 and not weight.requires_grad:
+            return st.held_product(x, weight)
+        return nn.functional.linear(x.to(dtype), weight)
 
     def delayed(self, x: Tensor, delays: NDArray[Any], largest: float) -> Tensor:
         """Messages (time, sample, in) to sums, each synapse `delays` (out, in) steps later.
@@ -405,7 +461,7 @@ class Matrix:
             weight = self.weight * there
             before = x[: len(x) - delay]
             if self.largest * largest < _INT32:
-                sums = self._product(before, weight, largest)
+                sums = self._product(before, _Weights(weight), largest)
             else:
                 products = before.double()[..., None, :] * (weight * self.scale)
                 sums = st.wrap(products, 32).sum(-1) / self.scale
@@ -468,6 +524,7 @@ def cuba(
     level = threshold.detach()
     usual = level.mean() if bool(level.any()) else torch.ones_like(level.mean())
     scale = torch.where(level > 0, level, usual) * (1 << _STATE_SHIFT)
+    small = not wraps and st.fits_float32(i_decay, v_decay, scale)
     forgets_u, forgets_v = (
         not decay.requires_grad and bool((decay == arithmetic.DECAY_ONE).all())
         for decay in (i_decay, v_decay)
@@ -479,7 +536,7 @@ def cuba(
         u, v = states or (None, None)
         u, v = None if forgets_u else u, None if forgets_v else v
         spikes, *after = st.cuba_step(
-            sums[0], u, v, bias, threshold, i_decay, v_decay, scale, surrogate, wraps
+            sums[0], u, v, bias, threshold, i_decay, v_decay, scale, surrogate, wraps, small
         )
         return spikes, tuple(after)
 

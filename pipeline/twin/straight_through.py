@@ -63,6 +63,30 @@ def clip(x: Tensor) -> Tensor:
     return straight(x.clamp(-_LIMIT + 1, _LIMIT - 1), x)
 
 
+class _HeldProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.dtype = x.dtype
+        sums = torch.nn.functional.linear(x[0].to(weight), weight)
+        return sums.expand(len(x), *sums.shape)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (weight,) = ctx.saved_tensors
+        return torch.matmul(gradient, weight).to(ctx.dtype), None
+
+
+def held_product(x: Tensor, weight: Tensor) -> Tensor:
+    """`linear(x, weight)` of messages (time, sample, in) that are the same in every step: taken once.
+
+    The gradient is that of the product in every step, bit for bit. `weight`, without gradient, has the
+    type of the product.
+    """
+    out: Tensor = _HeldProduct.apply(x, weight)  # type: ignore[no-untyped-call]
+    return out
+
+
 class _CubaStep(torch.autograd.Function):
     """One step of `CubaLIF`, see `cuba_step`; forward and backward in few passes over memory."""
 
@@ -79,24 +103,26 @@ class _CubaStep(torch.autograd.Function):
         scale: Tensor,
         surrogate: Surrogate,
         wraps: bool,
+        small: bool,
     ) -> tuple[Tensor, Tensor, Tensor]:
+        dtype = torch.float32 if small and a.dtype == torch.float32 else torch.float64
         # tensors of one element, not scalars: they make the products float64
-        new_u = a * a.new_full((1,), _SCALE, dtype=torch.float64)
+        new_u = a * a.new_full((1,), _SCALE, dtype=dtype)
         if u is not None:
-            new_u += (u * ((_ONE - i_decay) / _ONE)).trunc_()
+            new_u += (u * ((_ONE - i_decay) / _ONE).to(dtype)).trunc_()
         if wraps:
             new_u = wrap_current(wrap(new_u, 32))
         new_v = new_u.clone()
         if v is not None:
-            new_v += (v * ((_ONE - v_decay) / _ONE)).trunc_()
+            new_v += (v * ((_ONE - v_decay) / _ONE).to(dtype)).trunc_()
         if bias is not None:
-            new_v.add_(bias, alpha=_SCALE)
+            new_v.add_(bias.to(dtype), alpha=_SCALE)
         if wraps:
             new_v = wrap(new_v, 32)
         new_v.clamp_(-_LIMIT + 1, _LIMIT - 1)
-        above = torch.sub(new_v, threshold, alpha=_SCALE)
+        above = torch.sub(new_v, threshold.to(dtype), alpha=_SCALE)
         fires = above > 0
-        x = above.div_(scale).to(torch.float32)
+        x = above.div_(scale.to(dtype)).to(torch.float32)
         ctx.save_for_backward(x, fires, scale, i_decay, v_decay, u, v)
         ctx.surrogate = surrogate
         ctx.shapes = None if bias is None else bias.shape, threshold.shape
@@ -116,7 +142,7 @@ class _CubaStep(torch.autograd.Function):
             by_spike.mul_(g_spike)
         total = by_spike if g_v is None else g_v.masked_fill(fires, 0).add_(by_spike)
         current = total if g_u is None else g_u + total
-        grads: list[Tensor | None] = [None] * 10
+        grads: list[Tensor | None] = [None] * 11
         need = ctx.needs_input_grad
         if need[0]:
             grads[0] = current * _SCALE
@@ -135,6 +161,19 @@ class _CubaStep(torch.autograd.Function):
         return tuple(grads)
 
 
+def fits_float32(i_decay: Tensor, v_decay: Tensor, scale: Tensor) -> bool:
+    """Whether a `cuba_step` in which nothing wraps has the same bits in float32 as in float64.
+
+    It does where what u and v keep is 0 or a power of two, whose products with 24 bits are exact in
+    float32, and `scale` is exact there. |u| is below 2^23; the sum for v is exact below 2^24, and beyond
+    it is clipped whatever its last bits; and a quotient of numbers of 24 bits, rounded to 53 bits and
+    then to 24, is the one rounded to 24 at once (Figueroa 1995).
+    """
+    kept = [(_ONE - decay.detach()) / _ONE for decay in (i_decay, v_decay)]
+    powers = all(bool(((k == 0) | (torch.frexp(k).mantissa == 0.5)).all()) for k in kept)
+    return powers and bool((scale.float().double() == scale).all())
+
+
 def cuba_step(
     a: Tensor,
     u: Tensor | None,
@@ -146,18 +185,20 @@ def cuba_step(
     scale: Tensor,
     surrogate: Surrogate,
     wraps: bool,
+    small: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     r"""One step of `hw_targets.neurons.CubaLIF`: (spikes float32, u, v after the reset).
 
     `a` (sample, *shape): synaptic sums, float32 or float64; `u`, `v`: states before, None where they
     are 0; parameters float64 with at least one axis, broadcasting to `a`. `wraps`: whether u could
-    leave +-2^23; without it u is float32 (v always is: 24 bits are exact).
+    leave +-2^23; without it u is float32 (v always is: 24 bits are exact). `small`: `fits_float32` holds
+    and nothing wraps, so that sums in float32 are computed on in float32, to the same bits.
 
     Backward, with x = (v - (threshold << 6)) / scale before the reset: d spike / d v =
     surrogate(x) / scale; a reset cuts the gradient of v and has none itself; truncation, wrap and
     clip pass it. A sum has 64 times the gradient of u, and so on.
     """
     out: tuple[Tensor, Tensor, Tensor] = _CubaStep.apply(  # type: ignore[no-untyped-call]
-        a, u, v, bias, threshold, i_decay, v_decay, scale, surrogate, wraps
+        a, u, v, bias, threshold, i_decay, v_decay, scale, surrogate, wraps, small
     )
     return out

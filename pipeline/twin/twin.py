@@ -21,7 +21,7 @@ from ...hw_targets.network.layers import Conv, Dense, Input, Layer
 from ...hw_targets.network.network import Network, Population
 from ...hw_targets.network.neurons import CubaLIF
 from ...hw_targets.network.timing import AS_INPUT, Timing
-from ...hw_targets.simulate.inputs import QUANTITIES, parse_record, prepare_input
+from ...hw_targets.simulate.inputs import QUANTITIES, Drive, parse_record, prepare_input
 from ...hw_targets.simulate.trace import Recorded, Trace
 from ...models.surrogates import SURROGATES, Fixed, Gradient, Surrogate
 from ..deploy.run import needed_recipe
@@ -194,7 +194,7 @@ class Twin(nn.Module):
     ) -> TwinTrace:
         network = self._network
         kept = parse_record(record, network)
-        drive = prepare_input(network, inputs.detach().cpu().numpy(), timing)
+        drive = _checked(network, inputs.detach(), timing)
         run = Run(timing, drive.steps, len(inputs), latency)
         binary, largest = timing.message_bits == 0, float(drive.largest)
         x: Tensor | None = None
@@ -281,6 +281,31 @@ def real_layers(network: Network) -> tuple[RealLayer, ...]:
         )
 
     return tuple(numbers_of(p) for p in network.populations)
+
+
+def _checked(network: Network, inputs: Tensor, timing: Timing) -> Drive:
+    """`prepare_input`, by a few passes over memory where the inputs are messages that may pass.
+
+    What is the same in every step is looked at once. Of those, `x` is empty: nobody reads it here.
+    """
+    shape, first = network.input_shape, network.layers[0]
+    steps = timing.steps
+    if inputs.ndim == 2 + len(shape) and inputs.shape[2:] == shape and inputs.is_floating_point():
+        steps = inputs.shape[1] if steps is None else steps
+        x = inputs[:, :steps]
+        x = x[:, :1] if x.stride(1) == 0 else x
+        bits = (
+            None if isinstance(first, Input) and first.neuron is not None else timing.message_bits
+        )
+        width = min(1 << bits, arithmetic.MESSAGE_LIMIT) if bits else arithmetic.MESSAGE_LIMIT
+        if steps > 0 and x.numel():
+            ends = (*torch.aminmax(x), (x == x.round()).all())
+            low, high, whole = torch.stack([end.double() for end in ends]).tolist()
+            if whole and low > -width and high < width:
+                single = bits == 0 and (low < 0 or high > 1)
+                largest = 1 if single else int(high) if low >= 0 else max(int(high), -int(low), 2)
+                return Drive(np.zeros((len(inputs), 0, *shape), np.int8), None, steps, largest)
+    return prepare_input(network, inputs.cpu().numpy(), timing)
 
 
 def _in_time(inputs: Tensor, steps: int, axes: int, single: bool) -> Tensor:
