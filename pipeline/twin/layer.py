@@ -236,7 +236,7 @@ class TwinLayer(nn.Module):
         own_largest = float(_INT32) if population.graded and not binary else 1.0
         if back is not None:
             reach += back.reach(own_largest)
-        elif len(parts) == 1 and reach >= arithmetic.STATE_LIMIT >> _STATE_SHIFT:
+        elif reach >= arithmetic.STATE_LIMIT >> _STATE_SHIFT and self._forgets_current():
             reach = min(reach, _reached(parts[0]))
         step = self._neurons(reach, run, input_bias)
         resets = population.neuron.resets
@@ -258,6 +258,13 @@ class TwinLayer(nn.Module):
         places = {name: list(population.states).index(name) for name in wanted}
         traces = {name: torch.stack([s[i] for s in kept]) for name, i in places.items()}
         return torch.stack(messages), traces
+
+    def _forgets_current(self) -> bool:
+        """Whether u is of one step alone, so that its type decides no bit of a gradient."""
+        decay = self.i_decay
+        if decay is None or decay.requires_grad:
+            return False
+        return self._kept("forgets", lambda: bool((decay.round() == arithmetic.DECAY_ONE).all()))
 
     def _spikes(self) -> bool:
         """Whether the neurons integrate synapses and can fire: neither inputs nor a readout."""
