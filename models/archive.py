@@ -116,7 +116,7 @@ def _entries(file: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
     if sum(info.file_size for info in entries.values()) > path.stat().st_size:
         raise ArchiveError("its entries are larger than the file")
     if damaged := file.testzip():
-        raise ArchiveError(f"damaged: the checksum of {damaged} is wrong")
+        raise ArchiveError(f"the checksum of {damaged} is wrong: it is damaged")
     if "byteorder" in entries and file.read(entries["byteorder"]) != sys.byteorder.encode():
         raise ArchiveError("its numbers have the byte order of another machine")
     if entries["data.pkl"].file_size > _LARGEST_PICKLE:

@@ -194,8 +194,7 @@ def read_last(path: Path) -> dict[str, Any]:
         missing = _KEYS - content.keys()
     except Exception as error:
         raise ValueError(
-            f"{path}: damaged ({type(error).__name__}: {error}), so that the interrupted run cannot go "
-            f"on. {anew(path)}"
+            f"{path}: damaged ({error}), so that the interrupted run cannot go on. {anew(path)}"
         ) from None
     if missing:
         raise ValueError(

@@ -130,7 +130,9 @@ def test_a_network_alone_is_enough(quantized_twice: Trained, few_digits: Dataset
 def test_what_netx_cannot_hold_is_no_candidate(
     quantized_twice: Trained, few_digits: Dataset
 ) -> None:
-    lesson = module._Lesson(QUICK, quantized_twice.fine.network.recipe, 1.0, None)
+    lesson = module._Lesson(
+        QUICK, quantized_twice.fine.network.recipe, 1.0, None, torch.device("cpu")
+    )
     assert lesson.judge(quantized_twice.fine.network, few_digits.validation)[0] > 0.8
     silent = [
         replace(x, weight=x.weight * 0) if isinstance(x, Dense) else x

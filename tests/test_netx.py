@@ -232,7 +232,7 @@ def test_layout_on_disk(tmp_path: Path) -> None:
 
     def neuron(layer: int, i_decay: Any, v_decay: Any, threshold: Any) -> dict[str, Any]:
         return {
-            f"{layer}/neuron/type": ("|O", b"CUBA"),
+            f"{layer}/neuron/type": ("|S4", b"CUBA"),
             f"{layer}/neuron/iDecay": ("<i8", i_decay),
             f"{layer}/neuron/vDecay": ("<i8", v_decay),
             f"{layer}/neuron/vThMant": ("<i8", threshold),

@@ -113,7 +113,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(path)
         for name in EXPORTED:
-            words = ("--data", f"{name}.npz", "--out", f"{name}.net", "--test-samples", 0)
+            words = ("--data", f"{name}.npz", "--out", f"{name}.net", "--samples", 0)
             ok("export", f"own_methods.py:{name}", *words)
     return path
 
