@@ -53,7 +53,8 @@ class Reader:
 
 
 def _readers() -> dict[str, Reader]:
-    from ..hw_targets.energy.device_files import DeviceError, load_device
+    from ..hw_targets.energy.device import DeviceError
+    from ..hw_targets.energy.device_files import load_device
     from ..hw_targets.netx.file import NetxError, read_netx
     from ..hw_targets.npy import ArrayFileError, read_npy, read_npz
     from ..models.archive import ArchiveError, read_archive
@@ -87,22 +88,20 @@ def _netx() -> list[bytes]:
 
     rng = np.random.default_rng(0)
     neuron = CubaLIF(i_decay=1024, v_decay=512, threshold=90)
-    kernel, weight = rng.integers(-60, 60, (2, 1, 3, 3)), rng.integers(-60, 60, (4, 32))
-    layers = [
-        Input((1, 6, 6)),
-        Conv(kernel, neuron=neuron),
-        Flatten(),
-        Dense(weight, neuron=neuron),
-    ]
-    return [_written(lambda path: write_netx(Network(layers), path, for_lava=False), ".net")]
+    kernel, weight = (
+        rng.integers(-60, 60, shape).astype(np.int32) for shape in ((2, 1, 3, 3), (4, 32))
+    )
+    conv, dense = Conv(kernel, neuron=neuron), Dense(weight, neuron=neuron)
+    network = Network([Input((1, 6, 6)), conv, Flatten(), dense])
+    return [_written(lambda path: write_netx(network, path, for_lava=False), ".net")]
 
 
 def _nir() -> list[bytes]:
     import nir
 
-    one = np.ones(3)
-    lif = nir.LIF(one * 1e-3, one, one * 0, one, one * 0)
-    graph = nir.NIRGraph.from_list(nir.Affine(np.ones((3, 4)), one), lif)
+    ones = np.ones(3)
+    lif = nir.LIF(ones * 1e-3, ones, ones * 0, ones, ones * 0)
+    graph = nir.NIRGraph.from_list(nir.Affine(np.ones((3, 4)), ones), lif)
     return [_written(lambda path: nir.write(path, graph), ".nir")]
 
 
