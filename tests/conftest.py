@@ -91,6 +91,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: -slow[item.path])  # stable: a file's tests stay together
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _trusting() -> Iterator[None]:
+    """Commands read their files themselves: a process for each would take minutes of all tests.
+
+    `test_hostile_hdf5.py` tests that process, and that commands use it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("spikeship.pipeline.cli.screen.SAFE", False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _lava(request: pytest.FixtureRequest) -> None:
     """Tests marked `lava` run only where Lava is installed."""

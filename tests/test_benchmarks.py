@@ -250,6 +250,7 @@ def test_speed_says_everything(quick: tuple[str, dict]) -> None:
     assert {g["what"] for g in stored["goals"]} == {
         "mlp: import and first call",
         "nmnist: import and first call",
+        "nmnist, batch 1: engine against norse",
     }
     assert stored["versions"]["norse"]
     assert "time of the others / engine's" in text

@@ -18,6 +18,7 @@ import pytest
 from spikeship.hw_targets import hdf5
 from spikeship.hw_targets.hdf5 import Group, Hdf5Error, Limits, Unread, read_hdf5, reading
 from spikeship.hw_targets.netx.file import NetxError, read_netx
+from spikeship.pipeline.cli import screen
 from spikeship.pipeline.frontends import from_nir
 from spikeship.pipeline.frontends.nir_file import NIRFileError
 from spikeship.pipeline.graph import GraphError
@@ -313,16 +314,24 @@ def test_many_edges_take_little_time(tmp_path: Path) -> None:
 # -- the command line --------------------------------------------------------------------------
 
 
+def test_commands_read_in_another_process_by_default() -> None:
+    code = "from spikeship.pipeline.cli import screen; print(screen.SAFE)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "True\n"
+
+
 @pytest.mark.slow
 def test_command_line_reads_in_another_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(screen, "SAFE", True)
     monkeypatch.setattr(hdf5, "_START", WORKERS["crashes"][0])
     said = text("inspect", NETX, status=3)
     assert said.startswith(f"error: {NETX}: libhdf5 crashed (SIGSEGV)")
 
 
 def test_limit_is_said_as_a_flag(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screen, "SAFE", True)
     monkeypatch.setattr(
         hdf5, "_from_child", lambda path, granted: hdf5._Reader(path, granted.max_bytes).root()
     )

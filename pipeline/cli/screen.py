@@ -111,7 +111,7 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
         try:
             with (
                 errors(lambda message: in_flags(message, flags, values)),
-                reading(safe=True, max_bytes=max_bytes),
+                reading(safe=SAFE, max_bytes=max_bytes),
                 _claimed(name, values.get("out")),
             ):
                 typed = [name for name in given if _typed(context, name)]
@@ -145,6 +145,8 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
     return run
 
 
+SAFE = True
+"""Whether commands read HDF5 files in a process of its own, see `hdf5`: the start of one for every file."""
 WRITTEN = ("out", "net", "images")
 """Options whose files a command writes; `net` is also what it reads, where it is no option."""
 
