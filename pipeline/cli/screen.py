@@ -146,7 +146,7 @@ def command(function: Callable[..., Output]) -> Callable[..., None]:
 
 
 SAFE = True
-"""Whether commands read HDF5 files in a process of its own, see `hdf5`: the start of one for every file."""
+"""Whether commands read HDF5 files in a process of its own, see `hdf5`: a start of Python for each."""
 WRITTEN = ("out", "net", "images")
 """Options whose files a command writes; `net` is also what it reads, where it is no option."""
 
