@@ -194,7 +194,7 @@ FAULTS: dict[str, tuple[Callable[[nir.NIRGraph], None], list[str]]] = {
         changed("lif0", "v_leak", np.zeros(2)),
         ["node lif0: its parameters have different shapes: tau (4,), r (4,), v_leak (2,), v_threshold (4,), v_reset (4,).", "w0 -> lif0: lif0 (LIF) has v_leak of shape (2,), got shape (4,)."],
     ),
-    "weights of three axes": (replaced("w0", nir.Linear(np.ones((2, 4, 4)))), ["node w0: weight has shape (2, 4, 4), not (out, in).", "w0 (Linear) expects"]),
+    "weights of three axes": (replaced("w0", nir.Linear(np.ones((2, 4, 4)))), ["node w0: weight has shape (2, 4, 4), not (out, in).", "w0 (Linear) has a weight of shape (2, 4, 4), not (out, in)."]),
     "bias": (replaced("w0", nir.Affine(np.ones((4, 4)), np.ones(3))), ["node w0: bias has shape (3,), but there are 4 outputs."]),
     "image into a dense layer": (on_images(linear()), ["input -> node: node (Linear) expects 4 inputs, got shape (2, 5, 4). Put a Flatten before it."]),
     "channels": (on_images(conv((2, 3, 3, 3))), ["node (Conv2d) expects 3 channels of 2 axes, got shape (2, 5, 4)."]),

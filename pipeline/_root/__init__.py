@@ -599,11 +599,13 @@ def _task(chip: Any, data: Any) -> Task:
 
 def _subject(model: Any, data: Any, coding: Coding | None = None) -> Subject:
     """A network of whatever kind and the data that it is attacked and certified on."""
-    from torch import nn
+    from pathlib import Path
 
+    from .hw_targets.network.network import Network
+    from .pipeline.deploy.deployed import Deployed
     from .pipeline.robustness import Subject
 
-    if isinstance(model, nn.Module):
+    if not isinstance(model, Deployed | Network | str | Path):
         return Subject.of(model, _data(data, model), coding)
     task = _task(model, data)
     return Subject.of(task.deployed, task.data, coding)
