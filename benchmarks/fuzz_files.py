@@ -18,7 +18,6 @@ import os
 import random
 import resource
 import signal
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -30,7 +29,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from ..pipeline import records
+from .harness import command, finish
 
 BATCH = 20
 """Files that one forked process reads, until one of them ends it."""
@@ -219,15 +218,14 @@ def main(
                         kept = out / f"{name}-{seed}-{len(faults)}{ending}"
                         kept.write_bytes(path.read_bytes())
                         faults.append({"reader": name, "says": said, "file": kept.name})
-    command = " ".join(["python -m spikeship.benchmarks.fuzz_files", *sys.argv[1:]])
     result = {
-        "command": command,
+        "command": command("fuzz_files", minutes=minutes, seed=seed, readers=readers or None),
         "seed": seed,
         "seconds": time.monotonic() - begun,
         "readers": counts,
         "faults": faults,
     }
-    records.write_json({**result, **records.environment()}, out / "fuzz_files.json")
+    finish(result, out / "fuzz_files.json")
     for name, count in counts.items():
         print(
             f"{name}: " + ", ".join(f"{number:,} {what}" for what, number in sorted(count.items()))

@@ -180,11 +180,11 @@ class _Reader:
         except Hdf5Error:
             raise
         except OSError as error:
-            raise Hdf5Error(f"not a readable HDF5 file ({_line(error)})") from None
+            raise Hdf5Error(f"not a readable HDF5 file ({one_line(error)})") from None
         except MemoryError:
             raise Hdf5Error("it asks for more memory than there is") from None
         except Exception as error:  # h5py raises nearly every kind where a structure is broken
-            raise Hdf5Error(f"damaged HDF5 ({type(error).__name__}: {_line(error)})") from None
+            raise Hdf5Error(f"damaged HDF5 ({type(error).__name__}: {one_line(error)})") from None
 
     def _group(self, group: h5py.Group, where: str, depth: int) -> Group:
         if depth > MAX_DEPTH:
@@ -324,7 +324,7 @@ def _decoded(value: Any) -> Member:
     try:
         return _text(value)
     except UnicodeDecodeError as error:
-        return Unread(f"is not text in UTF-8 ({_line(error)})")
+        return Unread(f"is not text in UTF-8 ({one_line(error)})")
 
 
 def _text(value: Any) -> Text:
@@ -333,8 +333,9 @@ def _text(value: Any) -> Text:
     return value.decode("utf8") if isinstance(value, bytes) else str(value)
 
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+def one_line(error: BaseException) -> str:
+    """What an error of a library says, on one line of 300 characters at most."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 # -- between the two ---------------------------------------------------------------------------
@@ -466,7 +467,7 @@ def _from_child(path: Path, granted: Limits) -> Group:
     try:
         root = _Unpacking(content).member(said)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise Hdf5Error(f"libhdf5 was misled by it ({_line(error)}): it is damaged") from None
+        raise Hdf5Error(f"libhdf5 was misled by it ({one_line(error)}): it is damaged") from None
     if not isinstance(root, Group):
         raise Hdf5Error("libhdf5 was misled by it: it is damaged")
     return root

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from .arrays import Array
-from .hdf5 import limits
+from .hdf5 import limits, one_line
 
 MAX_ARRAYS = 1000
 """Of one `.npz` file."""
@@ -54,7 +54,7 @@ def read_npz(path: str | Path, max_bytes: int | None = None) -> dict[str, Array]
         try:
             archive = zipfile.ZipFile(file)
         except _DAMAGE as error:
-            raise ArrayFileError(f"damaged: {_line(error)}") from None
+            raise ArrayFileError(f"damaged: {one_line(error)}") from None
         with archive:
             entries = archive.infolist()
             size = sum(entry.file_size for entry in entries)
@@ -76,7 +76,7 @@ def read_npz(path: str | Path, max_bytes: int | None = None) -> dict[str, Array]
                     with archive.open(entry) as part:
                         arrays[name] = _array(part, entry.file_size)
                 except _DAMAGE as error:
-                    raise ArrayFileError(f"{name}: {_line(error)}") from None
+                    raise ArrayFileError(f"{name}: {one_line(error)}") from None
             return arrays
 
 
@@ -106,8 +106,4 @@ def _array(file: IO[bytes], size: int) -> Array:
         flat: Array = np.frombuffer(bytearray(content), dtype, count)
         return flat.reshape(shape[::-1]).T if by_columns else flat.reshape(shape)
     except _DAMAGE as error:
-        raise ArrayFileError(_line(error)) from None
-
-
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+        raise ArrayFileError(one_line(error)) from None

@@ -209,7 +209,7 @@ def nvml(watts: float) -> SimpleNamespace:
 
 def test_energy_is_per_inference() -> None:
     """Of a board of 50 W: joules are 50 times the seconds, for integers and floats alike."""
-    setup = replace(REHEARSAL, library=nvml(50.0), window_s=0.2)
+    setup = replace(REHEARSAL, pynvml=nvml(50.0), window_s=0.2)
     for measured in (
         energy.integers(setup, 4),
         energy.floats(setup, "snn", "float32", 4, graph=False),

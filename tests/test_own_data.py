@@ -24,45 +24,27 @@ from spikeship.models.data.own import of_arrays
 from spikeship.pipeline.deploy.run import scores
 
 from cli import ok, text
+from own import NETWORK
 
 STEPS, FEATURES = 6, 5
 RNG = np.random.default_rng(0)
 Arrays = dict[str, Any]
 
-MODULE = """
-import norse.torch as snn
-import numpy as np
-import torch
-from torch import nn
-from torch.utils.data import TensorDataset
-from norse.torch.functional.leaky_integrator_box import LIBoxParameters
+MODULE = (
+    NETWORK
+    + """
 from spikeship.models.data.dataset import Dataset, Split
-
-def network(inputs, outputs):
-    torch.manual_seed(0)
-    spiking = snn.LIFBoxParameters(tau_mem_inv=torch.tensor(500.0), v_th=torch.tensor(0.3))
-    reading = LIBoxParameters(tau_mem_inv=torch.tensor(500.0))
-    return snn.SequentialState(
-        nn.Flatten(), nn.Linear(inputs, 20), snn.LIFBoxCell(spiking), nn.Linear(20, outputs),
-        snn.LIBoxCell(reading),
-    )
 
 def images(): return network(16, 3)
 def sequences(): return network(5, 3)
 def regression(): return network(5, 1)
 
-def arrays(): return dict(np.load("images.npz"))
-def tensors():
-    a = arrays()
-    return tuple(
-        TensorDataset(torch.tensor(a[f"x_{part}"]), torch.tensor(a[f"y_{part}"]))
-        for part in ("train", "test")
-    )
 def dataset():
     a = {k: torch.tensor(v) for k, v in arrays().items()}
     train, test = (Split(a[f"x_{p}"], a[f"y_{p}"]) for p in ("train", "test"))
     return Dataset("own", train, train.first(8), test)
 """
+)
 
 
 def made(x: Callable[[int], NDArray[Any]], y: Callable[[int], NDArray[Any]], **more: Any) -> Arrays:

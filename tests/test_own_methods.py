@@ -22,15 +22,12 @@ from spikeship.pipeline.robustness.attacks import ATTACKS
 
 from cli import ok, text
 from folders import pictures
+from own import NETWORK
 
 STEPS, FEATURES = 6, 5
-MODULE = """
-import norse.torch as snn
-import numpy as np
-import torch
-from norse.torch.functional.leaky_integrator_box import LIBoxParameters
-from torch import nn
-from torch.utils.data import TensorDataset
+MODULE = (
+    NETWORK
+    + """
 import spikeship
 
 def ann(inputs, outputs):
@@ -45,32 +42,17 @@ def ann_5(): return ann(5, 3)
 def ann_7(): return ann(7, 3)
 def ann_90(): return ann(90, 2)
 
-def snn_(inputs, outputs):
-    torch.manual_seed(0)
-    spiking = snn.LIFBoxParameters(tau_mem_inv=torch.tensor(500.0), v_th=torch.tensor(0.3))
-    reading = LIBoxParameters(tau_mem_inv=torch.tensor(500.0))
-    return snn.SequentialState(
-        nn.Flatten(), nn.Linear(inputs, 20), snn.LIFBoxCell(spiking), nn.Linear(20, outputs),
-        snn.LIBoxCell(reading),
-    )
+def images(): return network(16, 3)
+def signed(): return network(16, 3)
+def predicted(): return network(16, 1)
+def sequences(): return network(5, 3)
+def forecast(): return network(5, 1)
+def events(): return network(18, 3)
 
-def images(): return snn_(16, 3)
-def signed(): return snn_(16, 3)
-def predicted(): return snn_(16, 1)
-def sequences(): return snn_(5, 3)
-def forecast(): return snn_(5, 1)
-def events(): return snn_(18, 3)
-
-def arrays(): return dict(np.load("images.npz"))
-def tensors():
-    a = arrays()
-    return tuple(
-        TensorDataset(torch.tensor(a[f"x_{part}"]), torch.tensor(a[f"y_{part}"]))
-        for part in ("train", "test")
-    )
 def dataset(): return spikeship.data(arrays())
 def builtin(): return spikeship.data("digits")
 """
+)
 X = Callable[[np.random.Generator, int], Any]
 
 

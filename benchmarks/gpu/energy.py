@@ -92,7 +92,7 @@ def _measured(setup: Setup, batch: int, work: Callable[[], object]) -> dict[str,
     index = cuda_index(torch.cuda.current_device() if cuda else 0, visible)
     measured = measure(
         work,
-        Nvml(index, setup.library, expected=name),
+        Nvml(index, setup.pynvml, expected=name),
         window_s=setup.window_s,
         repeats=setup.windows,
         warmup_s=setup.window_s / 2,

@@ -36,8 +36,8 @@ class Setup:
     windows: int
     """of an energy measurement, each of `window_s` seconds"""
     window_s: float
-    library: Any = field(default=None, compare=False)
-    """what stands in for pynvml"""
+    pynvml: Any = field(default=None, compare=False)
+    """what stands in for the module of that name"""
 
 
 FULL = Setup(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeAlias, TypeVar
 
@@ -27,6 +27,7 @@ from ...hw_targets.network.neurons import (
     SigmaDelta,
 )
 from ...hw_targets.network.timing import Timing
+from ...hw_targets.simulate.torch_engine.products import exact_type
 from ...models.surrogates import USUAL, Gradient, Surrogate, spike, through_rates
 from ..quantize import RealLayer
 from . import straight_through as st
@@ -34,8 +35,6 @@ from . import straight_through as st
 PARAMETERS = ("weight", "recurrent", "imaginary", "bias", "threshold", "i_decay", "v_decay")
 """What a layer can learn, as far as it has it."""
 
-_FLOAT32, _FLOAT64 = 1 << 24, 1 << 53
-"""Whole numbers below these are exact, however a sum of them is ordered."""
 _INT32 = 1 << 31
 _STATE_SHIFT = arithmetic.STATE_SHIFT
 _INSIDE = 0.49
@@ -382,14 +381,20 @@ def exact_sums() -> Iterator[None]:
 
 def _exact_type(bound: float) -> torch.dtype:
     """The type in which sums of products are exact, given what sums of magnitudes can reach."""
-    if bound < _FLOAT32 and torch.get_float32_matmul_precision() == "highest":
-        return torch.float32
-    if bound >= _FLOAT64:
+    dtype = exact_type(bound)
+    if dtype == torch.int64:
         raise OverflowError(
             f"synaptic sums may reach {bound:.3g}; beyond 2^53 float64 is not exact. Run this "
             f"network with `simulate`."
         )
-    return torch.float64
+    return dtype
+
+
+@contextmanager
+def _whole_sums() -> Iterator[None]:
+    """Convolutions of a GPU as products of patches: cuDNN's may round, by transforms or to TF32."""
+    with torch.backends.cudnn.flags(enabled=False):
+        yield
 
 
 class _Weights:
@@ -418,7 +423,8 @@ class Kernel:
         bound = self.total * largest
         dtype = _exact_type(bound)
         frames, weight = x.flatten(0, 1).to(dtype), self.weights.to(dtype)
-        sums = nn.functional.conv2d(frames, weight, None, *self.geometry)
+        with _whole_sums() if x.is_cuda else nullcontext():
+            sums = nn.functional.conv2d(frames, weight, None, *self.geometry)
         sums = sums.reshape(*x.shape[:2], *sums.shape[1:])
         limit = arithmetic.STATE_LIMIT
         if bound >= _INT32:  # Lava's cast, see `arithmetic.convolved`

@@ -59,7 +59,7 @@ def float32_is_exact() -> bool:
         return False
 
 
-def exact_type(bound: int) -> torch.dtype:
+def exact_type(bound: float) -> torch.dtype:
     """The type in which sums of products are exact whose magnitudes add up to `bound` at most.
 
     int64 where no floating point is; torch has no matrix product of it on GPUs.
